@@ -1,0 +1,54 @@
+# Everything a developer or an operator types. `make run` and `make test` need nothing else to have been done before.
+
+# The Python that .venv is made with (3.11 or 3.12); naming one here rebuilds a .venv that has another.
+PYTHON ?= python3
+# Passed on to what the target starts: make test ARGS="-k ledger", make run ARGS="--gpus 2x4GiB".
+ARGS ?=
+# auto: the CUDA stack where an NVIDIA driver answers, else the CPU stack.
+STACK ?= auto
+# Asked for the CPU build of PyTorch when pip does not find it anywhere else.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+# Idle threads of many small engines must sleep, not spin.
+export OMP_WAIT_POLICY ?= PASSIVE
+# Each thread's own malloc arena would multiply the memory of every forked engine.
+export MALLOC_ARENA_MAX ?= 2
+# Nothing is downloaded behind the user's back; the catalog says what comes from where.
+export HF_HUB_OFFLINE ?= 1
+
+BIN := .venv/bin
+EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run test test-gpu lint loadtest bench-coldstart clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: ## create or refresh .venv (run and test do it by themselves)
+	@$(PYTHON) helm-free-deploy/bootstrap --stack $(STACK) --torch-cpu-index $(TORCH_CPU_INDEX) $(EXACT_PYTHON)
+
+run: venv ## start the service on this machine: several real models on simulated or real GPUs
+	@$(BIN)/roundhouse up $(ARGS)
+
+test: venv ## run every test that needs no GPU
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+test-gpu: venv ## run the tests that need a real GPU
+	@$(BIN)/python -m pytest -q -o addopts="--import-mode=importlib --strict-markers --strict-config" tests/gpu $(ARGS)
+
+lint: venv ## style, formatting, types and import contracts
+	@$(BIN)/ruff check --output-format concise .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+loadtest: venv ## load the running service and report what users would feel
+	@$(BIN)/python -m loadtests $(ARGS)
+
+bench-coldstart: venv ## time the first token of models that are not running
+	@$(BIN)/python -m loadtests.coldstart $(ARGS)
+
+clean: ## remove .venv, caches and build leftovers (the service's state in .roundhouse stays)
+	@rm -rf .venv .venv.lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,128 @@
+"""The admin API under /admin/v1: what the controller knows, and orders to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import redis
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
+
+from gateway import admin_documents as shapes
+from gateway import admin_views as views
+from gateway.clock import Clock
+from gateway.documents import answer, shape
+from gateway.errors import ModelNotFound
+from gateway.keys_api import keys_router
+from gateway.orders import Orders
+from gateway.routing import Routes
+from gateway.state import State
+from gateway.version import version
+from models.store.keys import Keys
+from models.store.records import CommandReply
+
+PREFIX = "/admin/v1"
+ACCEPT_TIMEOUT_S = 10.0
+
+DOCUMENTS = (*shapes.DOCUMENTS, CommandReply)
+Verb = Literal["wake", "sleep", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    state: State
+    orders: Orders
+    routes: Routes
+    clock: Clock
+    worker: str
+    started_s: float  # monotonic
+    key_client: redis.Redis
+    keys: Keys
+
+
+def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> APIRouter:
+    router = APIRouter(prefix=PREFIX, tags=["admin"], dependencies=[Depends(require_admin)])
+    _add_fleet(router, parts)
+    _add_models(router, parts)
+    _add_orders(router, parts)
+    router.include_router(keys_router(parts.key_client, parts.keys, parts.clock))
+    return router
+
+
+def _add_fleet(router: APIRouter, parts: AdminParts) -> None:
+    state = parts.state
+
+    @router.get("/status", responses=shape(shapes.Status), operation_id="status")
+    async def status() -> Response:
+        """Everything at a glance; also answers while no controller runs."""
+        gateway = shapes.GatewayStatus(
+            worker=parts.worker,
+            pid=os.getpid(),
+            uptime_s=parts.clock.monotonic() - parts.started_s,
+            routes_version=parts.routes.version,
+        )
+        fleet, catalog, demand = await state.fleet_if_any(), await state.catalog(), await state.demand()
+        return answer(views.status(version(), gateway, fleet, len(catalog), demand, parts.clock.unix()))
+
+    @router.get("/gpus", responses=shape(shapes.GpuList), operation_id="list_gpus")
+    async def gpus() -> Response:
+        return answer(views.gpu_list(await state.fleet()))
+
+    @router.get("/nodes", responses=shape(shapes.NodeList), operation_id="list_nodes")
+    async def nodes() -> Response:
+        return answer(shapes.NodeList(data=(await state.fleet()).nodes))
+
+    @router.get("/replicas", responses=shape(shapes.ReplicaList), operation_id="list_replicas")
+    async def replicas() -> Response:
+        return answer(shapes.ReplicaList(data=(await state.fleet()).replicas))
+
+    @router.get("/ledger", responses=shape(shapes.Ledger), operation_id="ledger")
+    async def ledger() -> Response:
+        """Which replica has reserved which bytes of which GPU, and of each node's host RAM."""
+        return answer(views.ledger(await state.fleet()))
+
+    @router.get("/decisions", responses=shape(shapes.DecisionList), operation_id="list_decisions")
+    async def decisions(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        model: str | None = None,
+        before: Annotated[str | None, Query(pattern=r"^\d{1,20}-\d{1,20}$")] = None,
+    ) -> Response:
+        """What was decided and why, newest first."""
+        return answer(views.decision_list(await state.decisions(limit, model, before), limit))
+
+
+def _add_models(router: APIRouter, parts: AdminParts) -> None:
+    state = parts.state
+
+    @router.get("/models", responses=shape(shapes.ModelViewList), operation_id="list_catalog")
+    async def models() -> Response:
+        """The catalog, with what goes on now."""
+        return answer(views.model_list(await state.catalog(), await state.fleet_if_any(), await state.demand()))
+
+    @router.get("/models/{model_id:path}", responses=shape(shapes.ModelDetail), operation_id="show_model")
+    async def model(model_id: str) -> Response:
+        """One model with its replicas, by its id or an alias."""
+        for record in await state.catalog():
+            if model_id == record.model_id or model_id in record.aliases:
+                return answer(views.model_detail(record, await state.fleet_if_any(), await state.demand()))
+        raise ModelNotFound(model_id, f"The catalog has no model '{model_id[:200]}'. GET {PREFIX}/models lists them.")
+
+
+def _add_orders(router: APIRouter, parts: AdminParts) -> None:
+    orders = parts.orders
+
+    @router.post("/models/{model_id:path}/{verb}", responses=shape(CommandReply), operation_id="order_model")
+    async def order(
+        model_id: str, verb: Verb, wait: bool = False, timeout_s: Annotated[float, Query(gt=0, le=600)] = 120.0
+    ) -> Response:
+        """Wake, sleep or stop a model by hand; with ``wait=true`` the answer comes when it is done."""
+        limit_s = timeout_s if wait else min(timeout_s, ACCEPT_TIMEOUT_S)
+        return answer(await orders.give(verb, model_id, wait=wait, timeout_s=limit_s))
+
+    @router.post("/reload", responses=shape(CommandReply), operation_id="reload_configuration")
+    async def reload() -> Response:
+        """Read the configuration now. A wrong one is refused with the reason, and the last good one stays."""
+        return answer(await orders.give("reload", None, wait=False, timeout_s=ACCEPT_TIMEOUT_S))

@@ -1,0 +1,149 @@
+"""The shapes of the admin API's answers. Lists are under ``data``; sizes are bytes, times Unix seconds."""
+
+from __future__ import annotations
+
+import msgspec
+
+from models.store.records import (
+    DecisionRecord,
+    GpuRecord,
+    KeyRecord,
+    ModelRecord,
+    NodeRecord,
+    ReplicaRecord,
+    Reservation,
+)
+
+
+class GpuView(GpuRecord, frozen=True):
+    replicas: tuple[str, ...] = ()  # those that hold memory on it
+
+
+class GpuList(msgspec.Struct, kw_only=True):
+    object: str = "list"
+    simulated: bool
+    data: tuple[GpuView, ...]
+
+
+class NodeList(msgspec.Struct, kw_only=True):
+    object: str = "list"
+    data: tuple[NodeRecord, ...]
+
+
+class ModelView(ModelRecord, frozen=True):
+    """A catalog entry with what goes on now. ``tier``: gpu, host or disk, the best that any replica is on."""
+
+    tier: str = "disk"
+    replicas: tuple[str, ...] = ()
+    in_flight: int = 0
+    held: int = 0
+    last_request_unix_s: float = 0.0
+
+
+class ModelViewList(msgspec.Struct, kw_only=True):
+    object: str = "list"
+    data: tuple[ModelView, ...]
+
+
+class ModelDetail(ModelView, frozen=True):
+    replica_records: tuple[ReplicaRecord, ...] = ()
+
+
+class ReplicaList(msgspec.Struct, kw_only=True):
+    object: str = "list"
+    data: tuple[ReplicaRecord, ...]
+
+
+class GpuLedger(msgspec.Struct, kw_only=True):
+    gpu: str
+    node: str
+    simulated: bool
+    capacity_bytes: int
+    reserved_bytes: int
+    free_bytes: int
+    entries: tuple[Reservation, ...]
+
+
+class HostLedger(msgspec.Struct, kw_only=True):
+    """Host RAM that sleeping replicas of a node hold."""
+
+    node: str
+    capacity_bytes: int
+    reserved_bytes: int
+    free_bytes: int
+    entries: tuple[Reservation, ...]
+
+
+class Ledger(msgspec.Struct, kw_only=True):
+    seq: int
+    simulated: bool
+    gpus: tuple[GpuLedger, ...]
+    nodes: tuple[HostLedger, ...]
+
+
+class DecisionList(msgspec.Struct, kw_only=True):
+    """Newest first. ``next_before``: give it as ``before`` for the next page; null when this was the last."""
+
+    object: str = "list"
+    data: tuple[DecisionRecord, ...]
+    next_before: str | None
+
+
+class ControllerStatus(msgspec.Struct, kw_only=True):
+    pid: int
+    seq: int
+    updated_unix_s: float
+    age_s: float
+    alive: bool
+    routes_version: int
+
+
+class GatewayStatus(msgspec.Struct, kw_only=True):
+    worker: str
+    pid: int
+    uptime_s: float
+    routes_version: int
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """``controller`` is null until one has written its state. ``replicas``: how many are in each state."""
+
+    version: str
+    simulated: bool
+    gateway: GatewayStatus
+    controller: ControllerStatus | None
+    nodes: int
+    gpus: int
+    gpu_memory_bytes: int
+    gpu_reserved_bytes: int
+    models: int
+    replicas: dict[str, int]
+    in_flight: int
+    held: int
+    config_error: str | None
+
+
+class KeyList(msgspec.Struct, kw_only=True):
+    object: str = "list"
+    data: tuple[KeyRecord, ...]
+
+
+class NewKey(KeyRecord, frozen=True):
+    """``key`` is shown this once; only its hash is stored."""
+
+    key: str = ""
+
+
+DOCUMENTS = (
+    GpuList,
+    NodeList,
+    ModelViewList,
+    ModelDetail,
+    ReplicaList,
+    Ledger,
+    DecisionList,
+    Status,
+    KeyList,
+    NewKey,
+    KeyRecord,
+)

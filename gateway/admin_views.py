@@ -1,0 +1,137 @@
+"""The admin API's answers, built purely from the controller's records and the workers' reports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.admin_documents import (
+    ControllerStatus,
+    DecisionList,
+    GatewayStatus,
+    GpuLedger,
+    GpuList,
+    GpuView,
+    HostLedger,
+    Ledger,
+    ModelDetail,
+    ModelView,
+    ModelViewList,
+    Status,
+)
+from models.store.records import DecisionRecord, FleetRecord, ModelDemand, ModelRecord, ReplicaRecord
+
+CONTROLLER_SILENT_S = 5.0  # it writes at least once a second
+
+
+def gpu_list(fleet: FleetRecord) -> GpuList:
+    views = tuple(
+        GpuView(
+            **msgspec.structs.asdict(gpu),
+            replicas=tuple(entry.replica_id for entry in fleet.ledger if entry.gpu == gpu.id and entry.gpu_bytes),
+        )
+        for gpu in fleet.gpus
+    )
+    return GpuList(simulated=simulated(fleet), data=views)
+
+
+def model_list(
+    catalog: Iterable[ModelRecord], fleet: FleetRecord | None, demand: Mapping[str, ModelDemand]
+) -> ModelViewList:
+    replicas = fleet.replicas if fleet else ()
+    return ModelViewList(data=tuple(ModelView(**_model(record, replicas, demand)) for record in catalog))
+
+
+def model_detail(record: ModelRecord, fleet: FleetRecord | None, demand: Mapping[str, ModelDemand]) -> ModelDetail:
+    mine = tuple(replica for replica in (fleet.replicas if fleet else ()) if replica.model_id == record.model_id)
+    return ModelDetail(**_model(record, mine, demand), replica_records=mine)
+
+
+def _model(record: ModelRecord, replicas: Iterable[ReplicaRecord], demand: Mapping[str, ModelDemand]) -> dict[str, Any]:
+    mine = [replica for replica in replicas if replica.model_id == record.model_id]
+    states = {replica.state for replica in mine}
+    now = demand.get(record.model_id, ModelDemand())
+    return msgspec.structs.asdict(record) | {
+        "tier": "gpu" if "ready" in states else "host" if "asleep" in states else "disk",
+        "replicas": tuple(replica.replica_id for replica in mine),
+        "in_flight": now.in_flight,
+        "held": now.held,
+        "last_request_unix_s": now.last_request_unix_s,
+    }
+
+
+def ledger(fleet: FleetRecord) -> Ledger:
+    gpus = tuple(
+        GpuLedger(
+            gpu=gpu.id,
+            node=gpu.node,
+            simulated=gpu.simulated,
+            capacity_bytes=gpu.memory_bytes,
+            reserved_bytes=gpu.reserved_bytes,
+            free_bytes=gpu.free_bytes,
+            entries=tuple(entry for entry in fleet.ledger if entry.gpu == gpu.id),
+        )
+        for gpu in fleet.gpus
+    )
+    nodes = tuple(
+        HostLedger(
+            node=node.id,
+            capacity_bytes=node.host_bytes,
+            reserved_bytes=node.host_reserved_bytes,
+            free_bytes=node.host_bytes - node.host_reserved_bytes,
+            entries=tuple(entry for entry in fleet.ledger if entry.node == node.id and entry.host_bytes),
+        )
+        for node in fleet.nodes
+    )
+    return Ledger(seq=fleet.seq, simulated=simulated(fleet), gpus=gpus, nodes=nodes)
+
+
+def decision_list(decisions: tuple[DecisionRecord, ...], limit: int) -> DecisionList:
+    full = len(decisions) == limit
+    return DecisionList(data=decisions, next_before=decisions[-1].id if full else None)
+
+
+def status(
+    version: str,
+    gateway: GatewayStatus,
+    fleet: FleetRecord | None,
+    models: int,
+    demand: Mapping[str, ModelDemand],
+    now_unix_s: float,
+) -> Status:
+    gpus = fleet.gpus if fleet else ()
+    return Status(
+        version=version,
+        simulated=simulated(fleet) if fleet else False,
+        gateway=gateway,
+        controller=controller_status(fleet, now_unix_s) if fleet else None,
+        nodes=len(fleet.nodes) if fleet else 0,
+        gpus=len(gpus),
+        gpu_memory_bytes=sum(gpu.memory_bytes for gpu in gpus),
+        gpu_reserved_bytes=sum(gpu.reserved_bytes for gpu in gpus),
+        models=models,
+        replicas=dict(Counter(replica.state for replica in fleet.replicas)) if fleet else {},
+        in_flight=sum(model.in_flight for model in demand.values()),
+        held=sum(model.held for model in demand.values()),
+        config_error=fleet.config_error if fleet else None,
+    )
+
+
+def controller_status(fleet: FleetRecord, now_unix_s: float) -> ControllerStatus:
+    age_s = max(0.0, now_unix_s - fleet.updated_unix_s)
+    return ControllerStatus(
+        pid=fleet.controller_pid,
+        seq=fleet.seq,
+        updated_unix_s=fleet.updated_unix_s,
+        age_s=age_s,
+        alive=age_s < CONTROLLER_SILENT_S,
+        routes_version=fleet.routes_version,
+    )
+
+
+def simulated(fleet: FleetRecord) -> bool:
+    """True as soon as one GPU is not a real one."""
+    return any(gpu.simulated for gpu in fleet.gpus)

@@ -1,0 +1,142 @@
+"""Who is calling: API keys, looked up by their hash, cached, and usable for a while when the store is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.clock import Clock
+from gateway.errors import Forbidden, StoreUnavailable, Unauthorized
+from gateway.headers import first
+from models.store.api_keys import hash_key
+from models.store.codec import decode
+from models.store.errors import StoreDataError
+from models.store.keys import Keys
+from models.store.records import KeyRecord
+
+INFERENCE = "inference"
+ADMIN = "admin"
+
+KNOWN_FOR_S = 60.0
+UNKNOWN_FOR_S = 5.0
+GRACE_S = 60.0  # a key seen this recently keeps working while the store is away
+LOOKUP_TIMEOUT_S = 0.15  # a silent store adds at most this to a request ...
+STORE_PAUSE_S = 1.0  # ... and is then left alone for this long
+MOST_UNKNOWN = 10_000  # whoever tries keys fills no more memory than this
+
+log = structlog.get_logger(__name__)
+
+
+class KeyStoreDown(Exception):
+    """The store of keys cannot be asked."""
+
+
+class KeyStore(Protocol):
+    async def find(self, key_hash: str) -> KeyRecord | None:
+        """Raises KeyStoreDown."""
+
+
+class RedisKeyStore:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def find(self, key_hash: str) -> KeyRecord | None:
+        try:
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+                raw = await self._redis.hget(self._keys.api_keys, key_hash)
+        except (RedisError, OSError, TimeoutError) as down:
+            raise KeyStoreDown(type(down).__name__) from down
+        if raw is None:
+            return None
+        try:
+            return decode(raw, KeyRecord, f"API key {key_hash[:12]}")
+        except StoreDataError as broken:
+            log.error("an API key is left out", reason=str(broken))
+            return None
+
+
+@dataclass(slots=True)
+class Known:
+    record: KeyRecord
+    fresh_until_s: float
+    seen_s: float
+
+
+class Authenticator:
+    """Turns request headers into a KeyRecord. Keys are never kept, only their hashes."""
+
+    def __init__(self, store: KeyStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._known: dict[str, Known] = {}
+        self._unknown: OrderedDict[str, float] = OrderedDict()  # hash -> until when the answer stands
+        self._ask_again_s = float("-inf")
+
+    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]], scope: str) -> KeyRecord:
+        """Raises Unauthorized, Forbidden (the key lacks ``scope``) and StoreUnavailable."""
+        record = await self._record(hash_key(_token(list(headers))))
+        if record is None or record.revoked_unix_s is not None:
+            raise Unauthorized("The API key is not valid. Make one with 'roundhouse keys create'.")
+        if scope not in record.scopes:
+            raise Forbidden(f"This API key does not have the scope '{scope}'.")
+        return record
+
+    def invalidate(self) -> None:
+        """Keys changed: ask the store about each again. What was seen still counts while the store is away."""
+        self._unknown.clear()
+        for known in self._known.values():
+            known.fresh_until_s = float("-inf")
+
+    async def _record(self, key_hash: str) -> KeyRecord | None:
+        """1. Known and fresh. 2. Known not to exist. 3. What the store says. 4. The store is away: seen lately?"""
+        now_s = self._clock.monotonic()
+        known = self._known.get(key_hash)
+        if known is not None and now_s < known.fresh_until_s:  # 1
+            known.seen_s = now_s
+            return known.record
+        if now_s < self._unknown.get(key_hash, float("-inf")):  # 2
+            return None
+        if now_s >= self._ask_again_s:  # 3
+            try:
+                record = await self._store.find(key_hash)
+            except KeyStoreDown as down:
+                self._ask_again_s = self._clock.monotonic() + STORE_PAUSE_S
+                log.warning("the key store does not answer", reason=str(down))
+            else:
+                self._remember(key_hash, record, self._clock.monotonic())
+                return record
+        if known is not None and now_s - known.seen_s <= GRACE_S:  # 4
+            known.seen_s = now_s
+            return known.record
+        raise StoreUnavailable("API keys cannot be checked at the moment; try again.", retry_after_s=STORE_PAUSE_S)
+
+    def _remember(self, key_hash: str, record: KeyRecord | None, now_s: float) -> None:
+        if record is not None:
+            self._unknown.pop(key_hash, None)
+            self._known[key_hash] = Known(record, fresh_until_s=now_s + KNOWN_FOR_S, seen_s=now_s)
+            return
+        self._known.pop(key_hash, None)
+        self._unknown[key_hash] = now_s + UNKNOWN_FOR_S
+        self._unknown.move_to_end(key_hash)
+        while len(self._unknown) > MOST_UNKNOWN:
+            self._unknown.popitem(last=False)
+
+
+def _token(headers: list[tuple[bytes, bytes]]) -> str:
+    authorization = first(headers, b"authorization")
+    if authorization is not None:
+        scheme, _, credentials = authorization.strip().partition(" ")
+        if scheme.lower() == "bearer" and credentials.strip():
+            return credentials.strip()
+    given = first(headers, b"x-api-key")
+    if given and given.strip():
+        return given.strip()
+    raise Unauthorized("Send your API key as 'Authorization: Bearer <key>' or 'x-api-key: <key>'.")

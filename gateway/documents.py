@@ -1,0 +1,85 @@
+"""JSON answers from msgspec structs, and their shapes in the OpenAPI document: one definition serves both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from gateway.dialects import Dialect
+from gateway.endpoints import Endpoint
+
+JSON = "application/json"
+_REFERENCE = "#/components/schemas/{name}"
+
+
+class ErrorInner(msgspec.Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorDocument(msgspec.Struct):
+    """Every error of every endpoint; under /v1/messages it carries a ``type`` and a ``request_id`` besides."""
+
+    error: ErrorInner
+
+
+def answer(document: msgspec.Struct, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status_code=status, media_type=JSON)
+
+
+def shape(
+    document: type[msgspec.Struct], status: int = 200, description: str = "Success"
+) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of a FastAPI route that gives ``answer(document)``."""
+    reference = {"$ref": _REFERENCE.format(name=document.__name__)}
+    return {status: {"description": description, "content": {JSON: {"schema": reference}}}}
+
+
+def publish(app: FastAPI, documents: Iterable[type[msgspec.Struct]], endpoints: Iterable[Endpoint]) -> None:
+    """Add to ``app.openapi()`` the shapes of msgspec structs and the inference endpoints, which bypass FastAPI."""
+    _, components = msgspec.json.schema_components([*documents, ErrorDocument], ref_template=_REFERENCE)
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(components)
+        security = document["components"].setdefault("securitySchemes", {})
+        security["bearer"] = {"type": "http", "scheme": "bearer"}
+        for endpoint in endpoints:
+            document["paths"].setdefault(endpoint.path, {})[endpoint.method.lower()] = _inference(endpoint)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _inference(endpoint: Endpoint) -> dict[str, Any]:
+    error = {
+        "description": "An error",
+        "content": {JSON: {"schema": {"$ref": _REFERENCE.format(name="ErrorDocument")}}},
+    }
+    body = {
+        "type": "object",
+        "required": [endpoint.model_field],
+        "properties": {endpoint.model_field: {"type": "string", "minLength": 1}, "stream": {"type": "boolean"}},
+        "additionalProperties": True,
+    }
+    family = "Anthropic" if endpoint.dialect is Dialect.ANTHROPIC else "OpenAI"
+    return {
+        "tags": ["inference"],
+        "operationId": endpoint.name.replace(".", "_"),
+        "summary": endpoint.name,
+        "description": f"As in {family}'s API; the body goes to the model's engine unchanged.",
+        "security": [{"bearer": []}],
+        "requestBody": {"required": True, "content": {JSON: {"schema": body}}},
+        "responses": {
+            "200": {"description": "The engine's answer", "content": {JSON: {}, "text/event-stream": {}}},
+            "4XX": error,
+            "5XX": error,
+        },
+    }

@@ -1,0 +1,73 @@
+"""Logs: structlog to stderr, JSON unless a person reads along. Prompts and keys never get here."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from gateway.exchange import OTHER_ENDPOINT, Exchange
+
+log = structlog.get_logger("gateway.requests")
+
+
+def configure(*, as_json: bool | None = None, level: str = "info") -> None:
+    """Call once per process. Other libraries' records (uvicorn, aiohttp) come out in the same form."""
+    if as_json is None:
+        as_json = not sys.stderr.isatty()
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    shared.append(structlog.processors.format_exc_info if as_json else structlog.processors.StackInfoRenderer())
+    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
+def log_exchange(exchange: Exchange, duration_s: float) -> None:
+    """One line per request. Probes, documents and admin reads only at debug level, unless they failed."""
+    quiet = (
+        exchange.endpoint == OTHER_ENDPOINT and exchange.method in ("GET", "HEAD", "OPTIONS") and exchange.status < 500
+    )
+    facts: dict[str, Any] = {
+        "request_id": exchange.request_id,
+        "method": exchange.method,
+        "path": exchange.path[:200],
+        "endpoint": exchange.endpoint,
+        "model": exchange.model,
+        "status": exchange.status,
+        "seconds": round(duration_s, 6),
+    }
+    if exchange.endpoint != OTHER_ENDPOINT:
+        facts |= {"stream": exchange.stream, "replica": exchange.replica, "retries": exchange.retries}
+    optional = {
+        "code": exchange.code,
+        "first_byte_s": None if exchange.first_byte_s is None else round(exchange.first_byte_s, 6),
+        "hold_s": round(exchange.hold_s, 6) if exchange.held else None,
+        "client_gone": exchange.client_gone or None,
+        "broken": exchange.broken or None,
+    }
+    facts |= {name: value for name, value in optional.items() if value is not None}
+    (log.debug if quiet else log.info)("request", **facts)

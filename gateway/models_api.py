@@ -1,0 +1,73 @@
+"""GET /v1/models and /v1/models/{id}: what there is to call, as OpenAI's clients expect it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from fastapi import APIRouter, Depends
+from fastapi.responses import Response
+
+from gateway.documents import answer, shape
+from gateway.errors import ModelNotFound, Unavailable
+from gateway.routing import Routes
+from models.store.records import ModelRoute
+
+
+class ModelObject(msgspec.Struct, kw_only=True):
+    """OpenAI's Model and more: ``tier`` is gpu, host or disk; the nearer, the sooner it answers."""
+
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str
+    tier: str
+    runtime: str
+    max_model_len: int | None
+    aliases: tuple[str, ...]
+
+
+class ModelList(msgspec.Struct, kw_only=True):
+    object: str = "list"
+    data: tuple[ModelObject, ...]
+
+
+DOCUMENTS = (ModelObject, ModelList)
+
+
+def models_router(routes: Routes, require_caller: Callable[..., object]) -> APIRouter:
+    router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[Depends(require_caller)])
+
+    @router.get("", responses=shape(ModelList), operation_id="list_models")
+    async def list_models() -> Response:
+        """Every model of the catalog, running or not."""
+        _check_loaded(routes)
+        return answer(ModelList(data=tuple(model_object(route) for route in routes.models)))
+
+    @router.get("/{model_id:path}", responses=shape(ModelObject), operation_id="retrieve_model")
+    async def retrieve_model(model_id: str) -> Response:
+        """One model, by its id or an alias."""
+        _check_loaded(routes)
+        route = routes.find(model_id)
+        if route is None:
+            raise ModelNotFound(model_id)
+        return answer(model_object(route))
+
+    return router
+
+
+def model_object(route: ModelRoute) -> ModelObject:
+    return ModelObject(
+        id=route.model_id,
+        created=route.created_unix_s,
+        owned_by=route.owned_by,
+        tier=route.tier,
+        runtime=route.runtime,
+        max_model_len=route.max_model_len,
+        aliases=route.aliases,
+    )
+
+
+def _check_loaded(routes: Routes) -> None:
+    if not routes.loaded:
+        raise Unavailable("The server is starting and does not know its models yet; try again.", retry_after_s=1)

@@ -1,0 +1,79 @@
+"""Operators' orders on their way to the controller: a command is pushed, its reply is waited for."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from gateway.errors import Conflict, ControllerUnavailable, GatewayError, InvalidRequest, ModelNotFound, Unavailable
+from gateway.state import asking_redis
+from models.store.codec import decode, encode
+from models.store.keys import Keys
+from models.store.records import Command, CommandReply
+
+LOOK_EVERY_S = 1.0  # a blocking pop is asked again after this long, so that no socket times out meanwhile
+
+
+class OrderPending(ControllerUnavailable):
+    """The controller took the order but has not finished it."""
+
+    code = "order_pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    redis: Redis
+    keys: Keys
+    monotonic: Callable[[], float] = time.monotonic
+
+    async def give(self, verb: str, model_id: str | None, *, wait: bool, timeout_s: float) -> CommandReply:
+        """Raises what ``refusal`` makes of a refused order, ControllerUnavailable, OrderPending, StoreUnavailable."""
+        command = Command(id=uuid.uuid4().hex, verb=verb, model_id=model_id, wait=wait)
+        order = encode(command)
+        async with asking_redis():
+            await self.redis.rpush(self.keys.commands, order)
+        reply = await self._reply(command, timeout_s)
+        if reply is None:
+            raise await self._unanswered(command, order, timeout_s)
+        if not reply.ok:
+            raise refusal(reply, model_id)
+        return reply
+
+    async def _reply(self, command: Command, timeout_s: float) -> CommandReply | None:
+        key = self.keys.reply(command.id)
+        deadline_s = self.monotonic() + timeout_s
+        while (left_s := deadline_s - self.monotonic()) > 0:
+            wait_s = max(0.01, min(left_s, LOOK_EVERY_S))  # 0 would mean for ever
+            async with asking_redis(wait_s + 2):
+                popped = await self.redis.blpop([key], timeout=wait_s)
+            if popped is not None:
+                return decode(popped[1], CommandReply, key)
+        return None
+
+    async def _unanswered(self, command: Command, order: bytes, timeout_s: float) -> GatewayError:
+        async with asking_redis():
+            withdrawn = await self.redis.lrem(self.keys.commands, 1, order.decode())
+        if withdrawn:
+            return ControllerUnavailable(
+                f"No controller took the order '{command.verb}' within {timeout_s:g} s; it was withdrawn."
+            )
+        return OrderPending(
+            f"The order '{command.verb}' was taken but is not done after {timeout_s:g} s; look at its state."
+        )
+
+
+def refusal(reply: CommandReply, model_id: str | None) -> GatewayError:
+    """A refused order as an error with the status that fits its code."""
+    match reply.code:
+        case "model_not_found":
+            return ModelNotFound(model_id or "", f"{reply.message}.")
+        case "unknown_command" | "invalid_configuration":
+            return InvalidRequest(reply.message, code=reply.code)
+        case "insufficient_gpu_memory" | "model_start_failed":
+            return Unavailable(reply.message, param="model", code=reply.code)
+        case _:
+            return Conflict(reply.message, code=reply.code)

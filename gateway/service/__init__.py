@@ -1,0 +1,1 @@
+"""What runs behind ``roundhouse up``: parts of an installation, started in order, kept alive, ended without trace."""

@@ -1,0 +1,189 @@
+"""The parts of an installation: what each is called, how it is run, what it needs, and when it is ready."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from gateway.service import ray_head
+from gateway.service.probes import LogLine, file_appears, http_ok, launcher_is_warm, redis_answers
+from gateway.service.spec import PartSpec
+from models.home import Home
+
+SOURCE_ROOT = Path(__file__).resolve().parent.parent.parent
+DRAIN_TIMEOUT_S = 5.0
+# What the user's shell may hold and would lead our Ray astray.
+NOT_INHERITED = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK", "PYTHONHOME")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """Address and limits of the gateway; limits None: its own defaults."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    hold_timeout_s: float | None = None
+    hold_limit: int | None = None
+    max_body_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """All that the parts are derived from.
+
+    ``own_redis``, ``ray_address``: a server or a cluster of the operator's own is used instead of one started here.
+    ``demo_models``: the folder in which the demo models are to be made first. ``gpus``: simulated ones, instead of the
+    configured ones.
+    """
+
+    home: Home
+    config: Path
+    gateway: GatewayOptions = GatewayOptions()
+    gpus: str | None = None
+    own_redis: bool = False
+    ray_address: str | None = None
+    demo_models: Path | None = None
+
+
+def part_names() -> tuple[str, ...]:
+    """Parts that can be run one by one, each in the foreground."""
+    return ("redis", "launcher", "ray", "control", "gateway")
+
+
+def all_parts(of: Installation) -> tuple[PartSpec, ...]:
+    """Those that this installation needs. Raises OSError when its folders cannot be written."""
+    parts = []
+    if of.demo_models is not None:
+        parts.append(_demo_models(of, of.demo_models))
+    parts.append(_launcher(of))
+    if not of.own_redis:
+        parts.append(_redis(of))
+    if of.ray_address is None:
+        parts.append(_ray(of))
+    present = tuple(part.name for part in parts)
+    return (*parts, _gateway(of, present), _control(of, present))
+
+
+def part(of: Installation, name: str) -> PartSpec:
+    """One part by its name, whether or not ``up`` would start it. Raises OSError, KeyError."""
+    return {"redis": _redis, "launcher": _launcher, "ray": _ray, "control": _control, "gateway": _gateway}[name](of)
+
+
+def environment(home: Home) -> dict[str, str]:
+    """What every part runs in. It is passed on by all that they start, so that each process can be found by it."""
+    inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    return {
+        **inherited,
+        **home.environment(),
+        # Ray and vLLM give their processes telling names, and would write them over the environment that marks them.
+        "SPT_NOENV": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": _python_path(inherited.get("PYTHONPATH", "")),
+    }
+
+
+def _python_path(inherited: str) -> str:
+    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
+    ours = [] if SOURCE_ROOT in installed else [str(SOURCE_ROOT)]
+    return os.pathsep.join([*ours, *filter(None, inherited.split(os.pathsep))])
+
+
+def _python(module: str, *arguments: object) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, *map(str, arguments))
+
+
+def _demo_models(of: Installation, root: Path) -> PartSpec:
+    return PartSpec(
+        name="demo-models",
+        what="the demo's models, made once",
+        command=_python("models.demo", root),
+        ready=None,
+        env=environment(of.home),
+        start_timeout_s=600.0,
+    )
+
+
+def _redis(of: Installation) -> PartSpec:
+    return PartSpec(
+        name="redis",
+        what="the embedded store",
+        command=_python("models.store.server", "--home", of.home.root),
+        ready=redis_answers(of.home.redis_socket),
+        env=environment(of.home),
+    )
+
+
+def _launcher(of: Installation) -> PartSpec:
+    return PartSpec(
+        name="launcher",
+        what="imports vLLM and torch once, forks the engines",
+        command=_python("models.runtimes.launcher", "--socket", of.home.launcher_socket, "--scratch", of.home.cache),
+        ready=launcher_is_warm(of.home.launcher_socket),
+        env=environment(of.home),
+        # Control stops the engines one by one, and it is the launcher that notices when they have ended.
+        outlives=("control",),
+        start_timeout_s=300.0,  # vLLM's files may have to come from a slow disk
+    )
+
+
+def _ray(of: Installation) -> PartSpec:
+    home = of.home
+    return PartSpec(
+        name="ray",
+        what="Ray's head node",
+        command=ray_head.command(home),
+        ready=file_appears(ray_head.started_file(home)),
+        env={**environment(home), **ray_head.environment(home)},
+        prepare=partial(ray_head.prepare, home),
+        takes_all=True,
+    )
+
+
+def _control(of: Installation, present: tuple[str, ...] = ()) -> PartSpec:
+    home = of.home
+    arguments = ["--home", home.root, "--config", of.config, "--ray-address", of.ray_address or ray_head.address(home)]
+    if of.gpus:
+        arguments += ["--gpus", of.gpus]
+    announced = LogLine(home.logs / "control.log", "controller ready")
+    joining = ray_head.environment(home) if of.ray_address is None else {}
+    return PartSpec(
+        name="control",
+        what="the controller",
+        command=_python("models.control", *arguments),
+        ready=announced,
+        env={**environment(home), **joining},
+        needs=tuple(name for name in ("demo-models", "redis", "ray") if name in present),
+        follows=("ray",) if "ray" in present else (),
+        prepare=announced.prepare,
+        start_timeout_s=120.0,
+        stop_grace_s=25.0,  # it stops every engine first
+    )
+
+
+def _gateway(of: Installation, present: tuple[str, ...] = ()) -> PartSpec:
+    given = of.gateway
+    limits = {
+        "--hold-timeout": given.hold_timeout_s,
+        "--hold-limit": given.hold_limit,
+        "--max-body": given.max_body_bytes,
+    }
+    words = [word for flag, value in limits.items() if value is not None for word in (flag, value)]
+    address = ("--home", of.home.root, "--host", given.host, "--port", given.port)
+    return PartSpec(
+        name="gateway",
+        what="the HTTP endpoint",
+        command=_python("gateway.server", *address, "--drain-timeout", DRAIN_TIMEOUT_S, *words),
+        ready=http_ok(reachable(given.host), given.port, "/health"),
+        env=environment(of.home),
+        needs=("redis",) if "redis" in present else (),
+        stop_grace_s=DRAIN_TIMEOUT_S + 2.0,
+    )
+
+
+def reachable(host: str) -> str:
+    """An address at which this machine itself reaches what listens on ``host``."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)

@@ -1,0 +1,113 @@
+"""How the supervisor sees that a part can do its work. All return False for "not yet" and raise nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from gateway.service.spec import Probe
+
+ANSWER_TIMEOUT_S = 2.0
+LONGEST_LINE_BYTES = 64 * 1024
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def redis_answers(socket_path: Path) -> Probe:
+    """PONG; while Redis still loads its data it answers with an error."""
+
+    async def probe() -> bool:
+        return await _ask(socket_path, b"PING\r\n") == b"+PONG\r\n"
+
+    return probe
+
+
+def launcher_is_warm(socket_path: Path) -> Probe:
+    """It takes orders from the beginning, but forks only when it has imported everything."""
+
+    async def probe() -> bool:
+        return (await launcher_status(socket_path)).get("ready") is True
+
+    return probe
+
+
+async def launcher_status(socket_path: Path) -> dict[str, object]:
+    """What the launcher says of itself; empty when it does not answer."""
+    line = await _ask(socket_path, b'{"op": "ping"}\n')
+    try:
+        status = json.loads(line)
+    except ValueError:
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def file_appears(path: Path) -> Probe:
+    async def probe() -> bool:
+        return path.exists()
+
+    return probe
+
+
+class LogLine:
+    """Ready once the part has written a line that begins with ``start``. ``prepare`` goes before each of its starts."""
+
+    def __init__(self, log: Path, start: str) -> None:
+        self._log = log
+        self._start = start.encode()
+        self._from_bytes = 0
+
+    def prepare(self) -> None:
+        self._from_bytes = self._log.stat().st_size if self._log.exists() else 0
+
+    async def __call__(self) -> bool:
+        try:
+            with self._log.open("rb") as file:
+                file.seek(self._from_bytes)
+                return any(line.startswith(self._start) for line in file)
+        except OSError:
+            return False
+
+
+def http_ok(host: str, port: int, path: str) -> Probe:
+    """GET answers 200."""
+
+    async def probe() -> bool:
+        return await http_status(host, port, path) == 200
+
+    return probe
+
+
+async def http_status(host: str, port: int, path: str) -> int | None:
+    """The status of a GET, or None when there is no answer."""
+    request = f"GET {path} HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n\r\n".encode()
+    line = b""
+    with contextlib.suppress(OSError, TimeoutError, ValueError):
+        async with asyncio.timeout(ANSWER_TIMEOUT_S), _hang_up(await asyncio.open_connection(host, port)) as streams:
+            line = await _line(streams, request)
+    words = line.split()
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
+
+
+async def _ask(socket_path: Path, question: bytes) -> bytes:
+    with contextlib.suppress(OSError, TimeoutError, ValueError):
+        connecting = asyncio.open_unix_connection(socket_path, limit=LONGEST_LINE_BYTES)
+        async with asyncio.timeout(ANSWER_TIMEOUT_S), _hang_up(await connecting) as streams:
+            return await _line(streams, question)
+    return b""
+
+
+async def _line(streams: Streams, question: bytes) -> bytes:
+    reader, writer = streams
+    writer.write(question)
+    return await reader.readline()
+
+
+@contextlib.asynccontextmanager
+async def _hang_up(streams: Streams) -> AsyncIterator[Streams]:
+    try:
+        yield streams
+    finally:
+        streams[1].close()

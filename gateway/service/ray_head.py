@@ -1,0 +1,109 @@
+"""How Ray's head node is run for one machine: on loopback, with a token, small, silent, without usage reports."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.home import Home
+
+ADDRESS_ENV = "ROUNDHOUSE_RAY_ADDRESS"
+LOOPBACK = "127.0.0.1"
+# Each one is a worker process of 90 MB that Ray keeps waiting: an actor that finds one starts 0.25 s sooner.
+SPARE_WORKERS = 2
+# No object travels through Ray's store here; this is near the smallest that it accepts.
+OBJECT_STORE_BYTES = 80 * 2**20
+
+
+def outside_address(env: Mapping[str, str] = os.environ) -> str | None:
+    """A Ray cluster of the operator's own, by ROUNDHOUSE_RAY_ADDRESS; then no head is started here."""
+    return env.get(ADDRESS_ENV, "").strip() or None
+
+
+def address(home: Home) -> str:
+    """Where this installation's head listens: a free port that is chosen once and kept for all of its parts."""
+    return f"{LOOPBACK}:{_port(home)}"
+
+
+def started_file(home: Home) -> Path:
+    """Ray writes it when the whole node runs."""
+    return home.ray / "ray_current_cluster"
+
+
+def command(home: Home) -> tuple[str, ...]:
+    options = {
+        "node-ip-address": LOOPBACK,
+        "port": _port(home),
+        "temp-dir": home.ray,
+        "include-dashboard": "false",
+        "include-log-monitor": "false",
+        "dashboard-agent-listen-port": 0,  # the default is one fixed port for every Ray on the machine
+        "num-cpus": SPARE_WORKERS,
+        "num-gpus": 0,  # the packer places on GPUs, not Ray
+        "object-store-memory": OBJECT_STORE_BYTES,
+        "log-style": "record",
+        "log-color": "false",
+    }
+    words = (f"--{name}={value}" for name, value in options.items())
+    head = ("start", "--head", "--block", "--no-monitor", "--disable-usage-stats", *words)
+    return (sys.executable, "-m", "ray.scripts.scripts", *head)
+
+
+def environment(home: Home) -> dict[str, str]:
+    """For the head, and for whatever joins it from this machine. Makes the token on first use. Raises OSError."""
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(_token_file(home)),
+        # Ray replaces a loopback address by the machine's own and listens on every interface, unless it believes that
+        # this system has no clusters. Joining nodes are for a cluster of the operator's own (ADDRESS_ENV).
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # The Ray Client server has no switch of its own and a fixed port.
+        "RAY_START_HOOK": "gateway.service.ray_hook.without_client_server",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # It would kill actors when the page cache makes the machine look full; engines are not Ray's processes anyway.
+        "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_enable_metrics_collection": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # says in advance what the next Ray does, instead of warning of it
+        "RAY_DEDUP_LOGS": "0",
+    }
+
+
+def prepare(home: Home) -> None:
+    """Clear away what an earlier head left: sockets, logs, and the file that says it runs. Raises OSError."""
+    if home.ray.exists():
+        shutil.rmtree(home.ray)
+    home.ray.mkdir(mode=0o700, parents=True)
+
+
+def _token_file(home: Home) -> Path:
+    path = home.root / "ray.token"
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        path.chmod(0o600)
+    return path
+
+
+def _port(home: Home) -> int:
+    chosen = home.run / "ray.port"
+    try:
+        return int(chosen.read_text())
+    except (OSError, ValueError):
+        pass
+    with socket.socket() as free:
+        free.bind((LOOPBACK, 0))
+        port = int(free.getsockname()[1])
+    chosen.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    chosen.write_text(f"{port}\n")
+    return port
+
+
+def choose_port_again(home: Home) -> None:
+    """Before a start: what was free once may be taken by now."""
+    (home.run / "ray.port").unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""``service.json``: what runs, for other commands to read. The lock beside it says whether it is still true."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import Literal
+
+import msgspec
+
+from gateway.service.processes import ProcessId, alive
+from models.home import Home
+
+ServiceState = Literal["starting", "serving", "stopping"]
+
+
+class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    state: str
+    pid: int | None
+    start_ticks: int | None
+    restarts: int
+    log: str
+
+
+class ServiceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """``start_ticks``: see ProcessId. ``since_unix_s``: when the supervisor was started."""
+
+    pid: int
+    start_ticks: int
+    instance: str
+    home: str
+    url: str
+    config: str
+    state: ServiceState
+    since_unix_s: float
+    detached: bool = False
+    parts: tuple[PartRecord, ...] = ()
+
+    @property
+    def supervisor(self) -> ProcessId:
+        return ProcessId(self.pid, self.start_ticks)
+
+
+class AlreadyRunning(Exception):
+    """Another supervisor holds this installation. ``record`` is None while it is only beginning."""
+
+    def __init__(self, home: Home, record: ServiceRecord | None) -> None:
+        where = f" at {record.url}" if record else ""
+        who = f" (pid {record.pid})" if record else ""
+        super().__init__(f"Roundhouse already runs for {home.root}{where}{who}")
+        self.record = record
+
+
+def write(home: Home, record: ServiceRecord) -> None:
+    """Whole or not at all."""
+    partial = home.service_file.with_suffix(".part")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+    partial.replace(home.service_file)
+
+
+def read(home: Home) -> ServiceRecord | None:
+    """What was written last, by a supervisor that may be gone."""
+    try:
+        return msgspec.json.decode(home.service_file.read_bytes(), type=ServiceRecord)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def running(home: Home) -> ServiceRecord | None:
+    """The record of a supervisor that is alive."""
+    record = read(home)
+    return record if record and alive(record.supervisor) else None
+
+
+def remove(home: Home) -> None:
+    home.service_file.unlink(missing_ok=True)
+
+
+def lock(home: Home) -> int:
+    """Take the installation for this process, for as long as the returned descriptor is open. Raises AlreadyRunning."""
+    descriptor = os.open(home.run / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise AlreadyRunning(home, running(home)) from None
+    return descriptor

@@ -1,0 +1,217 @@
+"""One run of the service, from the lock to the last process: what ``roundhouse up`` does once everything is decided."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from gateway.service import credentials, guard, ray_head, record
+from gateway.service.host import LocalHost
+from gateway.service.parts import Installation, all_parts, environment, reachable
+from gateway.service.ports import check_free
+from gateway.service.probes import http_ok
+from gateway.service.processes import ProcessId, family, identify
+from gateway.service.record import PartRecord, ServiceRecord, ServiceState
+from gateway.service.report import Event, Report
+from gateway.service.spec import PartSpec
+from gateway.service.supervisor import PROBE_EVERY_S, StartFailed, Supervisor
+from gateway.service.sweep import Swept, sweep
+
+READY_TIMEOUT_S = 60.0
+SWEEP_GRACE_S = 2.0
+
+
+class LeftBehind(Exception):
+    """Processes that could not be ended; the message lists them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """``serving`` is reported once everything is ready. ``detached``: no terminal waits for this process."""
+
+    installation: Installation
+    url: str
+    serving: Event
+    detached: bool = False
+
+
+def run(this: Run, report: Report, make_parts: Callable[[Installation], tuple[PartSpec, ...]] = all_parts) -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP. Nothing that was started is left when this returns or raises.
+
+    Raises AlreadyRunning, PortInUse, StartFailed, OSError; LeftBehind.
+    """
+    home = this.installation.home.create()
+    held = record.lock(home)
+    try:
+        clear_leftovers(this.installation, report)
+        check_free(this.installation.gateway.host, this.installation.gateway.port)
+        if this.installation.ray_address is None:
+            ray_head.choose_port_again(home)
+        asyncio.run(_Service(this, report, make_parts(this.installation)).run())
+    finally:
+        os.close(held)
+
+
+def clear_leftovers(installation: Installation, report: Report) -> None:
+    """End what an earlier run left when it was killed. Raises LeftBehind."""
+    swept = sweep(lambda: family(installation.home.instance), grace_s=SWEEP_GRACE_S)
+    _complain(swept)
+    if swept.ended:
+        report(Event(kind="note", text=f"Ended {len(swept.ended)} processes that an earlier run had left behind."))
+    record.remove(installation.home)
+
+
+class _Service:
+    def __init__(self, this: Run, report: Report, parts: tuple[PartSpec, ...]) -> None:
+        self._this = this
+        self._home = this.installation.home
+        self._report = report
+        self._host = LocalHost(self._home.logs)
+        self._supervisor = Supervisor(parts, self._host, report, self._write_record)
+        self._state: ServiceState = "starting"
+        self._since_unix_s = time.time()
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def run(self) -> None:
+        self._host.adopt_orphans()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(signum, self._on_signal)
+        loop.add_signal_handler(signal.SIGCHLD, self._host.reap_orphans)
+        with self._guarded() as guarding:
+            try:
+                await self._until_stopped()
+            finally:
+                await self._end(guarding)
+
+    async def _until_stopped(self) -> None:
+        stopping = asyncio.create_task(self._stop.wait())
+        serving = asyncio.create_task(self._serve())
+        try:
+            await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+        finally:
+            stopping.cancel()
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    async def _serve(self) -> None:
+        began_s = time.monotonic()
+        self._write_record()
+        await self._supervisor.start()
+        await self._answers()
+        await self._write_credentials()
+        self._state = "serving"
+        self._write_record()
+        took = Event(kind="note", text=f"Ready after {time.monotonic() - began_s:.1f} s.")
+        self._report(took)
+        self._report(self._this.serving)
+        await self._supervisor.serve()
+
+    async def _answers(self) -> None:
+        at = self._this.installation.gateway
+        ready = http_ok(reachable(at.host), at.port, "/readyz")
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                while not await ready():
+                    await asyncio.sleep(PROBE_EVERY_S)
+        except TimeoutError:
+            lines = tuple(self._host.log_lines("gateway", 12))
+            raise StartFailed("gateway", f"does not say that it is ready after {READY_TIMEOUT_S:g} s", lines) from None
+
+    async def _write_credentials(self) -> None:
+        from redis import RedisError
+
+        from models.store.errors import StoreError
+
+        try:
+            await asyncio.to_thread(credentials.ensure, self._home, self._this.url, time.time())
+        except (RedisError, StoreError) as problem:
+            raise StartFailed("keys", f"could not be made: {problem}", ()) from problem
+
+    async def _end(self, guarding: ProcessId | None) -> None:
+        self._state = "stopping"
+        self._write_record()
+        self._report(Event(kind="stopping", text="Stopping."))
+        await self._supervisor.stop(self._hurry)
+
+        def left() -> frozenset[ProcessId]:
+            return family(self._home.instance, also_below=os.getpid()) - {guarding}
+
+        grace_s = 0.0 if self._hurry.is_set() else SWEEP_GRACE_S
+        swept = await asyncio.to_thread(sweep, left, grace_s=grace_s)
+        record.remove(self._home)
+        _complain(swept)
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        else:
+            self._report(Event(kind="note", text="Stopping; once more to kill everything at once."))
+        self._stop.set()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[ProcessId | None]:
+        """While this lasts, a process of its own waits to clear up in case this one is killed."""
+        process = subprocess.Popen(
+            (sys.executable, "-m", guard.__name__, self._home.instance),
+            env=environment(self._home),
+            cwd=self._home.logs,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        try:
+            yield identify(process.pid)
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(guard.GOODBYE)
+                process.stdin.close()
+            process.wait()
+
+    def _write_record(self) -> None:
+        me = identify(os.getpid())
+        assert me is not None, "a running process is alive"
+        parts = (
+            PartRecord(
+                name=part.spec.name,
+                state=part.state,
+                pid=part.process.pid if part.process else None,
+                start_ticks=part.process.start_ticks if part.process else None,
+                restarts=part.restarts.total,
+                log=str(self._host.log_path(part.spec.name)),
+            )
+            for part in self._supervisor.parts.values()
+        )
+        record.write(
+            self._home,
+            ServiceRecord(
+                pid=me.pid,
+                start_ticks=me.start_ticks,
+                instance=self._home.instance,
+                home=str(self._home.root),
+                url=self._this.url,
+                config=str(self._this.installation.config),
+                state=self._state,
+                since_unix_s=self._since_unix_s,
+                detached=self._this.detached,
+                parts=tuple(parts),
+            ),
+        )
+
+
+def _complain(swept: Swept) -> None:
+    if swept.left:
+        pids = ", ".join(str(process.pid) for process in sorted(swept.left, key=lambda process: process.pid))
+        raise LeftBehind(f"these processes could not be ended: {pids}")

@@ -1,0 +1,97 @@
+"""What the admin API reads from Redis: the controller's records, the workers' reports, the decisions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.errors import ControllerUnavailable, StoreUnavailable
+from models.store.codec import decode, load_async
+from models.store.keys import Keys
+from models.store.records import DecisionRecord, DemandReport, FleetRecord, ModelDemand, ModelRecord
+
+TIMEOUT_S = 2.0
+PAGE = 500
+
+
+@asynccontextmanager
+async def asking_redis(timeout_s: float = TIMEOUT_S) -> AsyncIterator[None]:
+    """Turns whatever Redis fails with into StoreUnavailable."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except (RedisError, OSError, TimeoutError) as down:
+        raise StoreUnavailable("Redis does not answer; try again.", retry_after_s=1) from down
+
+
+class State:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def fleet(self) -> FleetRecord:
+        """Raises ControllerUnavailable when no controller ever wrote, StoreUnavailable."""
+        fleet = await self.fleet_if_any()
+        if fleet is None:
+            raise ControllerUnavailable("The controller has not written its state yet; is it running? Try again.")
+        return fleet
+
+    async def fleet_if_any(self) -> FleetRecord | None:
+        async with asking_redis():
+            return await load_async(self._redis, self._keys.fleet, FleetRecord)
+
+    async def catalog(self) -> tuple[ModelRecord, ...]:
+        async with asking_redis():
+            return await load_async(self._redis, self._keys.catalog, tuple[ModelRecord, ...]) or ()
+
+    async def demand(self) -> dict[str, ModelDemand]:
+        """Model -> what all live workers see of it together."""
+        async with asking_redis():
+            names = [name async for name in self._redis.scan_iter(match=self._keys.demand_pattern)]
+            raws = await self._redis.mget(names) if names else []
+        total: dict[str, ModelDemand] = {}
+        for raw in raws:
+            if raw is not None:
+                for model, part in decode(raw, DemandReport, "a demand report").models.items():
+                    total[model] = _together(total.get(model), part)
+        return total
+
+    async def decisions(self, limit: int, model: str | None, before: str | None) -> tuple[DecisionRecord, ...]:
+        """The newest first; older than the stream id ``before`` when it is given."""
+        found: list[DecisionRecord] = []
+        end = f"({before}" if before else "+"
+        async with asking_redis():
+            while len(found) < limit:
+                page = await self._page(end)
+                found += [record for record in page if model is None or record.model_id == model]
+                if len(page) < PAGE:
+                    break
+                end = f"({page[-1].id}"
+        return tuple(found[:limit])
+
+    async def _page(self, end: str) -> list[DecisionRecord]:
+        entries: Any = await self._redis.xrevrange(self._keys.decisions, max=end, count=PAGE)
+        records = []
+        for entry_id, fields in entries:
+            stream_id = entry_id.decode()
+            record = decode(fields[b"d"], DecisionRecord, f"decision {stream_id}")
+            records.append(msgspec.structs.replace(record, id=stream_id))
+        return records
+
+
+def _together(one: ModelDemand | None, other: ModelDemand) -> ModelDemand:
+    if one is None:
+        return other
+    oldest = [since for since in (one.oldest_held_unix_s, other.oldest_held_unix_s) if since is not None]
+    return ModelDemand(
+        in_flight=one.in_flight + other.in_flight,
+        held=one.held + other.held,
+        oldest_held_unix_s=min(oldest, default=None),
+        last_request_unix_s=max(one.last_request_unix_s, other.last_request_unix_s),
+    )

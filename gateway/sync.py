@@ -1,0 +1,153 @@
+"""The worker's two tasks with Redis: taking in routes and key changes, giving out demand. Redis may come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from gateway.clock import Clock
+from gateway.demand import Demand
+from gateway.routing import Routes
+from models.store.codec import encode, load_async
+from models.store.errors import StoreDataError
+from models.store.keys import DEMAND_TTL_S, Keys
+from models.store.records import RouteTable
+
+RELOAD_EVERY_S = 1.0
+STORE_TIMEOUT_S = 2.0
+RETRY_FIRST_S = 0.1
+RETRY_LONGEST_S = 1.0
+_DOWN = (RedisError, OSError, TimeoutError)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class StoreHealth:
+    """``known``: Redis answered at least once since this worker started."""
+
+    known: bool = False
+    up: bool = False
+
+    def answered(self) -> None:
+        if not self.up:
+            log.info("redis answers")
+        self.known = self.up = True
+
+    def failed(self, error: BaseException) -> None:
+        if self.up or not self.known:
+            log.warning("redis does not answer; serving goes on with what is known", reason=type(error).__name__)
+        self.up = False
+
+
+@dataclass(slots=True)
+class RouteWatcher:
+    """Loads the route table when it is announced and once a second. Without Redis the last table stays in force."""
+
+    redis: Redis
+    keys: Keys
+    routes: Routes
+    health: StoreHealth
+    on_routes: Callable[[], Awaitable[None]]
+    on_keys_changed: Callable[[], None]
+
+    async def run(self) -> None:
+        wait_s = RETRY_FIRST_S
+        while True:
+            try:
+                async with self.redis.pubsub() as subscription:
+                    await self._subscribe(subscription)
+                    wait_s = RETRY_FIRST_S
+                    await self._watch(subscription)
+            except _DOWN as down:
+                self.health.failed(down)
+            await asyncio.sleep(wait_s)
+            wait_s = min(RETRY_LONGEST_S, wait_s * 2)
+
+    async def _subscribe(self, subscription: PubSub) -> None:
+        async with asyncio.timeout(STORE_TIMEOUT_S):
+            await subscription.subscribe(self.keys.routes_channel, self.keys.api_keys_channel)
+        self.on_keys_changed()  # what was announced while nobody listened is lost
+        await self.load()
+
+    async def _watch(self, subscription: PubSub) -> None:
+        loop = asyncio.get_running_loop()
+        reload_at_s = loop.time() + RELOAD_EVERY_S
+        while True:
+            left_s = max(0.0, reload_at_s - loop.time())
+            message = await subscription.get_message(ignore_subscribe_messages=True, timeout=left_s)
+            if message is not None and _text(message["channel"]) == self.keys.api_keys_channel:
+                self.on_keys_changed()
+            elif message is not None or loop.time() >= reload_at_s:
+                await self.load()
+                reload_at_s = loop.time() + RELOAD_EVERY_S
+
+    async def load(self) -> None:
+        async with asyncio.timeout(STORE_TIMEOUT_S):
+            try:
+                table = await load_async(self.redis, self.keys.routes, RouteTable)
+            except StoreDataError as broken:
+                log.error("the route table cannot be read; the last one stays in force", reason=str(broken))
+                table = None
+        self.health.answered()
+        if table is not None and self.routes.offer(table):
+            log.info("routes", version=table.version, models=len(table.models))
+            await self.on_routes()
+
+
+@dataclass(slots=True)
+class DemandPublisher:
+    """Writes this worker's demand report and announces it, at the pace that ``Demand`` asks for."""
+
+    redis: Redis
+    keys: Keys
+    worker: str
+    demand: Demand
+    routes: Routes
+    clock: Clock
+    news: asyncio.Event
+
+    async def run(self) -> None:
+        while True:
+            await self._until_due()
+            try:
+                await self.publish()
+            except _DOWN:
+                # The watcher tells about it; the report that is due goes out as soon as Redis is back.
+                self.demand.pace.urgent = True
+                await asyncio.sleep(RETRY_FIRST_S)
+
+    async def publish(self) -> None:
+        # What changes while Redis is being told belongs to the next report.
+        self.demand.pace.sent(self.clock.monotonic())
+        report = self.demand.report(self.worker, self.routes.version, self.clock.unix())
+        async with asyncio.timeout(STORE_TIMEOUT_S), self.redis.pipeline(transaction=False) as pipe:
+            pipe.set(self.keys.demand(self.worker), encode(report), px=int(DEMAND_TTL_S * 1000))
+            pipe.publish(self.keys.demand_channel, self.worker)
+            await pipe.execute()
+
+    async def withdraw(self) -> None:
+        """This worker ends: nobody need wait for its report to expire."""
+        with contextlib.suppress(*_DOWN):
+            async with asyncio.timeout(STORE_TIMEOUT_S), self.redis.pipeline(transaction=False) as pipe:
+                pipe.delete(self.keys.demand(self.worker))
+                pipe.publish(self.keys.demand_channel, self.worker)
+                await pipe.execute()
+
+    async def _until_due(self) -> None:
+        while (left_s := self.demand.pace.due_s() - self.clock.monotonic()) > 0:
+            self.news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self.news.wait()
+
+
+def _text(channel: bytes | str) -> str:
+    return channel.decode() if isinstance(channel, bytes) else channel

@@ -1,0 +1,60 @@
+"""The orders that put a model into the state to be measured, and the proof that it is in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from loadtests.target import Target
+from loadtests.wire import CallFailed, get_json, post_json
+
+ORDER_TIMEOUT_S = 60.0
+SETTLE_S = 15.0  # the admin API shows what the controller last wrote, which may be a second old
+POLL_S = 0.05
+
+
+class NotInState(CallFailed):
+    """The service did not bring the model into the state that was to be measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """``sleep`` and ``clock``: the caller's time, in seconds."""
+
+    target: Target
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def replicas(self, model: str | None = None) -> list[dict[str, Any]]:
+        """Living replicas. Raises CallFailed."""
+        found = get_json(self.target, "/admin/v1/replicas", admin=True)["data"]
+        return [r for r in found if r["state"] != "dead" and model in (None, r["model_id"])]
+
+    def source(self, model: str) -> str:
+        """Where the catalog has the model's weights from. Raises CallFailed."""
+        return str(get_json(self.target, f"/admin/v1/models/{quote(model, safe='')}", admin=True)["source"])
+
+    def stop(self, model: str) -> None:
+        """Returns when no replica of the model exists. Raises CallFailed, NotInState."""
+        self._order(model, "stop")
+        self._expect(model, "stopped", lambda states: not states)
+
+    def put_to_sleep(self, model: str) -> None:
+        """Returns when the model's replicas are all asleep, and there is one. Raises CallFailed, NotInState."""
+        self._order(model, "sleep")
+        self._expect(model, "asleep", lambda states: set(states) == {"asleep"})
+
+    def _order(self, model: str, verb: str) -> None:
+        path = f"/admin/v1/models/{quote(model, safe='')}/{verb}?wait=true"
+        post_json(self.target, path, None, admin=True, timeout_s=ORDER_TIMEOUT_S)
+
+    def _expect(self, model: str, wanted: str, reached: Callable[[list[str]], bool]) -> None:
+        deadline_s = self.clock() + SETTLE_S
+        while not reached(states := [replica["state"] for replica in self.replicas(model)]):
+            if self.clock() > deadline_s:
+                shown = ", ".join(states) or "not running"
+                raise NotInState(f"{model} was told to be {wanted}, but is {shown} after {SETTLE_S:g} s")
+            self.sleep(POLL_S)

@@ -1,0 +1,57 @@
+"""Which of the service's models can chat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from loadtests.chat import CHAT_PATH, ChatRequest
+from loadtests.target import Target, TargetError
+from loadtests.wire import CallFailed, NotReachable, Refused, get_json, post_json
+
+PROBE_TIMEOUT_S = 120.0
+_CHAT_RUNTIMES = ("vllm",)
+_NOT_ABOUT_CHAT = (401, 403, 408, 429)  # refusals that say nothing of what the model can do
+
+
+def served_models(target: Target) -> list[dict[str, Any]]:
+    """Entries of ``GET /v1/models``. Raises TargetError when no service answers there, CallFailed when it refuses."""
+    try:
+        answer = get_json(target, "/v1/models")
+    except NotReachable:
+        raise TargetError(f"no service is running at {target.url}; start it with `make run`") from None
+    entries = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(entries, list):
+        raise CallFailed(f"{target.url}/v1/models did not answer with a list of models; is this Roundhouse?")
+    return entries
+
+
+def chat_models(target: Target, wanted: Sequence[str] = ()) -> list[str]:
+    """The models asked for, else all that can chat. Raises TargetError when there is none, CallFailed."""
+    entries = {str(entry["id"]): entry for entry in served_models(target)}
+    if wanted:
+        unknown = [model for model in wanted if model not in entries]
+        if unknown:
+            raise TargetError(f"--models: no model {', '.join(unknown)}; there are {', '.join(entries) or 'none'}")
+        return list(wanted)
+    found = [model for model, entry in entries.items() if can_chat(target, model, entry)]
+    if not found:
+        raise TargetError(f"none of the models at {target.url} can chat ({', '.join(entries) or 'there are none'})")
+    return found
+
+
+def can_chat(target: Target, model: str, entry: dict[str, Any]) -> bool:
+    """As its entry says by ``runtime``; an entry that does not say is tried with one token, which starts the model.
+
+    A failure that is not a refusal of chat itself counts as yes: it belongs into the load test's report.
+    """
+    runtime = entry.get("runtime")
+    if isinstance(runtime, str):
+        return runtime in _CHAT_RUNTIMES
+    try:
+        post_json(target, CHAT_PATH, ChatRequest(model, "Hello", 1).body(stream=False), timeout_s=PROBE_TIMEOUT_S)
+    except Refused as refused:
+        return refused.status >= 500 or refused.status in _NOT_ABOUT_CHAT
+    except CallFailed:
+        return True
+    return True

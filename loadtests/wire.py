@@ -1,0 +1,107 @@
+"""HTTP to the service with the standard library alone, so that the same code runs under gevent and without it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import ssl
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from loadtests.target import Target
+
+LONGEST_MESSAGE = 300
+PIECE_BYTES = 64 * 1024
+
+
+class CallFailed(Exception):
+    """A request that got no good answer; the text is what the server said, or what became of the connection."""
+
+
+class NotReachable(CallFailed):
+    """Nothing listens there, or it hung up without an answer."""
+
+
+class Refused(CallFailed):
+    """An HTTP status of 400 and above, with the server's own words."""
+
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+        super().__init__(f"{status}{f' {code}' if code else ''}: {message}")
+        self.status = status
+        self.message = message
+        self.code = code
+
+
+def get_json(target: Target, path: str, *, admin: bool = False, timeout_s: float = 30.0) -> Any:
+    """Raises CallFailed."""
+    with _answer(target, "GET", path, None, admin, timeout_s) as answer:
+        return _json(answer.read())
+
+
+def post_json(target: Target, path: str, body: Any, *, admin: bool = False, timeout_s: float = 30.0) -> Any:
+    """Raises CallFailed."""
+    with _answer(target, "POST", path, body, admin, timeout_s) as answer:
+        return _json(answer.read())
+
+
+def post_stream(target: Target, path: str, body: Any, *, timeout_s: float) -> Generator[bytes, None, None]:
+    """The pieces of the answer's body as they arrive. ``timeout_s`` bounds the wait for each. Raises CallFailed."""
+    with _answer(target, "POST", path, body, False, timeout_s) as answer:
+        while piece := answer.read1(PIECE_BYTES):
+            yield piece
+
+
+@contextlib.contextmanager
+def _answer(
+    target: Target, method: str, path: str, body: Any, admin: bool, timeout_s: float
+) -> Iterator[http.client.HTTPResponse]:
+    """One request on a connection of its own: each stands alone, none inherits what befell the one before."""
+    kind = http.client.HTTPSConnection if target.secure else http.client.HTTPConnection
+    connection = kind(target.host, target.port, timeout=timeout_s)
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body).encode(), _headers(target, admin))
+        answer = connection.getresponse()
+        if answer.status >= 400:
+            raise refusal(answer.status, answer.read(PIECE_BYTES))
+        yield answer
+    except TimeoutError:
+        raise CallFailed(f"no answer within {timeout_s:g} s") from None
+    except http.client.IncompleteRead:
+        raise CallFailed("the connection was closed in the middle of the answer") from None
+    except (ConnectionError, ssl.SSLError, OSError) as problem:
+        raise NotReachable(f"{type(problem).__name__}: {problem}") from None
+    except http.client.HTTPException as problem:
+        raise CallFailed(f"{type(problem).__name__}: {problem}") from None
+    finally:
+        connection.close()
+
+
+def _headers(target: Target, admin: bool) -> dict[str, str]:
+    key = target.admin_key if admin else target.api_key
+    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    return headers
+
+
+def refusal(status: int, body: bytes) -> Refused:
+    """The server's own words out of an OpenAI error object, else the beginning of what it sent."""
+    try:
+        error = json.loads(body)["error"]
+        return Refused(status, shorten(str(error["message"])), error.get("code"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = body.decode("utf-8", "replace")
+        return Refused(status, shorten(text) or http.client.responses.get(status, "no reason given"))
+
+
+def shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise CallFailed(f"the answer is not JSON: {shorten(body[:200].decode('utf-8', 'replace'))}") from None

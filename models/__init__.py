@@ -1,0 +1,1 @@
+"""What the models are, how they run, where they run and who keeps them running."""

@@ -1,0 +1,125 @@
+"""A model card: one catalog entry, as the operator writes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+
+from models.catalog.engine_args import check_engine_args
+from models.catalog.errors import WrongValue
+from models.catalog.fields import Count, Name, Seconds
+from models.catalog.footprint import SIMULATED, Declared, DeviceDefaults
+from models.catalog.source_info import SourceInfo
+from packers.types import Footprint
+
+HF_SCHEME = "hf://"
+_HF_SOURCE = re.compile(r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@[A-Za-z0-9][\w./-]*", re.ASCII)
+_OTHER_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
+_CLASS_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+# What a running engine was started from; a change of anything else needs no new engine.
+_ENGINE_FIELDS = frozenset(
+    {"model_id", "model_source", "runtime", "engine_args", "declared", "aliases", "allow_code"},
+)
+
+
+class ModelCard(BaseModel):
+    """One model. Sizes are bytes and times seconds once read, however they were written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_id: Name = Field(description="The name that clients call it by")
+    model_source: str = Field(description="A folder, relative to the configuration file, or hf://org/repo@revision")
+    runtime: Literal["vllm", "torch"] = "vllm"
+    engine_args: dict[str, JsonValue] = Field(default={}, description="Passed to the engine, for example max_model_len")
+    declared: Declared = Field(default=Declared(), description="Memory by kind; what is left out is estimated")
+    min_replicas: Count = Field(default=0, description="Kept running without demand")
+    max_replicas: Annotated[Count, Field(ge=1)] = Field(default=1, validate_default=True)
+    ttl: Seconds = Field(default=600.0, description="An idle replica is put to sleep after this time")
+    priority: Annotated[int, Field(strict=True, ge=-1_000_000, le=1_000_000)] = 0
+    pinned: bool = Field(default=False, description="Never evicted for another model")
+    aliases: tuple[Name, ...] = Field(default=(), description="Other names that clients may use")
+    can_sleep: bool = Field(default=True, description="May keep its weights in host RAM instead of being stopped")
+    target_in_flight: Annotated[Count, Field(ge=1)] = Field(default=32, description="Wanted requests per replica")
+    allow_code: str | None = Field(
+        default=None, description="The one Python class, module:Class, that the torch runtime may run for this model"
+    )
+    owned_by: Annotated[str, Field(min_length=1, max_length=128)] = "roundhouse"
+
+    @field_validator("model_source")
+    @classmethod
+    def _check_source(cls, value: str) -> str:
+        if not value.strip() or "\0" in value:
+            raise WrongValue("is empty", "name the model's folder, or hf://org/repo@revision")
+        if value.startswith(HF_SCHEME):
+            if not _HF_SOURCE.fullmatch(value) or ".." in value:
+                raise WrongValue(f"{value[:100]!r} is not complete", "write hf://org/repo@revision, for example @main")
+        elif _OTHER_SCHEME.match(value):
+            raise WrongValue(f"{value[:100]!r} is of an unknown kind", "use a local folder or hf://org/repo@revision")
+        return value
+
+    @field_validator("engine_args")
+    @classmethod
+    def _check_engine_args(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        return check_engine_args(value)
+
+    @field_validator("max_replicas")
+    @classmethod
+    def _check_replicas(cls, value: int, info: ValidationInfo) -> int:
+        least = info.data.get("min_replicas", 0)
+        if value < least:
+            raise WrongValue(f"{value} is below min_replicas ({least})", f"set it to {least} or more")
+        return value
+
+    @field_validator("aliases")
+    @classmethod
+    def _check_aliases(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        taken = {info.data.get("model_id")}
+        for index, alias in enumerate(value):
+            if alias in taken:
+                raise WrongValue(f"{alias!r} names this model already", "remove it", f"[{index}]")
+            taken.add(alias)
+        return value
+
+    @field_validator("allow_code")
+    @classmethod
+    def _check_code(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("runtime") != "torch":
+            raise WrongValue("only the torch runtime runs code by name", "remove it, or set runtime: torch")
+        if value is not None and not _CLASS_NAME.fullmatch(value):
+            raise WrongValue(f"{value[:60]!r} does not name a class", "write it like package.module:Class")
+        return value
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """Every name that clients may call it by, its id first."""
+        return (self.model_id, *self.aliases)
+
+    @property
+    def on_hub(self) -> bool:
+        return self.model_source.startswith(HF_SCHEME)
+
+    def footprint(self, source: SourceInfo | None, defaults: DeviceDefaults = SIMULATED) -> Footprint:
+        """As declared, else estimated from the source; without a source its weights count only as declared."""
+        weights_bytes = source.weights_bytes if source is not None else 0
+        return self.declared.footprint(weights_bytes, self.runtime, defaults)
+
+    @cached_property
+    def hash(self) -> str:
+        """Equal for cards that mean the same, however they are written; stable across processes and versions."""
+        return _digest(self.model_dump(mode="json", exclude_defaults=True))
+
+    @cached_property
+    def engine_hash(self) -> str:
+        """Changes only with what a running engine depends on: not with ttl, priority or replica counts."""
+        return _digest(self.model_dump(mode="json", exclude_defaults=True, include=set(_ENGINE_FIELDS)))
+
+
+def _digest(content: dict[str, Any]) -> str:
+    if "aliases" in content:
+        content["aliases"] = sorted(content["aliases"])
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

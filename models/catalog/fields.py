@@ -1,0 +1,45 @@
+"""Field types of the configuration: what is written in YAML, what is read from it, and its JSON Schema."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from models.catalog.errors import WrongValue
+from models.catalog.units import parse_bytes, parse_seconds
+
+MODEL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
+_MODEL_ID = re.compile(MODEL_ID_PATTERN[1:-1], re.ASCII)
+
+
+def check_model_id(value: str) -> str:
+    """Raises WrongValue. Segments of dots alone are refused: clients would fold them away in ``/v1/models/{id}``."""
+    if not _MODEL_ID.fullmatch(value) or any(part.strip(".") == "" for part in value.split("/")):
+        raise WrongValue(
+            f"{value[:60]!r} is not a model id",
+            "start with a letter or digit, use only letters, digits, '.', '_', '-' and single '/', at most 128 in all",
+        )
+    return value
+
+
+_SIZE_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|[KkMmGgTt]([Ii])?[Bb]|b)?\s*$"},
+    ],
+    "description": "Bytes: a whole number, or a size like 512MiB, 1.5GiB, 2GB",
+}
+_DURATION_SCHEMA = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ms|s|m|h)?\s*$"},
+    ],
+    "description": "Seconds: a number, or a duration like 500ms, 10s, 5m, 2h",
+}
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), WithJsonSchema(_SIZE_SCHEMA)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds), WithJsonSchema(_DURATION_SCHEMA)]
+Name = Annotated[str, AfterValidator(check_model_id), WithJsonSchema({"type": "string", "pattern": MODEL_ID_PATTERN})]
+Count = Annotated[int, Field(strict=True, ge=0, le=10_000)]

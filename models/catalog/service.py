@@ -1,0 +1,108 @@
+"""The service's configuration, as frozen values. Sizes are bytes and times seconds once read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+
+from models.catalog.card import ModelCard
+from models.catalog.errors import WrongValue
+from models.catalog.fields import Bytes, Seconds
+from models.catalog.gpus import parse_gpus
+from models.catalog.problems import did_you_mean
+from models.catalog.units import parse_bytes
+from packers.eviction import EVICTION
+from packers.placement import PLACEMENT
+
+_GPU_SCHEMA = {"type": "string", "description": "Simulated GPUs of each node, like 2x1GiB or 2x1GiB,1x4GiB"}
+
+
+def _gpu_sizes(value: object) -> tuple[int, ...]:
+    """As written, or as read already (a configuration that was dumped is read again). Raises UnitError."""
+    if isinstance(value, list | tuple):
+        return parse_gpus(",".join(str(parse_bytes(size)) for size in value))
+    return parse_gpus(value)
+
+
+GpuSizes = Annotated[tuple[int, ...], BeforeValidator(_gpu_sizes), WithJsonSchema(_GPU_SCHEMA)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class GpuChoice(_Section):
+    """Simulated GPUs of every node, or the real ones. One of the two."""
+
+    simulated: GpuSizes | None = None
+    real: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> GpuChoice:
+        if (self.simulated is not None) == self.real:
+            said = "names both simulated and real GPUs" if self.real else "names no GPUs"
+            raise WrongValue(said, "write either simulated: 2x1GiB or real: true; leave gpus out to find real ones")
+        return self
+
+
+class GatewaySettings(_Section):
+    """``hold_*``: requests that wait for their model to start; the limit is per model."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(strict=True, ge=0, le=65_535)] = Field(default=8000, description="0 takes a free one")
+    hold_timeout: Seconds = 120.0
+    hold_limit: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 1000
+    max_body: Bytes = 8 * 2**20
+
+
+class PolicyNames(_Section):
+    placement: str = "best-fit"
+    eviction: str = "lru"
+
+    @field_validator("placement")
+    @classmethod
+    def _known_placement(cls, value: str) -> str:
+        return _known(value, list(PLACEMENT), "placement policy")
+
+    @field_validator("eviction")
+    @classmethod
+    def _known_eviction(cls, value: str) -> str:
+        return _known(value, list(EVICTION), "eviction policy")
+
+
+class ServiceConfig(_Section):
+    """Everything an operator configures. ``models`` holds the cards of the file and those of ``models_dir``."""
+
+    gpus: GpuChoice | None = Field(default=None, description="Left out: the real GPUs of each node")
+    host_memory: Bytes | None = Field(default=None, description="RAM of each node for sleeping models; default half")
+    gateway: GatewaySettings = GatewaySettings()
+    policies: PolicyNames = PolicyNames()
+    drain_timeout: Seconds = Field(default=30.0, description="How long a draining replica may finish its requests")
+    models: tuple[ModelCard, ...] = Field(default=(), description="Model cards; names are unique across all of them")
+    models_dir: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="A folder of *.yaml files, each a card or a list of cards; relative to this file"
+    )
+
+    def card(self, name: str) -> ModelCard | None:
+        """The card that is served under this id or alias."""
+        return next((card for card in self.models if name in card.served_names), None)
+
+    def with_gpus(self, spec: str) -> ServiceConfig:
+        """The same service on simulated GPUs, ``2x1GiB`` per node. Raises UnitError."""
+        return self.model_copy(update={"gpus": GpuChoice(simulated=parse_gpus(spec))})
+
+    @property
+    def simulated_gpus(self) -> tuple[int, ...] | None:
+        """Memory in bytes of each simulated GPU of a node; None means that the real ones are used."""
+        return self.gpus.simulated if self.gpus is not None else None
+
+    def host_bytes(self, ram_bytes: int) -> int:
+        """Host RAM of a node that sleeping replicas may hold together, given the RAM the node has."""
+        return self.host_memory if self.host_memory is not None else ram_bytes // 2
+
+
+def _known(value: str, names: list[str], noun: str) -> str:
+    if value not in names:
+        raise WrongValue(f"{value[:60]!r} is not a {noun}", did_you_mean(value, names))
+    return value

@@ -1,0 +1,131 @@
+"""``python -m models.control``: keeps the controller actor alive on a Ray cluster, and takes all down on SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from models.catalog.config import load_config
+from models.catalog.errors import CatalogError
+from models.control.actor import ControllerActor
+from models.control.settings import ControlSettings
+from models.fleet.devices import NoGpus, gpus_of_node
+from models.fleet.ray_actors import NAMESPACE, actor_names, named_actor
+from models.fleet.ray_fleet import node_name
+from models.home import Home
+from models.store.client import keys_from, redis_url
+from models.store.errors import StoreError
+from packers.types import NodeId
+
+RAY_WAIT_S = 60.0
+PING_S = 2.0
+STOP_WAIT_S = 15.0
+
+
+def main() -> int:
+    """Exit 0 when stopped by a signal, 1 when Ray or the controller fails, 2 when the configuration is wrong."""
+    args = _arguments()
+    home = Home.find(args.home).create()
+    try:
+        settings = ControlSettings(
+            home=str(home.root),
+            config=os.path.abspath(args.config or home.config),
+            redis_url=redis_url(home),
+            redis_prefix=keys_from().prefix,
+            gpus=args.gpus,
+        )
+        config = load_config(settings.config_path)
+        gpus_of_node(NodeId(node_name()), settings.simulated_bytes(config))
+    except (CatalogError, NoGpus, StoreError) as problem:
+        print(f"roundhouse: {problem}", file=sys.stderr, flush=True)
+        return 2
+    stopping = threading.Event()
+
+    def on_signal(_signum: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, on_signal)
+    if not _connect(args.ray_address, stopping):
+        return 1
+    return _keep(settings, stopping)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m models.control", description=__doc__)
+    parser.add_argument("--home", help="state folder (default: ROUNDHOUSE_HOME or .roundhouse)")
+    parser.add_argument("--config", help="roundhouse.yaml (default: the one in the state folder)")
+    parser.add_argument("--ray-address", default="auto")
+    parser.add_argument("--gpus", help="simulated GPUs instead of the configured ones, such as 2x1GiB")
+    return parser.parse_args()
+
+
+def _connect(address: str, stopping: threading.Event) -> bool:
+    """Join the Ray cluster, waiting for it to come up."""
+    deadline = time.monotonic() + RAY_WAIT_S
+    while not stopping.is_set():
+        try:
+            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+            return True
+        except (ConnectionError, RuntimeError, RayError) as problem:
+            if time.monotonic() > deadline:
+                print(f"roundhouse: Ray at {address} does not answer: {problem}", file=sys.stderr, flush=True)
+                return False
+            stopping.wait(0.2)
+    return False
+
+
+def _controller(settings: ControlSettings) -> Any:
+    return named_actor(ControllerActor, "controller", settings, restart=True)
+
+
+def _keep(settings: ControlSettings, stopping: threading.Event) -> int:
+    controller = _controller(settings)
+    announced = False
+    while not stopping.is_set():
+        try:
+            pid = ray.get(controller.ready.remote(), timeout=RAY_WAIT_S)
+            if not announced:
+                print(f"controller ready, pid {pid}", flush=True)
+                announced = True
+        except RayTaskError as problem:
+            print(f"roundhouse: the controller could not start: {problem.cause}", file=sys.stderr, flush=True)
+            ray.kill(controller)
+            return 1
+        except RayActorError:
+            controller = _controller(settings)
+        except RayError as problem:
+            print(f"roundhouse: the controller does not answer: {problem}", file=sys.stderr, flush=True)
+        stopping.wait(PING_S)
+    _take_down(controller)
+    return 0
+
+
+def _take_down(controller: Any) -> None:
+    """The controller first, so that nothing is started again; then every engine; then the actors."""
+    with contextlib.suppress(RayError):
+        ray.get(controller.shutdown.remote(), timeout=2.0)
+    names = actor_names()
+    for name in names:
+        if name.startswith("node-"):
+            with contextlib.suppress(RayError, ValueError):
+                ray.get(ray.get_actor(name, namespace=NAMESPACE).stop_all.remote(), timeout=STOP_WAIT_S)
+    for name in names:
+        with contextlib.suppress(RayError, ValueError):
+            ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

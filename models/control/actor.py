@@ -1,0 +1,141 @@
+"""The controller as a detached Ray actor: Ray starts it again when it dies, and it takes over what lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+
+from models.catalog.card import ModelCard
+from models.catalog.service import ServiceConfig
+from models.catalog.watch import ConfigWatcher, Rejected
+from models.control.actions import Actions
+from models.control.catalog import Entry, entries_of, inspect
+from models.control.controller import Controller
+from models.control.listeners import listen_commands, listen_demand, watch_config
+from models.control.messages import CatalogChanged, Lost, Reported
+from models.control.recovery import recover
+from models.control.settings import ControlSettings
+from models.control.store import LeaseLost, RedisControlStore
+from models.control.world import World
+from models.fleet.protocol import FleetEvent, NodeLost, ReplicaLost
+from models.fleet.ray_fleet import RayFleet
+from models.home import Home
+from models.store.client import connect_async
+from models.store.keys import Keys
+from packers.decide import Policies
+from packers.types import ModelId, ReplicaId
+
+log = logging.getLogger("roundhouse.control")
+
+
+def new_replica_id(model: ModelId) -> ReplicaId:
+    """Short, unique, recognisable; also the name of its sockets, so of limited length."""
+    stem = "".join(c if c.isalnum() or c == "-" else "-" for c in model)[-20:].strip("-")
+    return ReplicaId(f"{stem}-{secrets.token_hex(3)}")
+
+
+class ControllerActor:
+    def __init__(self, settings: ControlSettings) -> None:
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
+        )
+        self._settings = settings
+        self._home = Home.find(settings.home)
+        self._ready = asyncio.Event()
+        self._problem: BaseException | None = None
+        self._fleet: RayFleet | None = None
+        self._controller: Controller | None = None
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def ready(self) -> int:
+        """Wait until the state is back; the process id. Raises what kept the controller from starting."""
+        await self._ready.wait()
+        if self._problem is not None:
+            raise self._problem
+        return os.getpid()
+
+    async def shutdown(self) -> None:
+        """Stop deciding. Engines go on until their node actors stop them."""
+        if self._controller is not None:
+            self._controller.close()
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._serve()
+        except LeaseLost:
+            log.error("another controller has taken over; this one ends")
+            os._exit(0)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as problem:
+            log.exception("the controller could not start")
+            self._problem = problem
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        settings = self._settings
+        redis, keys = connect_async(settings.redis_url), Keys(settings.redis_prefix)
+        store = RedisControlStore(redis, keys)
+        watcher = ConfigWatcher(settings.config_path)
+        outcome = watcher.poll(time.monotonic())
+        if isinstance(outcome, Rejected) or watcher.config is None:
+            raise outcome.error if isinstance(outcome, Rejected) else RuntimeError("no configuration was read")
+        config = watcher.config
+        self._fleet = fleet = await RayFleet(
+            settings.home, settings.simulated_bytes(config), settings.host_bytes(config)
+        ).open()
+        world = World.empty(await fleet.nodes(), self._entries(config))
+        self._controller = controller = self._build(world, fleet, store, config)
+        await store.take_lease()
+        before = await store.load()
+        for report in await store.all_demand():
+            controller.post(Reported(report))
+        adopted = await recover(controller, fleet, before, time.time())
+        fleet.subscribe(self._on_event)
+        log.info(
+            "controller ready: %d models, %d GPUs, %d replicas re-adopted", len(world.entries), len(world.gpus), adopted
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(listen_demand(redis, keys, store, controller.post))
+            tasks.create_task(listen_commands(redis, keys, store, watcher, controller.post))
+            tasks.create_task(watch_config(watcher, controller.post))
+            tasks.create_task(controller.run())
+            self._ready.set()
+
+    def _entries(self, config: ServiceConfig) -> dict[ModelId, Entry]:
+        return entries_of(config.models, self._settings.config_path.parent, self._home.models)
+
+    def _build(self, world: World, fleet: RayFleet, store: RedisControlStore, config: ServiceConfig) -> Controller:
+        async def check(card: ModelCard) -> Path:
+            folder, _ = await asyncio.to_thread(inspect, card, self._settings.config_path.parent, self._home.models)
+            return folder
+
+        def load_catalog(message: CatalogChanged) -> dict[ModelId, Entry]:
+            return self._entries(message.config)
+
+        return Controller(
+            world,
+            Actions(fleet, check=check, logs=self._home.engine_logs),
+            store,
+            clock=time.time,
+            new_replica_id=new_replica_id,
+            load_catalog=load_catalog,
+            policies=Policies(placement=config.policies.placement, eviction=config.policies.eviction),
+            drain_timeout_s=config.drain_timeout,
+        )
+
+    async def _on_event(self, event: FleetEvent) -> None:
+        assert self._controller is not None
+        match event:
+            case ReplicaLost(replica_id=replica, reason=reason):
+                self._controller.post(Lost(replica, reason))
+            case NodeLost(node=node, reason=reason):
+                for tracked in list(self._controller.world.replicas.values()):
+                    if tracked.node == node:
+                        self._controller.post(Lost(tracked.id, reason))

@@ -1,0 +1,123 @@
+"""Operators' orders: wake, sleep and stop a model by hand. Taken and answered by the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from models.catalog.units import format_bytes
+from models.control.tracked import Tracked
+from models.control.world import World
+from models.store.records import Command, CommandReply
+from packers.types import ModelId, ReplicaId, ReplicaState
+
+Drain = Callable[[Tracked, ReplicaState, str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    command: Command
+    model: ModelId
+    since_s: float
+    replicas: tuple[ReplicaId, ...]
+
+
+class CommandDesk:
+    """Answers each command once: when it is accepted, or when it is done if the caller waits."""
+
+    def __init__(self, world: World, drain: Drain) -> None:
+        self._world = world
+        self._drain = drain
+        self._waiting: list[_Waiting] = []
+        self._replies: list[CommandReply] = []
+
+    def take(self, command: Command, now: float) -> None:
+        model = self._find(command)
+        if model is None:
+            return
+        if command.verb == "wake":
+            self._world.operator_wakes[model] = now
+            self._world.failures.forget(model)
+            self._accept(command, model, now, ())
+        elif command.verb in ("sleep", "stop"):
+            self._put_down(command, model, now)
+        else:
+            self._answer(
+                command, False, f"unknown command {command.verb!r}; use wake, sleep or stop", "unknown_command"
+            )
+
+    def due(self) -> list[CommandReply]:
+        """Replies that can be given now."""
+        still: list[_Waiting] = []
+        for waiting in self._waiting:
+            if not self._settled(waiting):
+                still.append(waiting)
+        self._waiting = still
+        replies, self._replies = self._replies, []
+        return replies
+
+    def _find(self, command: Command) -> ModelId | None:
+        for model, entry in self._world.entries.items():
+            if command.model_id == model or command.model_id in entry.card.aliases:
+                return model
+        self._answer(command, False, f"there is no model {command.model_id!r} in the catalog", "model_not_found")
+        return None
+
+    def _put_down(self, command: Command, model: ModelId, now: float) -> None:
+        card = self._world.entries[model].card
+        to_sleep = command.verb == "sleep"
+        states = (ReplicaState.READY,) if to_sleep else (ReplicaState.READY, ReplicaState.ASLEEP)
+        chosen = [tracked for tracked in self._world.of_model(model) if tracked.state in states]
+        if card.min_replicas > 0:
+            text = (
+                f"{model} has min_replicas {card.min_replicas}: it would be started again; lower it in its card first"
+            )
+            return self._answer(command, False, text, "min_replicas")
+        if to_sleep and not card.can_sleep:
+            return self._answer(
+                command, False, f"{model} has can_sleep: false in its card; stop it instead", "cannot_sleep"
+            )
+        if any(tracked.state is ReplicaState.STARTING for tracked in self._world.of_model(model)):
+            return self._answer(command, False, f"{model} is starting; try again when it is ready", "busy")
+        if to_sleep:
+            for tracked in chosen:
+                free = self._world.ledger.free_host(tracked.node)
+                if tracked.footprint.host_bytes > free:
+                    needs = format_bytes(tracked.footprint.host_bytes)
+                    text = f"{model} needs {needs} of host RAM to sleep, {format_bytes(free)} are free; stop it instead"
+                    return self._answer(command, False, text, "insufficient_host_memory")
+        for tracked in chosen:
+            to = ReplicaState.ASLEEP if to_sleep else ReplicaState.DEAD
+            self._drain(tracked, to, f"{command.verb} by operator", now)
+        self._accept(command, model, now, tuple(tracked.id for tracked in chosen))
+
+    def _accept(self, command: Command, model: ModelId, now: float, replicas: tuple[ReplicaId, ...]) -> None:
+        if command.wait:
+            self._waiting.append(_Waiting(command, model, now, replicas))
+        else:
+            self._answer(command, True, f"{command.verb} of {model} accepted", actions=list(replicas))
+
+    def _settled(self, waiting: _Waiting) -> bool:
+        command, model = waiting.command, waiting.model
+        mine = self._world.of_model(model)
+        if command.verb == "wake":
+            ready = [tracked.id for tracked in mine if tracked.state is ReplicaState.READY]
+            failure = self._world.failures.get(model)
+            if ready:
+                self._answer(command, True, f"{model} is ready", actions=list(ready))
+            elif failure is not None and failure.at_unix_s >= waiting.since_s:
+                self._answer(command, False, failure.message, failure.code)
+            else:
+                return False
+            return True
+        if any(t.id in waiting.replicas and t.state is ReplicaState.DRAINING for t in mine):
+            return False
+        word = "asleep" if command.verb == "sleep" else "stopped"
+        what = f"{model} is {word}" if waiting.replicas else f"{model} had nothing to {command.verb}"
+        self._answer(command, True, what, actions=list(waiting.replicas))
+        return True
+
+    def _answer(
+        self, command: Command, ok: bool, message: str, code: str | None = None, actions: list[str] | None = None
+    ) -> None:
+        self._replies.append(CommandReply(id=command.id, ok=ok, message=message, code=code, actions=actions or []))

@@ -1,0 +1,313 @@
+"""The loop: observe -> decide -> apply.
+
+One step (``Controller.step``):
+1. observe: take every message from the inbox into the world;
+2. finish: give replicas that have drained to the fleet for sleep or stop;
+3. decide: one snapshot, one plan (``packers.decide``);
+4. apply: change the ledger and the replicas' states, note each decision with its reasons;
+5. write: the new state goes to Redis (``flush``), and only then do the fleet's actions begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from models.control.actions import Actions
+from models.control.commands import CommandDesk
+from models.control.journal import Journal
+from models.control.messages import (
+    BecameReady,
+    CatalogChanged,
+    CatalogRejected,
+    CouldNotStart,
+    FellAsleep,
+    Lost,
+    Message,
+    Ordered,
+    Reported,
+    Stopped,
+)
+from models.control.store import ControlStore, LeaseLost
+from models.control.tracked import Tracked, socket_paths
+from models.control.world import World
+from models.runtimes.protocol import EngineStatus
+from packers.decide import Policies, decide
+from packers.ledger import OverCapacity
+from packers.types import Action, Hold, ModelId, Refuse, ReplicaId, ReplicaState, Sleep, Start, Stop, Wake
+
+log = logging.getLogger("roundhouse.control")
+TICK_S = 0.1
+HEARTBEAT_S = 1.0  # the state is written at least this often: figures stay fresh, the lease stays held
+
+
+class Controller:
+    """The one writer. Everything else puts messages in its inbox (``post``)."""
+
+    def __init__(
+        self,
+        world: World,
+        actions: Actions,
+        store: ControlStore,
+        *,
+        clock: Callable[[], float],
+        new_replica_id: Callable[[ModelId], ReplicaId],
+        load_catalog: Callable[[CatalogChanged], dict[ModelId, Any]],
+        policies: Policies | None = None,
+        drain_timeout_s: float = 30.0,
+    ) -> None:
+        self.world = world
+        self._actions = actions
+        self._store = store
+        self._clock = clock
+        self._new_replica_id = new_replica_id
+        self._load_catalog = load_catalog
+        self._policies = policies or Policies()
+        self._drain_timeout_s = drain_timeout_s
+        self._inbox: list[Message] = []
+        self._rung = asyncio.Event()
+        self._begin: list[Coroutine[Any, Any, None]] = []  # fleet actions that wait for the state to be written
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.journal = Journal(world)
+        self._desk = CommandDesk(world, self._drain)
+        self._dirty = True
+        self._written_s = 0.0
+        self._closed = False
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def post(self, message: Message) -> None:
+        self._inbox.append(message)
+        self._rung.set()
+
+    async def run(self) -> None:
+        """Until ``close``; on every message and at least every TICK_S. Raises LeaseLost."""
+        while not self._closed:
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._rung.wait()
+            except TimeoutError:
+                pass
+            self._rung.clear()
+            try:
+                self.step()
+                await self.flush()
+            except LeaseLost:
+                raise
+            except RedisError as problem:
+                log.warning("Redis does not answer, scaling pauses: %s", problem)
+                await asyncio.sleep(TICK_S)
+            except Exception:
+                log.exception("a step failed; the loop goes on")
+                await asyncio.sleep(TICK_S)
+
+    def adopt(self, tracked: Tracked, status: EngineStatus) -> None:
+        """Take over a replica found alive; its memory is reserved already."""
+        self.world.replicas[tracked.id] = tracked
+        self._begin.append(self._actions.adopt(tracked, status, self.post))
+        self.journal.note("adopt", tracked, f"{tracked.id} was found {status.state} and re-adopted")
+
+    def put_down(self, replica: ReplicaId) -> None:
+        """Stop an engine that has no place in this world."""
+        self._begin.append(self._actions.end(replica, self.post))
+
+    def close(self) -> None:
+        self._closed = True
+        self._rung.set()
+
+    def step(self) -> None:
+        now = self.world.now = self._clock()
+        inbox, self._inbox = self._inbox, []
+        for message in inbox:  # 1. observe
+            self._observe(message, now)
+        self.world.refresh_use(now)
+        self._finish_drained(now)  # 2. finish
+        self.world.seq += 1
+        snapshot = self.world.snapshot(now)
+        plan = decide(snapshot, self._policies)  # 3. decide
+        for action in plan.actions:  # 4. apply
+            self._apply(action, now)
+        self.journal.forget_holds({a.model for a in plan.actions if isinstance(a, Hold | Refuse)})
+
+    async def flush(self) -> None:
+        """5. write, then let the fleet begin. What could not be written stays pending."""
+        now, world, decisions = self._clock(), self.world, self.journal.pending
+        changed = self._dirty or bool(decisions) or bool(self._begin)
+        if changed or now - self._written_s >= HEARTBEAT_S:
+            world.routes_version += changed
+            await self._store.write(world.fleet_record(now), world.routes(), world.catalog(), decisions)
+            self.journal.written(len(decisions))
+            self._dirty, self._written_s = False, now
+        begin, self._begin = self._begin, []
+        for work in begin:
+            self._spawn(work)
+        for reply in self._desk.due():
+            await self._store.reply(reply)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- 1. observe ----------------------------------------------------------------------------------------------
+
+    def _observe(self, message: Message, now: float) -> None:
+        match message:
+            case Reported(report):
+                self.world.demand.put(report)
+                return
+            case Ordered(command):
+                self._desk.take(command, now)
+            case BecameReady(replica, status) | FellAsleep(replica, status):
+                tracked = self.world.replicas.get(replica)
+                if tracked is None:  # it was given up meanwhile
+                    return
+                tracked.learn(status)
+                if isinstance(message, BecameReady):
+                    self._became_ready(tracked, now)
+                else:
+                    self._fell_asleep(tracked, now)
+            case Stopped(replica):
+                self._gone(replica, "stopped")
+            case CouldNotStart(replica, text):
+                self._could_not_start(replica, text, now)
+            case Lost(replica, reason):
+                self._lost(replica, reason)
+            case CatalogChanged():
+                self._catalog_changed(message, now)
+            case CatalogRejected(error):
+                self.world.config_error = error
+        self._dirty = True
+
+    def _became_ready(self, tracked: Tracked, now: float) -> None:
+        if tracked.state is not ReplicaState.STARTING:
+            return
+        took_s = now - tracked.state_since_s
+        tracked.move(ReplicaState.READY, f"ready after {took_s:.2f} s", now)
+        tracked.last_used_s = now
+        self.world.failures.forget(tracked.model)
+        self.world.operator_wakes.pop(tracked.model, None)
+        self.journal.note("ready", tracked, tracked.reason, start_s=round(took_s, 4))
+
+    def _fell_asleep(self, tracked: Tracked, now: float) -> None:
+        if tracked.state is not ReplicaState.DRAINING:
+            return
+        footprint = tracked.footprint
+        self.world.ledger.reserve(tracked.id, tracked.model, tracked.gpu, footprint.residue_bytes, footprint.host_bytes)
+        tracked.move(ReplicaState.ASLEEP, tracked.reason, now)
+
+    def _could_not_start(self, replica: ReplicaId, text: str, now: float) -> None:
+        tracked = self._gone(replica, text)
+        if tracked is not None:
+            failure = self.world.failures.failed(tracked.model, text, now)
+            self.world.operator_wakes.pop(tracked.model, None)
+            self.journal.note("failed", tracked, text, retry_in_s=round(failure.retry_at_unix_s - now, 3))
+
+    def _lost(self, replica: ReplicaId, reason: str) -> None:
+        tracked = self._gone(replica, reason)
+        if tracked is not None:
+            self.journal.note("died", tracked, f"{replica} is gone: {reason}")
+
+    def _gone(self, replica: ReplicaId, reason: str) -> Tracked | None:
+        """The process has ended: only now is its memory free."""
+        tracked = self.world.replicas.pop(replica, None)
+        if tracked is not None:
+            tracked.move(ReplicaState.DEAD, reason, self._clock())
+            self.world.ledger.release(replica)
+        return tracked
+
+    def _catalog_changed(self, message: CatalogChanged, now: float) -> None:
+        before, after = self.world.entries, self._load_catalog(message)
+        self.world.entries = after
+        self.world.config_error = None
+        for model in before.keys() | after.keys():
+            old, new = before.get(model), after.get(model)
+            if old is None or new is None or old.card.hash != new.card.hash:
+                self.world.failures.forget(model)
+        for tracked in list(self.world.replicas.values()):
+            entry = after.get(tracked.model)
+            if entry is None or entry.card.engine_hash != tracked.card_hash:
+                why = "its model was removed from the catalog" if entry is None else "its card changed"
+                self._drain(tracked, ReplicaState.DEAD, why, now)
+        self.journal.note_text("catalog", None, f"configuration reloaded: {len(after)} models")
+
+    # -- 2. finish -----------------------------------------------------------------------------------------------
+
+    def _finish_drained(self, now: float) -> None:
+        for tracked in self.world.replicas.values():
+            if tracked.state is not ReplicaState.DRAINING or tracked.ending:
+                continue
+            if tracked.drain_version > self.world.routes_version:  # gateways have not been told yet
+                continue
+            overdue = now - tracked.state_since_s > self._drain_timeout_s
+            if overdue or self.world.demand.drained(tracked.id, tracked.drain_version):
+                tracked.ending = True
+                act = self._actions.sleep if tracked.draining_to is ReplicaState.ASLEEP else self._actions.stop
+                self._begin.append(act(tracked, self.post))
+
+    def _drain(self, tracked: Tracked, to: ReplicaState, reason: str, now: float) -> None:
+        """Take a replica out of the routes; ``_finish_drained`` goes on when nothing is in flight on it."""
+        if tracked.state in (ReplicaState.READY, ReplicaState.ASLEEP):
+            tracked.move(ReplicaState.DRAINING, reason, now)
+            tracked.draining_to = to
+            tracked.drain_version = self.world.routes_version + 1
+            self._dirty = True
+        elif tracked.state is ReplicaState.DRAINING and to is ReplicaState.DEAD and not tracked.ending:
+            tracked.draining_to, tracked.reason = to, reason
+
+    # -- 4. apply ------------------------------------------------------------------------------------------------
+
+    def _apply(self, action: Action, now: float) -> None:
+        try:
+            match action:
+                case Start():
+                    self._start(action, now)
+                case Wake():
+                    self._wake(action, now)
+                case Sleep() | Stop():
+                    to = ReplicaState.ASLEEP if isinstance(action, Sleep) else ReplicaState.DEAD
+                    self._drain(self.world.replicas[action.replica], to, action.reason, now)
+                    self.journal.plan(action)
+                case Hold():
+                    self.journal.hold(action)
+                case Refuse():
+                    if self.world.failures.refused(action.model, action.reason, now):
+                        self.journal.plan(action)
+                        self._dirty = True
+                    self.world.operator_wakes.pop(action.model, None)
+        except OverCapacity:
+            log.exception("a plan did not fit the ledger and was not carried out: %s", action)
+
+    def _start(self, action: Start, now: float) -> None:
+        entry = self.world.entries[action.model]
+        replica = self._new_replica_id(action.model)
+        node = next(n for n in self.world.nodes.values() if any(gpu.id == action.gpu for gpu in n.gpus))
+        self.world.ledger.reserve(replica, action.model, action.gpu, action.footprint.gpu_bytes)
+        http, control = socket_paths(node, replica)
+        tracked = Tracked(
+            id=replica,
+            model=action.model,
+            node=node.id,
+            gpu=action.gpu,
+            footprint=action.footprint,
+            endpoint=f"unix:{http}",
+            control=control,
+            card_hash=entry.card.engine_hash,
+            reason=action.reason,
+            state_since_s=now,
+            last_used_s=now,
+        )
+        self.world.replicas[replica] = tracked
+        self._begin.append(self._actions.start(tracked, entry, self.post))
+        self.journal.plan(action, replica)
+
+    def _wake(self, action: Wake, now: float) -> None:
+        tracked = self.world.replicas[action.replica]
+        self.world.ledger.reserve(tracked.id, tracked.model, tracked.gpu, tracked.footprint.gpu_bytes)
+        tracked.move(ReplicaState.STARTING, action.reason, now)
+        self._begin.append(self._actions.wake(tracked, self.post))
+        self.journal.plan(action)

@@ -1,0 +1,31 @@
+"""What the controller is started with; travels to its actor."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from models.catalog.service import ServiceConfig
+
+
+class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``gpus``: an override of the configuration's simulated GPUs, such as ``2x1GiB``."""
+
+    home: str
+    config: str
+    redis_url: str
+    redis_prefix: str
+    gpus: str | None = None
+
+    @property
+    def config_path(self) -> Path:
+        return Path(self.config)
+
+    def simulated_bytes(self, config: ServiceConfig) -> tuple[int, ...] | None:
+        """Memory of each simulated GPU of a node, or None for the real ones. Raises UnitError."""
+        return (config.with_gpus(self.gpus) if self.gpus else config).simulated_gpus
+
+    def host_bytes(self, config: ServiceConfig) -> int:
+        return config.host_bytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -1,0 +1,115 @@
+"""A replica as the loop follows it: the one mutable noun of control, owned by the loop alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.fleet.protocol import FleetNode
+from models.runtimes.protocol import EngineStatus
+from models.store.records import ReplicaRecord
+from packers.types import Footprint, GpuId, ModelId, NodeId, Replica, ReplicaId, ReplicaState
+
+# Which state may follow which; anything may die.
+TRANSITIONS: dict[ReplicaState, frozenset[ReplicaState]] = {
+    ReplicaState.STARTING: frozenset({ReplicaState.READY}),
+    ReplicaState.READY: frozenset({ReplicaState.DRAINING}),
+    ReplicaState.DRAINING: frozenset({ReplicaState.ASLEEP}),
+    ReplicaState.ASLEEP: frozenset({ReplicaState.STARTING, ReplicaState.DRAINING}),
+    ReplicaState.DEAD: frozenset(),
+}
+
+
+class IllegalTransition(Exception):
+    """A bug in the loop: a replica was moved to a state that cannot follow its present one."""
+
+
+@dataclass(slots=True)
+class Tracked:
+    id: ReplicaId
+    model: ModelId
+    node: NodeId
+    gpu: GpuId
+    footprint: Footprint
+    endpoint: str
+    control: str
+    card_hash: str
+    state: ReplicaState = ReplicaState.STARTING
+    reason: str = ""
+    state_since_s: float = 0.0
+    last_used_s: float = 0.0
+    in_flight: int = 0
+    pid: int | None = None
+    start_s: float | None = None
+    measured: dict[str, int] | None = None
+    draining_to: ReplicaState | None = None
+    drain_version: int = 0  # the route table that first showed it as draining
+    ending: bool = False  # the fleet has been told to sleep or stop it
+
+    def move(self, state: ReplicaState, reason: str, now: float) -> None:
+        """Raises IllegalTransition."""
+        if state is not ReplicaState.DEAD and state not in TRANSITIONS[self.state]:
+            raise IllegalTransition(f"{self.id}: {self.state} -> {state} ({reason})")
+        self.state, self.reason, self.state_since_s = state, reason, now
+        if state is not ReplicaState.DRAINING:
+            self.draining_to, self.ending = None, False
+
+    def learn(self, status: EngineStatus) -> None:
+        """Take over what the engine says of itself."""
+        self.pid = status.pid
+        self.start_s = status.timings_s.get("ready", self.start_s)
+        if status.measured is not None:
+            self.measured = {
+                "weights": status.measured.weights_bytes,
+                "kv_cache": status.measured.kv_cache_bytes,
+                "rss": status.measured.rss_bytes,
+            }
+
+    def as_replica(self, pinned: bool, priority: int) -> Replica:
+        return Replica(
+            id=self.id,
+            model=self.model,
+            gpu=self.gpu,
+            state=self.state,
+            footprint=self.footprint,
+            in_flight=self.in_flight,
+            last_used_s=self.last_used_s,
+            state_since_s=self.state_since_s,
+            pinned=pinned,
+            priority=priority,
+            draining_to=self.draining_to,
+        )
+
+    def as_record(self) -> ReplicaRecord:
+        return ReplicaRecord(
+            replica_id=self.id,
+            model_id=self.model,
+            node=self.node,
+            gpu=self.gpu,
+            state=self.state.value,
+            reason=self.reason,
+            state_since_unix_s=self.state_since_s,
+            endpoint=self.endpoint,
+            control=self.control,
+            pid=self.pid,
+            footprint=footprint_dict(self.footprint),
+            measured=self.measured,
+            in_flight=self.in_flight,
+            last_used_unix_s=self.last_used_s,
+            start_s=self.start_s,
+            card_hash=self.card_hash,
+        )
+
+
+def footprint_dict(footprint: Footprint) -> dict[str, int]:
+    return {
+        "weights": footprint.weights_bytes,
+        "kv_cache": footprint.kv_cache_bytes,
+        "overhead": footprint.overhead_bytes,
+        "residue": footprint.residue_bytes,
+        "host": footprint.host_bytes,
+    }
+
+
+def socket_paths(node: FleetNode, replica: ReplicaId) -> tuple[str, str]:
+    """(HTTP socket, control socket) of a replica on its node."""
+    return f"{node.run_dir}/{replica}.http", f"{node.run_dir}/{replica}.ctl"

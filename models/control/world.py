@@ -1,0 +1,159 @@
+"""The controller's picture of the world: what decisions are made from and what is written to Redis."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from models.control.catalog import Entry
+from models.control.demand import DemandBook
+from models.control.failures import FailureBook
+from models.control.tracked import Tracked
+from models.fleet.protocol import FleetNode
+from models.store.records import (
+    FleetRecord,
+    GpuRecord,
+    ModelRecord,
+    ModelRoute,
+    NodeRecord,
+    ReplicaRoute,
+    Reservation,
+    RouteTable,
+)
+from packers.ledger import Ledger
+from packers.types import Gpu, ModelId, Node, NodeId, Replica, ReplicaId, ReplicaState, Snapshot
+
+
+@dataclass(slots=True)
+class World:
+    """Owned by the loop; nobody else changes it."""
+
+    nodes: dict[NodeId, FleetNode]
+    entries: dict[ModelId, Entry]
+    ledger: Ledger
+    replicas: dict[ReplicaId, Tracked] = field(default_factory=dict)
+    demand: DemandBook = field(default_factory=DemandBook)
+    failures: FailureBook = field(default_factory=FailureBook)
+    operator_wakes: dict[ModelId, float] = field(default_factory=dict)  # since when
+    routes_version: int = 0
+    seq: int = 0
+    now: float = 0.0  # Unix time of the step in progress
+    config_error: str | None = None
+
+    @classmethod
+    def empty(cls, nodes: tuple[FleetNode, ...], entries: dict[ModelId, Entry]) -> World:
+        gpus = [gpu for node in nodes for gpu in node.gpus]
+        ledger = Ledger(gpus, [Node(node.id, node.host_bytes) for node in nodes])
+        return cls({node.id: node for node in nodes}, entries, ledger)
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        return tuple(gpu for node in self.nodes.values() for gpu in node.gpus)
+
+    def of_model(self, model: ModelId) -> list[Tracked]:
+        return [tracked for tracked in self.replicas.values() if tracked.model == model]
+
+    def refresh_use(self, now: float) -> None:
+        """Note which replicas are in use, from the workers' reports."""
+        self.demand.expire(now)
+        for tracked in self.replicas.values():
+            tracked.in_flight = self.demand.in_flight(tracked.id)
+            if tracked.in_flight:
+                tracked.last_used_s = now
+            elif tracked.state is ReplicaState.READY:
+                tracked.last_used_s = max(tracked.last_used_s, self.demand.last_request(tracked.model))
+
+    def snapshot(self, now: float) -> Snapshot:
+        models = tuple(
+            entry.as_model(
+                self.demand.model(model, now, operator_wake=model in self.operator_wakes),
+                self.failures.retry_at(model),
+            )
+            for model, entry in sorted(self.entries.items())
+        )
+        return Snapshot(
+            id=f"{self.seq}",
+            now_s=now,
+            gpus=self.gpus,
+            nodes=tuple(Node(node.id, node.host_bytes) for node in self.nodes.values()),
+            replicas=tuple(self._as_replica(tracked) for tracked in sorted(self.replicas.values(), key=lambda t: t.id)),
+            models=models,
+        )
+
+    def _as_replica(self, tracked: Tracked) -> Replica:
+        entry = self.entries.get(tracked.model)
+        card = entry.card if entry else None
+        return tracked.as_replica(pinned=bool(card and card.pinned), priority=card.priority if card else 0)
+
+    def routes(self) -> RouteTable:
+        return RouteTable(
+            version=self.routes_version,
+            models=tuple(self._route(entry) for _, entry in sorted(self.entries.items())),
+        )
+
+    def _route(self, entry: Entry) -> ModelRoute:
+        mine = sorted(self.of_model(entry.id), key=lambda tracked: tracked.id)
+        states = {tracked.state for tracked in mine}
+        tier = "gpu" if ReplicaState.READY in states else "host" if ReplicaState.ASLEEP in states else "disk"
+        serving = (ReplicaState.READY, ReplicaState.DRAINING)
+        return ModelRoute(
+            model_id=entry.id,
+            aliases=tuple(entry.card.aliases),
+            runtime=entry.card.runtime,
+            tier=tier,
+            replicas=tuple(
+                ReplicaRoute(replica_id=t.id, endpoint=t.endpoint, state=t.state.value)
+                for t in mine
+                if t.state in serving
+            ),
+            failure=self.failures.get(entry.id),
+            max_model_len=entry.max_model_len,
+            owned_by=entry.card.owned_by,
+        )
+
+    def fleet_record(self, now: float) -> FleetRecord:
+        return FleetRecord(
+            seq=self.seq,
+            updated_unix_s=now,
+            controller_pid=os.getpid(),
+            nodes=tuple(self._node_record(node) for node in self.nodes.values()),
+            gpus=tuple(self._gpu_record(gpu) for gpu in self.gpus),
+            replicas=tuple(tracked.as_record() for tracked in sorted(self.replicas.values(), key=lambda t: t.id)),
+            ledger=tuple(
+                Reservation(
+                    replica_id=entry.replica,
+                    model_id=entry.model,
+                    gpu=entry.gpu,
+                    node=entry.node,
+                    gpu_bytes=entry.gpu_bytes,
+                    host_bytes=entry.host_bytes,
+                )
+                for entry in self.ledger.entries()
+            ),
+            routes_version=self.routes_version,
+            config_error=self.config_error,
+        )
+
+    def _node_record(self, node: FleetNode) -> NodeRecord:
+        return NodeRecord(
+            id=node.id,
+            address=node.address,
+            host_bytes=node.host_bytes,
+            host_reserved_bytes=node.host_bytes - self.ledger.free_host(node.id),
+        )
+
+    def _gpu_record(self, gpu: Gpu) -> GpuRecord:
+        free = self.ledger.free_gpu(gpu.id)
+        return GpuRecord(
+            id=gpu.id,
+            node=gpu.node,
+            index=gpu.index,
+            name=gpu.name,
+            simulated=gpu.simulated,
+            memory_bytes=gpu.memory_bytes,
+            reserved_bytes=gpu.memory_bytes - free,
+            free_bytes=free,
+        )
+
+    def catalog(self) -> tuple[ModelRecord, ...]:
+        return tuple(entry.as_record(self.failures.get(model)) for model, entry in sorted(self.entries.items()))

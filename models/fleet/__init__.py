@@ -1,0 +1,1 @@
+"""Nodes, GPUs and replicas as Ray actors, behind the Fleet protocol."""

@@ -1,0 +1,66 @@
+"""The seam between the control loop and the world: Ray in production, virtual time in tests and the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from models.runtimes.protocol import EngineOrder, EngineStatus
+from packers.types import Gpu, NodeId, ReplicaId
+
+
+class FleetNode(msgspec.Struct, frozen=True, kw_only=True):
+    id: NodeId
+    address: str
+    host_bytes: int  # host RAM that sleeping replicas may hold
+    gpus: tuple[Gpu, ...]
+    run_dir: str  # where sockets of this node's engines live
+
+
+class ReplicaLost(msgspec.Struct, frozen=True, kw_only=True):
+    """A replica's process ended without being asked to."""
+
+    replica_id: ReplicaId
+    reason: str
+
+
+class NodeLost(msgspec.Struct, frozen=True, kw_only=True):
+    node: NodeId
+    reason: str
+
+
+FleetEvent = ReplicaLost | NodeLost
+
+
+class StartFailed(Exception):
+    """A replica could not be started or woken; the message is one clear sentence fit for callers."""
+
+
+class Fleet(Protocol):
+    """All side effects on nodes and engines. Every method may be called concurrently for different replicas."""
+
+    async def nodes(self) -> tuple[FleetNode, ...]: ...
+
+    async def start(self, node: NodeId, order: EngineOrder) -> EngineStatus:
+        """Start an engine and return once it is ready. Raises StartFailed."""
+
+    async def adopt(self, node: NodeId, status: EngineStatus) -> EngineStatus:
+        """Take over an engine found by ``observe``: watch it, renew its lease. Raises StartFailed if it is gone."""
+
+    async def wake(self, replica: ReplicaId) -> EngineStatus:
+        """Raises StartFailed."""
+
+    async def sleep(self, replica: ReplicaId) -> EngineStatus:
+        """Raises StartFailed when the engine is gone."""
+
+    async def stop(self, replica: ReplicaId) -> None:
+        """End the engine's process; returns once its memory is free. Succeeds if it is gone already."""
+
+    async def observe(self) -> dict[NodeId, tuple[EngineStatus, ...]]:
+        """Every engine alive on every reachable node, as it speaks of itself."""
+
+    def subscribe(self, on_event: Callable[[FleetEvent], Awaitable[None]]) -> None: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,170 @@
+"""The contract between the fleet and the engines: orders, statuses, the Runtime protocol and the control wire.
+
+Wire (unix sockets, one JSON object a line, both ways):
+1. The owner connects to the launcher's socket and sends ``{"op": "start", "order": {...EngineOrder}}``. The launcher
+   forks; the child answers on that same connection: first ``EngineStatus`` with state ``loading``, then one status for
+   each change of state. From then on the connection is a control connection.
+2. Anyone may open further control connections on ``order.control_path`` (re-adoption); the child greets with its
+   status.
+3. Operations on a control connection, each answered by one ``EngineReply`` carrying the same ``seq``:
+   ``{"seq": 1, "op": "status" | "renew" | "sleep" | "wake" | "stop"}``.
+4. The engine lives under a lease: without a ``renew`` (any connection) for ``lease_s`` it ends itself. A closed
+   connection does not end it.
+The launcher also answers ``{"op": "ping"}`` with ``LauncherStatus``; on ``{"op": "quit"}`` it ends, its engines go on.
+A line it cannot act upon is answered with ``Refusal``. When a child is gone it writes ``ExitReport`` to
+``exit_path(order.control_path)``.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+EngineState = Literal["loading", "ready", "asleep", "failed"]
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an engine computes. ``simulated``: the CPU stands in for a GPU of ``memory_bytes``."""
+
+    kind: Literal["cpu", "cuda"] = "cpu"
+    uuid: str | None = None  # CUDA device UUID, becomes CUDA_VISIBLE_DEVICES
+    memory_bytes: int = 0
+    simulated: bool = True
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """GPU bytes reserved for the engine by the ledger, by kind."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    overhead_bytes: int
+
+
+class EngineOrder(msgspec.Struct, frozen=True, kw_only=True):
+    replica_id: str
+    model_id: str
+    served_names: tuple[str, ...]  # model_id first, then aliases
+    runtime: str  # "vllm" | "torch"
+    source: str  # local folder with config.json and *.safetensors
+    engine_args: dict[str, Any]
+    device: Device
+    budget: Budget
+    http_path: str  # unix socket of the engine's own HTTP API
+    control_path: str  # unix socket of the control wire
+    log_path: str  # stdout and stderr of the child
+    lease_s: float = 60.0
+    tag: str = ""  # opaque to the engine, echoed in its status (the controller's card hash, GPU id, ...)
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes the engine says it holds now; ``rss_bytes`` is the child's private resident memory."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    rss_bytes: int
+
+
+class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine says of itself; complete enough to be re-adopted by a new owner."""
+
+    state: EngineState
+    pid: int
+    order: EngineOrder
+    error: str | None = None  # one clear sentence when failed
+    timings_s: dict[str, float] = {}  # phases of the start, "ready" is the total since the order was read
+    measured: Measured | None = None
+
+
+class EngineReply(msgspec.Struct, frozen=True, kw_only=True):
+    seq: int
+    ok: bool
+    status: EngineStatus
+    error: str | None = None
+
+
+class LauncherStatus(msgspec.Struct, frozen=True, kw_only=True):
+    pid: int
+    ready: bool
+    runtimes: dict[str, str]  # runtime -> version, or "unavailable: why"
+    started: int  # children forked so far
+    rss_bytes: int
+    warm_s: float
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """The launcher's answer to a line that is no order; ``refused`` is one clear sentence."""
+
+    refused: str
+
+
+class ExitReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine's process ended, as its launcher saw it. Exactly one of ``code`` and ``signal`` is set."""
+
+    pid: int
+    replica_id: str
+    code: int | None = None
+    signal: int | None = None
+    last_log_line: str = ""
+
+    def reason(self) -> str:
+        """One sentence for people."""
+        if self.signal is not None:
+            name = signal.strsignal(self.signal) or "unknown"
+            return f"the engine's process {self.pid} was killed by signal {self.signal} ({name})"
+        if self.code:
+            said = f": {self.last_log_line}" if self.last_log_line else ""
+            return f"the engine's process {self.pid} ended with code {self.code}{said}"
+        return f"the engine's process {self.pid} ended"
+
+
+def exit_path(control_path: str) -> str:
+    """Where the launcher leaves the ``ExitReport`` of the engine behind ``control_path``."""
+    return control_path + ".exit"
+
+
+class EngineError(Exception):
+    """An engine could not do what it was asked; the message is one clear sentence fit for callers.
+
+    No traceback, no path outside the model's source, no class names.
+    """
+
+
+class Engine(Protocol):
+    """A loaded model inside a child process."""
+
+    app: Asgi  # serves /health, /v1/models and the runtime's endpoints
+    timings_s: dict[str, float]  # phases of ``Runtime.load``
+
+    async def sleep(self) -> None:
+        """Give the GPU bytes back, keep the weights in host RAM. Requests must have drained before."""
+
+    async def wake(self) -> None: ...
+
+    def measured(self) -> Measured: ...
+
+    async def watch(self) -> str:
+        """Wait until the engine can serve no more; why, in one clear sentence."""
+
+    async def close(self) -> None: ...
+
+
+class Runtime(Protocol):
+    """Knows how to turn an order into an engine. ``preimport`` and ``warm`` run once in the launcher before any fork.
+
+    Neither may touch CUDA, start Ray or leave a thread running that a forked child would miss.
+    """
+
+    name: str
+
+    def version(self) -> str: ...
+
+    def preimport(self) -> None: ...
+
+    def warm(self, scratch: str) -> None: ...
+
+    async def load(self, order: EngineOrder) -> Engine:
+        """Raises EngineError with one clear sentence."""

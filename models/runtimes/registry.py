@@ -1,0 +1,40 @@
+"""Which runtimes there are. Looking one up imports only its own thin module."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import cast
+
+from models.runtimes.protocol import Runtime
+
+
+def _vllm() -> Runtime:
+    from models.runtimes.vllm_runtime import VllmRuntime
+
+    return VllmRuntime()
+
+
+def _torch() -> Runtime:
+    from models.runtimes.torch_runtime import TorchRuntime
+
+    return TorchRuntime()
+
+
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"vllm": _vllm, "torch": _torch}
+
+
+def find_runtime(name: str) -> Runtime:
+    """A runtime by its name in RUNTIMES, or one of your own as ``package.module:factory``.
+
+    Raises ValueError naming what there is, ImportError for a module that cannot be imported.
+    """
+    if name in RUNTIMES:
+        return RUNTIMES[name]()
+    module, separator, factory = name.partition(":")
+    if not separator:
+        raise ValueError(f"no runtime is called {name!r}: there are {', '.join(RUNTIMES)}, or package.module:factory")
+    made = getattr(importlib.import_module(module), factory, None)
+    if made is None:
+        raise ValueError(f"{module} has no {factory}")
+    return cast(Runtime, made())

@@ -1,0 +1,79 @@
+"""One tiny model served end to end in the launcher, so that whatever vLLM builds lazily is inherited by every child."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from models.runtimes.asgi_call import call_app
+from models.runtimes.protocol import Budget, Device, EngineOrder
+
+log = logging.getLogger("roundhouse.launcher")
+
+KV_BYTES = 8 << 20
+
+CHAT = {"model": "warm", "max_tokens": 2, "temperature": 0, "messages": [{"role": "user", "content": "hello"}]}
+REQUESTS = (
+    ("/v1/chat/completions", {**CHAT, "stream": True}),
+    ("/v1/chat/completions", CHAT),
+    ("/v1/completions", {"model": "warm", "prompt": "hello", "max_tokens": 2, "stream": True}),
+    ("/v1/responses", {"model": "warm", "input": "hello", "max_output_tokens": 16}),
+    ("/v1/messages", {"model": "warm", "max_tokens": 2, "messages": CHAT["messages"]}),
+)
+
+
+def warm(scratch: Path) -> None:
+    """Blocks for some seconds. Call it in a thread that ends afterwards."""
+    from vllm.platforms import current_platform
+
+    from models.demo.make import make_warmup_model
+
+    folder = make_warmup_model(scratch)
+    order = _order(folder, scratch)
+    if current_platform.is_cpu():
+        asyncio.run(_serve_once(order))
+    else:
+        # A model would create a CUDA context, which no forked child could use.
+        _read_only(order)
+
+
+def _order(folder: Path, scratch: Path) -> EngineOrder:
+    return EngineOrder(
+        replica_id="warm",
+        model_id="warm",
+        served_names=("warm",),
+        runtime="vllm",
+        source=str(folder),
+        engine_args={},
+        device=Device(),
+        budget=Budget(weights_bytes=0, kv_cache_bytes=KV_BYTES, overhead_bytes=0),
+        http_path="",
+        control_path="",
+        log_path="",
+    )
+
+
+async def _serve_once(order: EngineOrder) -> None:
+    from models.runtimes import kv_memory
+    from models.runtimes.vllm_runtime import load
+
+    engine = await load(order)
+    app: Any = engine.app
+    async with app.router.lifespan_context(app):
+        for path, body in REQUESTS:
+            status = await call_app(app, path, body)
+            if status != 200:
+                log.warning("the warm-up's %s answered %d", path, status)
+    engine.end_threads()
+    kv_memory.forget()
+
+
+def _read_only(order: EngineOrder) -> None:
+    from vllm.tokenizers import get_tokenizer
+
+    from models.runtimes import vllm_args
+
+    vllm_args.parse(order)
+    get_tokenizer(order.source)

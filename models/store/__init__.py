@@ -1,0 +1,1 @@
+"""The one shared store: Redis keys, records, client and the embedded server."""

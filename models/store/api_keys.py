@@ -1,0 +1,141 @@
+"""API keys: made from random bytes, shown once, stored under their SHA-256.
+
+A plain hash is enough: the text holds 192 random bits, so there is nothing to guess it from.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import redis
+
+from models.store.codec import decode, encode
+from models.store.errors import StoreDataError, StoreError
+from models.store.keys import Keys
+from models.store.records import KeyRecord
+
+SCOPES = ("inference", "admin")
+KEY_PREFIX = "rh-"
+SHOWN_CHARACTERS = 9  # of the text, kept to recognise it; 156 random bits stay unknown
+LONGEST_NAME = 100
+_KEY_BYTES = 24
+_ID_BYTES = 6
+_log = logging.getLogger(__name__)
+
+
+class KeyRefused(StoreError):
+    """A key that cannot be made; the message names the wrong part and the cure."""
+
+
+class KeyNotFound(StoreError):
+    """No key, or more than one, is meant by what was given; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """``text`` is shown to its owner once and stored nowhere."""
+
+    text: str = field(repr=False)
+    digest: str
+    record: KeyRecord
+
+
+def hash_key(text: str) -> str:
+    """Under which a key is stored: SHA-256 of its text, in hex."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def build_key(
+    name: str, scopes: Iterable[str], now_unix_s: float, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+) -> CreatedKey:
+    """A new key, not stored yet. Raises KeyRefused."""
+    wanted = tuple(dict.fromkeys(scopes))
+    unknown = [scope for scope in wanted if scope not in SCOPES]
+    if unknown or not wanted:
+        said = f"unknown scope {unknown[0]!r}" if unknown else "no scope"
+        raise KeyRefused(f"{said}; choose from {', '.join(SCOPES)}")
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise KeyRefused(f"the name of a key must be 1 to {LONGEST_NAME} printable characters")
+    text = KEY_PREFIX + base64.urlsafe_b64encode(random_bytes(_KEY_BYTES)).decode()
+    record = KeyRecord(
+        key_id=f"key_{random_bytes(_ID_BYTES).hex()}",
+        name=name.strip(),
+        scopes=wanted,
+        prefix=text[:SHOWN_CHARACTERS],
+        created_unix_s=now_unix_s,
+    )
+    return CreatedKey(text, hash_key(text), record)
+
+
+def create_key(
+    client: redis.Redis,
+    keys: Keys,
+    name: str,
+    scopes: Iterable[str],
+    now_unix_s: float,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+) -> CreatedKey:
+    """Store a new key and announce it. Raises KeyRefused, redis.RedisError."""
+    created = build_key(name, scopes, now_unix_s, random_bytes)
+    _put(client, keys, created.digest, created.record)
+    return created
+
+
+def list_keys(client: redis.Redis, keys: Keys, *, revoked: bool = True) -> list[KeyRecord]:
+    """Oldest first; ``revoked=False`` leaves out those that no longer work. Raises redis.RedisError."""
+    records = decode_keys(client.hgetall(keys.api_keys)).values()
+    wanted = (record for record in records if revoked or record.revoked_unix_s is None)
+    return sorted(wanted, key=lambda record: (record.created_unix_s, record.key_id))
+
+
+def revoke_key(client: redis.Redis, keys: Keys, which: str, now_unix_s: float) -> KeyRecord:
+    """End a key, named by its id, its first characters as listed, or its whole text. Revoking it again changes nothing.
+
+    Raises KeyNotFound, redis.RedisError.
+    """
+    digest, record = find_key(decode_keys(client.hgetall(keys.api_keys)), which)
+    if record.revoked_unix_s is not None:
+        return record
+    ended = msgspec.structs.replace(record, revoked_unix_s=now_unix_s)
+    _put(client, keys, digest, ended)
+    return ended
+
+
+def find_key(records: Mapping[str, KeyRecord], which: str) -> tuple[str, KeyRecord]:
+    """Digest and record of the one key that is meant. Raises KeyNotFound; no message holds a key's text."""
+    whole = hash_key(which)
+    if whole in records:
+        return whole, records[whole]
+    found = [(digest, record) for digest, record in records.items() if which in (record.key_id, record.prefix)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(sorted(record.key_id for _, record in found))
+        raise KeyNotFound(f"{which} is the beginning of several keys; name one by its id: {ids}")
+    raise KeyNotFound(f"no key is named {which[: SHOWN_CHARACTERS + 8]!r}; `roundhouse keys list` shows their ids")
+
+
+def decode_keys(raw: Mapping[Any, bytes | str]) -> dict[str, KeyRecord]:
+    """The hash of keys as read from Redis, by digest. A broken entry is logged and left out: the rest keep working."""
+    records: dict[str, KeyRecord] = {}
+    for field_name, value in raw.items():
+        digest = field_name.decode(errors="replace") if isinstance(field_name, bytes) else str(field_name)
+        try:
+            records[digest] = decode(value, KeyRecord, f"API key {digest[:12]}")
+        except StoreDataError as error:
+            _log.error("an API key is left out: %s", error)
+    return records
+
+
+def _put(client: redis.Redis, keys: Keys, digest: str, record: KeyRecord) -> None:
+    with client.pipeline(transaction=True) as pipe:
+        pipe.hset(keys.api_keys, digest, encode(record))
+        pipe.publish(keys.api_keys_channel, record.key_id)
+        pipe.execute()

@@ -1,0 +1,77 @@
+"""Every Redis key and channel, in one place. ``prefix`` separates installations that share a server.
+
+| key | type | written by | holds |
+| --- | --- | --- | --- |
+| routes | string | controller | RouteTable (JSON); a change is announced on ``routes_channel`` with the version |
+| demand(worker) | string, expires | gateway worker | DemandReport; announced on ``demand_channel`` with the worker id |
+| commands | list | admin API | Command, pushed right, popped left by the controller |
+| reply(id) | list, expires | controller | one CommandReply |
+| fleet | string | controller | FleetRecord |
+| catalog | string | controller | list of ModelRecord |
+| decisions | stream, capped | controller | field ``d``: DecisionRecord |
+| api_keys | hash | CLI, admin API | SHA-256 hex of the key -> KeyRecord; announced on ``api_keys_channel`` |
+| controller_lease | string, expires | controller | its fencing token |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DECISIONS_MAX = 10_000
+DEMAND_TTL_S = 3.0
+REPLY_TTL_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    prefix: str = "roundhouse"
+
+    @property
+    def routes(self) -> str:
+        return f"{self.prefix}:routes"
+
+    @property
+    def routes_channel(self) -> str:
+        return f"{self.prefix}:routes:changed"
+
+    def demand(self, worker: str) -> str:
+        return f"{self.prefix}:demand:{worker}"
+
+    @property
+    def demand_pattern(self) -> str:
+        return f"{self.prefix}:demand:*"
+
+    @property
+    def demand_channel(self) -> str:
+        return f"{self.prefix}:demand-changed"
+
+    @property
+    def commands(self) -> str:
+        return f"{self.prefix}:commands"
+
+    def reply(self, command_id: str) -> str:
+        return f"{self.prefix}:reply:{command_id}"
+
+    @property
+    def fleet(self) -> str:
+        return f"{self.prefix}:fleet"
+
+    @property
+    def catalog(self) -> str:
+        return f"{self.prefix}:catalog"
+
+    @property
+    def decisions(self) -> str:
+        return f"{self.prefix}:decisions"
+
+    @property
+    def api_keys(self) -> str:
+        return f"{self.prefix}:api-keys"
+
+    @property
+    def api_keys_channel(self) -> str:
+        return f"{self.prefix}:api-keys:changed"
+
+    @property
+    def controller_lease(self) -> str:
+        return f"{self.prefix}:controller-lease"

@@ -1,0 +1,191 @@
+"""What is written to Redis, as msgspec structs (JSON). Times are Unix seconds, sizes bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Struct(msgspec.Struct, frozen=True, omit_defaults=False, kw_only=True):
+    """Base of all records: frozen, keyword-only."""
+
+
+class Failure(Struct, frozen=True):
+    """Why a model could not be started. ``permanent``: no point in trying again before the card or the GPUs change."""
+
+    message: str  # one clear sentence, safe to show to callers
+    code: str  # model_start_failed | insufficient_gpu_memory
+    at_unix_s: float
+    retry_at_unix_s: float
+    permanent: bool = False
+
+
+class ReplicaRoute(Struct, frozen=True):
+    replica_id: str
+    endpoint: str  # "unix:/path/to.sock"
+    state: str  # "ready" may get new requests; "draining" may only finish those it has
+
+
+class ModelRoute(Struct, frozen=True):
+    model_id: str
+    aliases: tuple[str, ...] = ()
+    runtime: str = "vllm"
+    tier: str = "disk"  # gpu | host | disk: the best tier any replica is on
+    replicas: tuple[ReplicaRoute, ...] = ()
+    failure: Failure | None = None
+    max_model_len: int | None = None
+    created_unix_s: int = 0
+    owned_by: str = "roundhouse"
+
+
+class RouteTable(Struct, frozen=True):
+    """Complete picture for gateways; a later ``version`` replaces an earlier one."""
+
+    version: int
+    models: tuple[ModelRoute, ...] = ()
+
+
+class ModelDemand(Struct, frozen=True):
+    in_flight: int = 0
+    held: int = 0
+    oldest_held_unix_s: float | None = None
+    last_request_unix_s: float = 0.0
+
+
+class DemandReport(Struct, frozen=True):
+    """One gateway worker's view; the key expires, so a dead worker leaves no ghost demand.
+
+    ``routes_version`` is the newest table this worker routes by: it sends nothing new to a replica that this version
+    shows as draining. ``replicas``: requests in flight per replica.
+    """
+
+    worker: str
+    routes_version: int
+    sent_unix_s: float
+    models: dict[str, ModelDemand] = msgspec.field(default_factory=dict)
+    replicas: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Command(Struct, frozen=True):
+    """An operator's order to the controller. verb: wake | sleep | stop | reload | shutdown"""
+
+    id: str
+    verb: str
+    model_id: str | None = None
+    wait: bool = False  # reply when it is done, not when it is accepted
+
+
+class CommandReply(Struct, frozen=True):
+    id: str
+    ok: bool
+    message: str
+    code: str | None = None  # model_not_found | insufficient_gpu_memory | busy | ...
+    actions: list[str] = msgspec.field(default_factory=list)
+
+
+class GpuRecord(Struct, frozen=True):
+    id: str
+    node: str
+    index: int
+    name: str
+    simulated: bool
+    memory_bytes: int
+    reserved_bytes: int
+    free_bytes: int
+
+
+class NodeRecord(Struct, frozen=True):
+    id: str
+    address: str
+    host_bytes: int
+    host_reserved_bytes: int
+    alive: bool = True
+
+
+class ReplicaRecord(Struct, frozen=True):
+    """A replica as the controller knows it; enough to re-adopt it after a restart."""
+
+    replica_id: str
+    model_id: str
+    node: str
+    gpu: str
+    state: str
+    reason: str
+    state_since_unix_s: float
+    endpoint: str
+    control: str
+    pid: int | None
+    footprint: dict[str, int]  # declared: weights, kv_cache, overhead, residue, host
+    measured: dict[str, int] | None = None
+    in_flight: int = 0
+    last_used_unix_s: float = 0.0
+    start_s: float | None = None  # measured time from order to ready
+    card_hash: str = ""
+
+
+class Reservation(Struct, frozen=True):
+    replica_id: str
+    model_id: str
+    gpu: str
+    node: str
+    gpu_bytes: int
+    host_bytes: int
+
+
+class FleetRecord(Struct, frozen=True):
+    """The controller's whole state, written by it alone, in one key."""
+
+    seq: int
+    updated_unix_s: float
+    controller_pid: int
+    nodes: tuple[NodeRecord, ...] = ()
+    gpus: tuple[GpuRecord, ...] = ()
+    replicas: tuple[ReplicaRecord, ...] = ()
+    ledger: tuple[Reservation, ...] = ()
+    routes_version: int = 0
+    config_error: str | None = None  # last rejected configuration; the last good one stays in force
+
+
+class ModelRecord(Struct, frozen=True):
+    """A catalog entry as shown to operators."""
+
+    model_id: str
+    runtime: str
+    source: str
+    aliases: tuple[str, ...]
+    min_replicas: int
+    max_replicas: int
+    ttl_s: float
+    priority: int
+    pinned: bool
+    footprint: dict[str, int]
+    card_hash: str
+    max_model_len: int | None = None
+    failure: Failure | None = None
+
+
+class DecisionRecord(Struct, frozen=True):
+    """One decision with what led to it. ``id`` is the stream id once stored."""
+
+    id: str
+    at_unix_s: float
+    snapshot_id: str
+    action: str  # start | wake | sleep | stop | hold | refuse | adopt | died | failed
+    model_id: str | None
+    replica_id: str | None = None
+    gpu: str | None = None
+    reason: str = ""
+    evicted_for: str | None = None
+    details: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class KeyRecord(Struct, frozen=True):
+    """An API key, stored under the SHA-256 of its text. ``scopes``: inference, admin."""
+
+    key_id: str
+    name: str
+    scopes: tuple[str, ...]
+    prefix: str  # first characters, to recognise it
+    created_unix_s: float
+    revoked_unix_s: float | None = None

@@ -1,0 +1,111 @@
+"""Where a new replica goes. A policy looks at every GPU's free bytes and returns a Placement, or a NoFit that says why.
+
+``PLACEMENT`` is the registry: best-fit keeps the largest holes whole for large models (least free bytes stay behind);
+first-fit takes the first GPU by id, so that the later ones stay empty. Ties go to the smaller GPU id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import Protocol
+
+from packers.explain import size
+from packers.types import Candidate, Footprint, Gpu, GpuId, ModelId, NoFit
+
+ANY_MODEL = ModelId("this model")
+CANDIDATES_SHOWN = 16  # kept with a decision: enough to see why, small enough to store for every one
+
+
+class Room(Protocol):
+    """Whatever knows the free bytes of each GPU: a ledger, or a ledger with promises in it."""
+
+    def free_gpu(self, gpu: GpuId) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The chosen GPU and what was looked at: the best by score, then the rejected ones that came closest."""
+
+    gpu: GpuId
+    free_bytes: int  # on that GPU, before the placement
+    candidates: tuple[Candidate, ...]
+
+
+PlacementPolicy = Callable[[Footprint, Sequence[Gpu], Room, ModelId], Placement | NoFit]
+
+
+def best_fit(footprint: Footprint, gpus: Sequence[Gpu], room: Room, model: ModelId = ANY_MODEL) -> Placement | NoFit:
+    """The GPU that keeps the least free bytes. Score: free bytes that stay."""
+    needs_bytes = footprint.gpu_bytes
+    scored = []
+    for gpu in gpus:
+        free_bytes = room.free_gpu(gpu.id)
+        if free_bytes >= needs_bytes:
+            scored.append((float(free_bytes - needs_bytes), gpu.id, free_bytes))
+    return _choose(scored, footprint, gpus, room, model)
+
+
+def first_fit(footprint: Footprint, gpus: Sequence[Gpu], room: Room, model: ModelId = ANY_MODEL) -> Placement | NoFit:
+    """The first GPU by id with room. Score: its place in that order."""
+    scored = []
+    for place, gpu in enumerate(sorted(gpus, key=lambda gpu: gpu.id)):
+        free_bytes = room.free_gpu(gpu.id)
+        if free_bytes >= footprint.gpu_bytes:
+            scored.append((float(place), gpu.id, free_bytes))
+    return _choose(scored, footprint, gpus, room, model)
+
+
+PLACEMENT: dict[str, PlacementPolicy] = {"best-fit": best_fit, "first-fit": first_fit}
+
+
+def _choose(
+    scored: list[tuple[float, GpuId, int]], footprint: Footprint, gpus: Sequence[Gpu], room: Room, model: ModelId
+) -> Placement | NoFit:
+    if not scored:
+        return no_fit(model, footprint, gpus, room)
+    best = nsmallest(CANDIDATES_SHOWN, scored)
+    shown = [Candidate(gpu, free_bytes, score=score) for score, gpu, free_bytes in best]
+    if len(scored) < CANDIDATES_SHOWN:
+        fitting = {gpu for _, gpu, _ in scored}
+        others = [gpu for gpu in gpus if gpu.id not in fitting]
+        shown += _rejected(others, footprint.gpu_bytes, room, CANDIDATES_SHOWN - len(shown))
+    return Placement(best[0][1], best[0][2], tuple(shown))
+
+
+def _rejected(gpus: Iterable[Gpu], needs_bytes: int, room: Room, limit: int) -> list[Candidate]:
+    closest = nsmallest(limit, ((needs_bytes - room.free_gpu(gpu.id), gpu.id, gpu.memory_bytes) for gpu in gpus))
+    return [
+        Candidate(
+            gpu,
+            needs_bytes - short_bytes,
+            rejected=f"too small: {size(memory_bytes)}" if memory_bytes < needs_bytes else f"{size(short_bytes)} short",
+        )
+        for short_bytes, gpu, memory_bytes in closest
+    ]
+
+
+def no_fit(model: ModelId, footprint: Footprint, gpus: Sequence[Gpu], room: Room) -> NoFit:
+    """Why nothing has room now: the GPU that comes closest, or the largest one when none could ever do."""
+    needs_bytes = footprint.gpu_bytes
+    if not gpus:
+        reason = f"{model} needs {size(needs_bytes)} of GPU memory, but there is no GPU at present."
+        return NoFit(model, needs_bytes, 0, ever=False, short_bytes=needs_bytes, reason=reason)
+    largest = min(gpus, key=lambda gpu: (-gpu.memory_bytes, gpu.id))
+    if largest.memory_bytes < needs_bytes:
+        short_bytes = needs_bytes - largest.memory_bytes
+        reason = (
+            f"{model} needs {size(needs_bytes)} of GPU memory, but the largest GPU ({largest.id}) has only "
+            f"{size(largest.memory_bytes)}: {size(short_bytes)} short even when empty."
+        )
+        return NoFit(model, needs_bytes, largest.memory_bytes, False, largest.id, short_bytes, reason)
+    enough = [gpu for gpu in gpus if gpu.memory_bytes >= needs_bytes]
+    closest = min(enough, key=lambda gpu: (-room.free_gpu(gpu.id), gpu.id))
+    free_bytes = room.free_gpu(closest.id)
+    short_bytes = needs_bytes - free_bytes
+    reason = (
+        f"{model} needs {size(needs_bytes)} of GPU memory; {closest.id} comes closest with {size(free_bytes)} free of "
+        f"{size(closest.memory_bytes)}: {size(short_bytes)} short."
+    )
+    return NoFit(model, needs_bytes, largest.memory_bytes, True, closest.id, short_bytes, reason)

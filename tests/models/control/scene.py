@@ -1,0 +1,188 @@
+"""A controller in virtual time: a virtual fleet, a store that records, gateways played by the test."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from models.catalog.card import ModelCard
+from models.catalog.footprint import Declared
+from models.catalog.source import SourceError
+from models.control.actions import Actions
+from models.control.catalog import Entry
+from models.control.controller import Controller
+from models.control.messages import CatalogChanged, Lost, Ordered, Reported
+from models.control.recovery import recover
+from models.control.world import World
+from models.fleet.protocol import FleetEvent, FleetNode, ReplicaLost
+from models.fleet.virtual import VirtualClock, VirtualFleet, settle
+from models.store.records import (
+    Command,
+    CommandReply,
+    DecisionRecord,
+    DemandReport,
+    FleetRecord,
+    ModelDemand,
+    ModelRecord,
+    ModelRoute,
+    RouteTable,
+)
+from packers.types import Gpu, GpuId, ModelId, NodeId, ReplicaId
+
+MIB = 1 << 20
+
+
+@dataclass
+class RecordingStore:
+    fleet: FleetRecord | None = None
+    routes: RouteTable = field(default_factory=lambda: RouteTable(version=0))
+    decisions: list[DecisionRecord] = field(default_factory=list)
+    replies: list[CommandReply] = field(default_factory=list)
+    broken: Exception | None = None
+
+    async def load(self) -> FleetRecord | None:
+        return self.fleet
+
+    async def write(
+        self,
+        fleet: FleetRecord,
+        routes: RouteTable,
+        catalog: tuple[ModelRecord, ...],
+        decisions: tuple[DecisionRecord, ...],
+    ) -> None:
+        if self.broken is not None:
+            raise self.broken
+        assert routes.version >= self.routes.version
+        for gpu in fleet.gpus:
+            assert 0 <= gpu.reserved_bytes <= gpu.memory_bytes
+        self.fleet, self.routes = fleet, routes
+        self.decisions += decisions
+
+    async def reply(self, reply: CommandReply) -> None:
+        self.replies.append(reply)
+
+
+def card(model: str, mib: int, **more: object) -> ModelCard:
+    declared = Declared(weights=mib * MIB, kv_cache=0, overhead=0, residue=0, host=mib * MIB)
+    return ModelCard(model_id=model, model_source=model, declared=declared, **more)
+
+
+def entry(of: ModelCard) -> Entry:
+    return Entry(of, Path(of.model_source), of.footprint(None), 1024)
+
+
+def fleet_node(gpus_mib: tuple[int, ...], host_mib: int = 4096) -> FleetNode:
+    node = NodeId("n")
+    gpus = tuple(Gpu(GpuId(f"n/gpu-{i}"), node, i, size * MIB) for i, size in enumerate(gpus_mib))
+    return FleetNode(id=node, address="127.0.0.1", host_bytes=host_mib * MIB, gpus=gpus, run_dir="/run/x")
+
+
+class Scene:
+    """``await scene.run(seconds)`` steps the controller every 10 ms; one gateway reports before each step."""
+
+    def __init__(self, cards: list[ModelCard], gpus_mib: tuple[int, ...] = (100,), host_mib: int = 4096) -> None:
+        self.clock = VirtualClock()
+        self.node = fleet_node(gpus_mib, host_mib)
+        self.fleet = VirtualFleet((self.node,), self.clock)
+        self.store = RecordingStore()
+        self.cards = cards
+        self.broken_sources: dict[str, str] = {}
+        self.held: dict[str, float] = {}  # model -> since
+        self.busy: dict[str, int] = {}  # replica -> requests in flight
+        self.used: dict[str, float] = {}
+        self.gateway_alive = True
+        self.gateway_version: int | None = None  # None: it always follows at once
+        self._ids = itertools.count(1)
+        self._commands = itertools.count(1)
+        self.controller = self._controller()
+
+    def _controller(self) -> Controller:
+        async def check(of: ModelCard) -> Path:
+            if of.model_id in self.broken_sources:
+                raise SourceError(self.broken_sources[of.model_id])
+            return Path(of.model_source)
+
+        def load(message: CatalogChanged) -> dict[ModelId, Entry]:
+            return {ModelId(c.model_id): entry(c) for c in self.cards}
+
+        controller = Controller(
+            World.empty((self.node,), {ModelId(c.model_id): entry(c) for c in self.cards}),
+            Actions(self.fleet, check=check, logs=Path("/logs")),
+            self.store,
+            clock=self.clock,
+            new_replica_id=lambda model: ReplicaId(f"{model}-{next(self._ids)}"),
+            load_catalog=load,
+            drain_timeout_s=5.0,
+        )
+
+        async def on_event(event: FleetEvent) -> None:
+            if isinstance(event, ReplicaLost):
+                controller.post(Lost(event.replica_id, event.reason))
+
+        self.fleet.subscribe(on_event)
+        return controller
+
+    async def restart_controller(self) -> int:
+        await self.fleet.close()
+        self.controller = self._controller()
+        return await recover(self.controller, self.fleet, self.store.fleet, self.clock())
+
+    def hold(self, model: str) -> None:
+        self.held[model] = self.clock()
+
+    def order(self, verb: str, model: str, wait: bool = True) -> str:
+        command = Command(id=f"c{next(self._commands)}", verb=verb, model_id=model, wait=wait)
+        self.controller.post(Ordered(command))
+        return command.id
+
+    def reply(self, command: str) -> CommandReply | None:
+        return next((reply for reply in self.store.replies if reply.id == command), None)
+
+    async def run(self, seconds: float, step_s: float = 0.01) -> None:
+        for _ in range(round(seconds / step_s)):
+            self._report()
+            self.controller.step()
+            await self.controller.flush()
+            await settle()
+            self._serve()
+            await self.clock.advance(step_s)
+
+    def _report(self) -> None:
+        if not self.gateway_alive:
+            return
+        now = self.clock()
+        names = self.held.keys() | self.used.keys()
+        version = self.store.routes.version if self.gateway_version is None else self.gateway_version
+        models = {
+            name: ModelDemand(
+                held=int(name in self.held),
+                oldest_held_unix_s=self.held.get(name),
+                last_request_unix_s=self.used.get(name, 0.0),
+            )
+            for name in names
+        }
+        report = DemandReport(
+            worker="g", routes_version=version, sent_unix_s=now, models=models, replicas=dict(self.busy)
+        )
+        self.controller.post(Reported(report))
+
+    def _serve(self) -> None:
+        """What a gateway does with a new table: held requests go to ready replicas, or end with the failure."""
+        for route in self.store.routes.models:
+            if route.model_id in self.held and any(r.state == "ready" for r in route.replicas):
+                del self.held[route.model_id]
+                self.used[route.model_id] = self.clock()
+            elif route.failure and route.model_id in self.held and route.failure.at_unix_s >= self.held[route.model_id]:
+                del self.held[route.model_id]
+
+    def route(self, model: str) -> ModelRoute:
+        return next(route for route in self.store.routes.models if route.model_id == model)
+
+    def states(self) -> dict[str, str]:
+        return {
+            replica.replica_id: replica.state for replica in (self.store.fleet.replicas if self.store.fleet else ())
+        }
+
+    def decided(self, *actions: str) -> list[DecisionRecord]:
+        return [decision for decision in self.store.decisions if decision.action in actions]

@@ -1,0 +1,97 @@
+"""Operators' commands: done, or refused with the cure."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.control.messages import CatalogChanged, CatalogRejected
+from models.store.records import CommandReply
+from tests.models.control.scene import Scene, card
+
+pytestmark = pytest.mark.anyio
+
+
+async def _done(scene: Scene, verb: str, model: str, seconds: float = 3, wait: bool = True) -> CommandReply:
+    command = scene.order(verb, model, wait)
+    await scene.run(seconds)
+    reply = scene.reply(command)
+    assert reply is not None
+    assert len([r for r in scene.store.replies if r.id == command]) == 1
+    return reply
+
+
+async def test_wake_sleep_wake_stop() -> None:
+    scene = Scene([card("a", 60, aliases=("first",))])
+    assert (await _done(scene, "wake", "first")).message == "a is ready"
+    assert scene.states() == {"a-1": "ready"}
+    assert (await _done(scene, "sleep", "a")).message == "a is asleep"
+    assert scene.states() == {"a-1": "asleep"}
+    assert (await _done(scene, "wake", "a")).ok
+    assert (await _done(scene, "stop", "a")).message == "a is stopped"
+    assert scene.states() == {}
+    assert (await _done(scene, "stop", "a")).message == "a had nothing to stop"
+
+
+async def test_without_waiting_the_order_is_only_accepted() -> None:
+    scene = Scene([card("a", 60)])
+    command = scene.order("wake", "a", wait=False)
+    await scene.run(0.02)
+    reply = scene.reply(command)
+    assert reply is not None
+    assert reply.message == "wake of a accepted"
+    assert scene.states() == {"a-1": "starting"}
+
+
+async def test_unknown_models_and_verbs_are_refused() -> None:
+    scene = Scene([card("a", 60)])
+    assert (await _done(scene, "wake", "z", 0.1)).code == "model_not_found"
+    assert (await _done(scene, "dance", "a", 0.1)).code == "unknown_command"
+
+
+async def test_a_starting_model_cannot_be_put_to_sleep() -> None:
+    scene = Scene([card("a", 60)])
+    scene.hold("a")
+    await scene.run(0.2)
+    assert (await _done(scene, "sleep", "a", 0.1)).code == "busy"
+
+
+async def test_sleep_is_refused_when_the_card_or_the_host_forbids_it() -> None:
+    scene = Scene([card("a", 60, can_sleep=False)])
+    scene.hold("a")
+    await scene.run(2)
+    assert (await _done(scene, "sleep", "a", 0.1)).code == "cannot_sleep"
+    tight = Scene([card("a", 60)], host_mib=10)
+    tight.hold("a")
+    await tight.run(2)
+    reply = await _done(tight, "sleep", "a", 0.1)
+    assert reply.code == "insufficient_host_memory"
+
+
+async def test_a_wake_that_fails_says_why() -> None:
+    scene = Scene([card("a", 60), card("huge", 500)])
+    scene.fleet.fail_start["a"] = "the weights are not there"
+    assert (await _done(scene, "wake", "a")).message == "the weights are not there"
+    assert (await _done(scene, "wake", "huge")).code == "insufficient_gpu_memory"
+
+
+async def test_a_changed_card_replaces_its_engine_when_next_asked_for() -> None:
+    scene = Scene([card("a", 60), card("b", 20)])
+    for model in ("a", "b"):
+        scene.hold(model)
+        await scene.run(2)
+    scene.cards = [card("a", 70), card("b", 20, priority=3)]
+    scene.controller.post(CatalogChanged(config=None))  # type: ignore[arg-type]
+    await scene.run(1)
+    assert scene.states() == {"b-2": "ready"}, "b's engine does not depend on its priority"
+    scene.hold("a")
+    await scene.run(2)
+    assert scene.states()["a-3"] == "ready"
+
+
+async def test_a_rejected_configuration_is_shown_and_the_last_good_one_stays() -> None:
+    scene = Scene([card("a", 60)])
+    scene.controller.post(CatalogRejected("models[0].ttl: is negative"))
+    await scene.run(0.1)
+    assert scene.store.fleet is not None
+    assert scene.store.fleet.config_error == "models[0].ttl: is negative"
+    assert [route.model_id for route in scene.store.routes.models] == ["a"]

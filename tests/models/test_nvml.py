@@ -1,0 +1,155 @@
+"""The GPU probe where there is no GPU, and against a driver that is played by the test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from models.nvml import NvmlUnavailable, RealGpu, driver_version, probe
+
+GIB = 2**30
+
+
+class NVMLError(Exception):
+    pass
+
+
+class NVMLError_NotFound(NVMLError):
+    pass
+
+
+class Driver(ModuleType):
+    """The part of pynvml that is used; a GPU is (name, total, used), a list of those is one that MIG has split."""
+
+    NVML_DEVICE_MIG_ENABLE = 1
+    NVMLError = NVMLError
+    NVMLError_NotFound = NVMLError_NotFound
+
+    def __init__(self, gpus: list[Any], broken: str | None = None) -> None:
+        super().__init__("pynvml")
+        self.gpus = gpus
+        self.broken = broken
+        self.open = 0
+
+    def nvmlInit(self) -> None:
+        if self.broken:
+            raise NVMLError(self.broken)
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:
+        self.open -= 1
+
+    def nvmlSystemGetDriverVersion(self) -> bytes:
+        return b"570.1"
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.gpus)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:
+        if self.gpus[index] is None:
+            raise NVMLError("GPU is lost")
+        return self.gpus[index]
+
+    def nvmlDeviceGetMigMode(self, gpu: Any) -> list[int]:
+        if gpu[0] == "old":
+            raise NVMLError("Not Supported")
+        return [int(isinstance(gpu, list)), 0]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, gpu: Any) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: Any, slot: int) -> Any:
+        if slot >= len(gpu):
+            raise NVMLError_NotFound("Not Found")
+        return gpu[slot]
+
+    def nvmlDeviceGetUUID(self, gpu: Any) -> str:
+        return f"GPU-{gpu[0]}"
+
+    def nvmlDeviceGetName(self, gpu: Any) -> str:
+        return str(gpu[0])
+
+    def nvmlDeviceGetMemoryInfo(self, gpu: Any) -> SimpleNamespace:
+        return SimpleNamespace(total=gpu[1], used=gpu[2], free=gpu[1] - gpu[2])
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    def _driver(*gpus: Any, broken: str | None = None) -> Driver:
+        played = Driver(list(gpus), broken)
+        monkeypatch.setitem(sys.modules, "pynvml", played)
+        return played
+
+    return _driver
+
+
+def test_gpus_are_described(driver):
+    played = driver(("a", 80 * GIB, GIB), ("b", 24 * GIB, 0))
+    assert probe() == (
+        RealGpu(index=0, uuid="GPU-a", name="a", total_bytes=80 * GIB, used_bytes=GIB),
+        RealGpu(index=1, uuid="GPU-b", name="b", total_bytes=24 * GIB, used_bytes=0),
+    )
+    assert probe()[0].free_bytes == 79 * GIB
+    assert played.open == 0
+
+
+def test_a_gpu_that_cannot_be_split_counts(driver):
+    driver(("old", GIB, 0))
+    assert [gpu.name for gpu in probe()] == ["old"]
+
+
+def test_a_split_gpu_is_replaced_by_its_instances(driver):
+    driver([("slice-a", 10 * GIB, 0), ("slice-b", 20 * GIB, 0)], ("whole", 80 * GIB, 0))
+    assert [(gpu.index, gpu.name) for gpu in probe()] == [(0, "slice-a"), (1, "slice-b"), (2, "whole")]
+
+
+def test_a_lost_gpu_does_not_hide_the_others_nor_move_them(driver, caplog):
+    driver(("a", GIB, 0), None, ("c", GIB, 0))
+    assert [(gpu.index, gpu.name) for gpu in probe()] == [(0, "a"), (2, "c")]
+    assert "GPU 1 is left out: the NVIDIA driver says: GPU is lost" in caplog.text
+
+
+@pytest.mark.parametrize("gpus", [(), (None,), ([],)])
+def test_a_driver_without_usable_gpus(driver, gpus):
+    played = driver(*gpus)
+    with pytest.raises(NvmlUnavailable, match="lists no usable GPU"):
+        probe()
+    assert played.open == 0
+
+
+def test_a_driver_that_does_not_load(driver):
+    driver(broken="Driver Not Loaded")
+    for ask in (probe, driver_version):
+        with pytest.raises(NvmlUnavailable, match="^the NVIDIA driver says: Driver Not Loaded$"):
+            ask()
+
+
+def test_the_drivers_version(driver):
+    driver(("a", GIB, 0))
+    assert driver_version() == "570.1"
+
+
+def test_without_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(NvmlUnavailable, match="nvidia-ml-py is not installed"):
+        probe()
+
+
+def test_the_real_package_answers_or_says_why_not():
+    """On a machine without a driver this is the answer that every node of a simulated cluster gets."""
+    try:
+        gpus = probe()
+    except NvmlUnavailable as error:
+        assert str(error).startswith("the NVIDIA driver ")
+    else:
+        assert all(gpu.total_bytes > 0 and gpu.uuid for gpu in gpus)
+
+
+def test_importing_the_probe_loads_nothing_heavy():
+    code = "import sys, models.nvml; print([n for n in ('pynvml', 'ray', 'redis', 'torch') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
