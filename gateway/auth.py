@@ -78,6 +78,8 @@ class Authenticator:
         self._clock = clock
         self._known: dict[str, Known] = {}
         self._unknown: OrderedDict[str, float] = OrderedDict()  # hash -> until when the answer stands
+        self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
+        self._generation = 0  # of the keys, as far as this worker heard
         self._ask_again_s = float("-inf")
 
     async def authenticate(self, headers: Iterable[tuple[bytes, bytes]], scope: str) -> KeyRecord:
@@ -91,6 +93,8 @@ class Authenticator:
 
     def invalidate(self) -> None:
         """Keys changed: ask the store about each again. What was seen still counts while the store is away."""
+        self._generation += 1
+        self._asking.clear()  # answers on their way may be from before
         self._unknown.clear()
         for known in self._known.values():
             known.fresh_until_s = float("-inf")
@@ -105,18 +109,32 @@ class Authenticator:
         if now_s < self._unknown.get(key_hash, float("-inf")):  # 2
             return None
         if now_s >= self._ask_again_s:  # 3
+            generation = self._generation
             try:
-                record = await self._store.find(key_hash)
+                record = await self._ask(key_hash)
             except KeyStoreDown as down:
                 self._ask_again_s = self._clock.monotonic() + STORE_PAUSE_S
                 log.warning("the key store does not answer", reason=str(down))
             else:
-                self._remember(key_hash, record, self._clock.monotonic())
+                if generation == self._generation:
+                    self._remember(key_hash, record, self._clock.monotonic())
                 return record
         if known is not None and now_s - known.seen_s <= GRACE_S:  # 4
             known.seen_s = now_s
             return known.record
         raise StoreUnavailable("API keys cannot be checked at the moment; try again.", retry_after_s=STORE_PAUSE_S)
+
+    async def _ask(self, key_hash: str) -> KeyRecord | None:
+        """One question per key at a time: a burst of first requests must not become a burst of connections."""
+        asking = self._asking.get(key_hash)
+        if asking is None:
+            asking = self._asking[key_hash] = asyncio.ensure_future(self._store.find(key_hash))
+            asking.add_done_callback(lambda done: self._answered(key_hash, done))
+        return await asyncio.shield(asking)  # whoever asked first may leave
+
+    def _answered(self, key_hash: str, done: asyncio.Task[KeyRecord | None]) -> None:
+        if self._asking.get(key_hash) is done:
+            del self._asking[key_hash]
 
     def _remember(self, key_hash: str, record: KeyRecord | None, now_s: float) -> None:
         if record is not None:

@@ -81,6 +81,7 @@ def make_server(app: Any, drain_timeout_s: float, on_listening: Callable[[], Non
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(drain_timeout_s)),

@@ -4,7 +4,7 @@ It is called again at every event and keeps nothing in between: what an earlier 
 (STARTING is coming; DRAINING, and ASLEEP with ``draining_to`` DEAD, will be gone soon). Its rules, in order:
 
 Letting go
-1. A replica of a model that is in no catalog any more is stopped once it is idle.
+1. An unpinned replica of a model that is in no catalog any more is stopped once it is idle.
 2. An expired replica (``packers.scaling``, rule 3) leaves its GPU, to sleep if it can (``packers.retire``).
 3. A forgotten sleeping replica (``packers.scaling``, rule 4) is stopped.
 
@@ -88,8 +88,8 @@ def _let_go(draft: Draft) -> None:
     trial = draft.trial
     # 1.
     for replica in trial.replicas:
-        settled = replica.state in (ReplicaState.READY, ReplicaState.ASLEEP) and replica.in_flight == 0
-        if replica.model not in trial.models and settled and replica.id not in trial.going:
+        settled = replica.state in (ReplicaState.READY, ReplicaState.ASLEEP) and replica.id not in trial.going
+        if replica.model not in trial.models and settled and not (replica.in_flight or replica.pinned):
             draft.stop(replica, f"{replica.model} is not in the catalog any more")
     # 2. and 3.
     for model in trial.models:
@@ -120,7 +120,7 @@ def _rank(model: Model) -> tuple[int, float, str]:
 
 
 def _close_to_growth(need: Need, trial: Trial) -> None:
-    """Promise what is free on the GPU that comes closest for a waiting first replica."""
+    """Keep the GPU that comes closest for a waiting first replica from filling up further."""
     closest = obstacle(need, trial) if need.urgent else None
     if closest is not None:
-        trial.promise(need.model, closest.gpu.id, trial.soon.free_gpu(closest.gpu.id))
+        trial.close(need.model, closest.gpu.id)

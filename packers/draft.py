@@ -114,6 +114,8 @@ class Draft:
         # The dearest victim first: it has the first claim on sleeping instead of ending.
         for victim in reversed(best.victims):
             replica = victim.replica
+            if replica.id in self.trial.going:  # stopped already, to make room in host RAM for a dearer one
+                continue
             out = way_out(replica, self.trial, slack_bytes)
             if out.way is not Way.STOP:
                 slack_bytes -= replica.footprint.residue_bytes
@@ -121,7 +123,7 @@ class Draft:
             reason = (
                 f"{replica.model} makes room on {gpu} for {need.model.id} ({need.why}), which needs "
                 f"{size(best.shelf.needs_bytes)} there: {'asleep and ' if victim.asleep else ''}unused for {idle}, "
-                f"the least recently used that may go"
+                f"{best.why}"
             )
             self._retire(replica, out, reason, need.model.id, candidates)
         if best.shelf.wakes is not None:

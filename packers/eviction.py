@@ -54,11 +54,12 @@ class Shelf:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """``victims`` have to leave ``shelf``, cheapest first. ``score``: lower is better (here: the last use of any)."""
+    """``victims`` have to leave ``shelf``, cheapest first, and ``why`` those. ``score``: lower is better."""
 
     shelf: Shelf
     victims: tuple[Victim, ...]
     score: float
+    why: str
 
     @property
     def slack_bytes(self) -> int:
@@ -71,7 +72,7 @@ EvictionPolicy = Callable[[Sequence[Shelf]], tuple[Eviction, ...]]
 
 
 def lru(shelves: Sequence[Shelf]) -> tuple[Eviction, ...]:
-    """Every eviction that makes room, one per GPU at most, best first. Empty when there is none."""
+    """Every eviction that makes room, one per GPU at most, best first. Score: the latest use of any victim (s)."""
     found = [eviction for shelf in shelves if (eviction := _on_shelf(shelf)) is not None]
     return tuple(sorted(found, key=_between_gpus))
 
@@ -99,7 +100,8 @@ def _on_shelf(shelf: Shelf) -> Eviction | None:
         if free_bytes - victim.frees_bytes >= shelf.needs_bytes:
             chosen.remove(victim)
             free_bytes -= victim.frees_bytes
-    return Eviction(shelf, tuple(chosen), max((victim.last_use_s for victim in chosen), default=0.0))
+    latest_use_s = max((victim.last_use_s for victim in chosen), default=0.0)
+    return Eviction(shelf, tuple(chosen), latest_use_s, "the least recently used that may go")
 
 
 def _between_gpus(eviction: Eviction) -> tuple[int, int, bool, float, int, str]:

@@ -91,10 +91,10 @@ def _cannot_sleep(replica: Replica, trial: Trial, slack_bytes: int | None) -> st
 def _makes_room(replica: Replica, trial: Trial) -> tuple[Replica, ...]:
     """The sleeping replicas to stop; empty when even all that may be stopped do not make room."""
     node = trial.gpu[replica.gpu].node
-    worth = (trial.priority(replica), last_use_s(replica))
+    worth = _worth(replica, trial)
     chosen: list[Replica] = []
     short_bytes = replica.footprint.host_bytes - trial.free_host_soon(replica)
-    for other in sorted(trial.replicas, key=lambda one: (trial.priority(one), last_use_s(one), one.id)):
+    for other in sorted(trial.replicas, key=lambda one: (_worth(one, trial), one.id)):
         if short_bytes <= 0:
             break
         if trial.gpu[other.gpu].node == node and _may_end(other, trial) and _worth(other, trial) < worth:

@@ -75,7 +75,7 @@ def _explain(why: NoFit, closest: Obstacle | None) -> str:
     if closest is None:
         return why.reason
     gpu = closest.gpu.id
-    in_the_way = names(f"{replica.model} ({reason})" for replica, reason in closest.blockers)
+    in_the_way = names(sorted(f"{replica.model} ({reason})" for replica, reason in closest.blockers))
     sentence = f"{why.reason} In the way on {gpu}: {in_the_way}." if in_the_way else why.reason
     if closest.promised_to:
         sentence += f" Memory there is promised to {names(closest.promised_to)}."

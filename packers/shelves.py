@@ -72,7 +72,7 @@ def shelves(need: Need, trial: Trial) -> list[Shelf]:
     found = []
     for gpu in trial.gpus:
         needed = bytes_needed(need, gpu, trial)
-        if needed is None:
+        if needed is None or gpu.id in trial.closed:
             continue
         needs_bytes, sleeper = needed
         free_bytes = trial.soon.free_gpu(gpu.id)
@@ -107,7 +107,7 @@ def obstacle(need: Need, trial: Trial) -> Obstacle | None:
     free_bytes = needs_bytes - short_bytes
     free_bytes += sum(verdict.frees_bytes for verdict in verdicts if isinstance(verdict, Victim))
     would_do = []
-    for replica, _ in blockers:
+    for replica, _ in sorted(blockers, key=lambda blocker: blocker[0].id):
         if free_bytes < needs_bytes and not trial.pinned(replica):
             would_do.append(replica)
             free_bytes += holds(replica)[0]

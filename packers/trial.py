@@ -20,7 +20,6 @@ class Trial:
         self.now_s = snapshot.now_s
         self.gpus = tuple(sorted(snapshot.gpus, key=lambda gpu: gpu.id))
         self.gpu = {gpu.id: gpu for gpu in self.gpus}
-        self.host_bytes = {node.id: node.host_bytes for node in snapshot.nodes}
         self.models = {model.id: model for model in sorted(snapshot.models, key=lambda model: model.id)}
         self.now = Ledger.of(snapshot)
         self.soon = self.now.copy()
@@ -35,6 +34,7 @@ class Trial:
         self.going: dict[ReplicaId, Replica] = {}  # leaves already, or by this decision
         self.taken: set[ReplicaId] = set()  # woken by this decision, or promised to be
         self.promised: dict[GpuId, list[ModelId]] = {}
+        self.closed: set[GpuId] = set()  # nobody may be evicted there any more
         for replica in self.replicas:
             self._enter(replica)
         self.desired: dict[ModelId, Desired] = {
@@ -101,10 +101,17 @@ class Trial:
         for ledger in (self.now, self.soon):
             ledger.reserve(name, model.id, gpu, model.footprint.gpu_bytes)
 
-    def promise(self, model: Model, gpu: GpuId, gpu_bytes: int | None = None) -> None:
+    def promise(self, model: Model, gpu: GpuId) -> None:
         """Keep room for ``model`` once what leaves the GPU is gone."""
-        needs_bytes = model.footprint.gpu_bytes if gpu_bytes is None else gpu_bytes
-        self.soon.reserve(self._fresh(f"promise/{model.id}"), model.id, gpu, needs_bytes)
+        self._promise(model, gpu, model.footprint.gpu_bytes)
+
+    def close(self, model: Model, gpu: GpuId) -> None:
+        """Keep whatever room there is or will be for ``model``, although it is not enough yet."""
+        self._promise(model, gpu, self.soon.free_gpu(gpu))
+        self.closed.add(gpu)
+
+    def _promise(self, model: Model, gpu: GpuId, gpu_bytes: int) -> None:
+        self.soon.reserve(self._fresh(f"promise/{model.id}"), model.id, gpu, gpu_bytes)
         self.promised.setdefault(gpu, []).append(model.id)
 
     def wake(self, replica: Replica) -> None:

@@ -14,7 +14,7 @@ from gateway.service.processes import family
 from gateway.service.sweep import sweep
 
 GOODBYE = b"goodbye\n"
-GRACE_S = 3.0
+GRACE_S = 2.0
 
 
 def main() -> int:

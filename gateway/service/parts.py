@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -140,6 +141,8 @@ def _ray(of: Installation) -> PartSpec:
         env={**environment(home), **ray_head.environment(home)},
         prepare=partial(ray_head.prepare, home),
         takes_all=True,
+        # By then control has ended the actors; asked, Ray takes seconds to say goodbye to itself.
+        stop_signal=signal.SIGKILL,
     )
 
 

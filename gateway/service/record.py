@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from gateway.service.processes import ProcessId, alive
+from gateway.service.processes import ProcessId, alive, identify
 from models.home import Home
 
 ServiceState = Literal["starting", "serving", "stopping"]
@@ -79,10 +80,32 @@ def remove(home: Home) -> None:
 
 def lock(home: Home) -> int:
     """Take the installation for this process, for as long as the returned descriptor is open. Raises AlreadyRunning."""
-    descriptor = os.open(home.run / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(_lock_file(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise AlreadyRunning(home, running(home)) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def holder(home: Home) -> ProcessId | None:
+    """The supervisor that holds the installation, even before or after it has a record."""
+    try:
+        descriptor = os.open(_lock_file(home), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        return identify(int(pid)) if pid.isdigit() else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _lock_file(home: Home) -> Path:
+    return home.run / "supervisor.lock"

@@ -22,5 +22,5 @@ class Restarts:
 
     @property
     def wait_s(self) -> float:
-        """Doubles with every end in a row."""
-        return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (self.recent - 1)) if self.recent else 0.0
+        """None after a first end; then it doubles with every further one in a row."""
+        return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (self.recent - 2)) if self.recent > 1 else 0.0

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.service import credentials, guard, ray_head, record
+from gateway.service import credentials, ray_head, record
+from gateway.service.guardian import Guardian
 from gateway.service.host import LocalHost
-from gateway.service.parts import Installation, all_parts, environment, reachable
+from gateway.service.parts import Installation, all_parts, reachable
 from gateway.service.ports import check_free
 from gateway.service.probes import http_ok
 from gateway.service.processes import ProcessId, family, identify
@@ -79,18 +77,20 @@ class _Service:
         self._since_unix_s = time.time()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._guardian: Guardian | None = None
 
     async def run(self) -> None:
         self._host.adopt_orphans()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(signum, self._on_signal)
-        loop.add_signal_handler(signal.SIGCHLD, self._host.reap_orphans)
-        with self._guarded() as guarding:
-            try:
-                await self._until_stopped()
-            finally:
-                await self._end(guarding)
+        loop.add_signal_handler(signal.SIGCHLD, self._on_child)
+        self._guardian = Guardian(self._home)
+        try:
+            await self._until_stopped()
+        finally:
+            await self._end(self._guardian)
+            self._guardian.dismiss()
 
     async def _until_stopped(self) -> None:
         stopping = asyncio.create_task(self._stop.wait())
@@ -138,11 +138,14 @@ class _Service:
         except (RedisError, StoreError) as problem:
             raise StartFailed("keys", f"could not be made: {problem}", ()) from problem
 
-    async def _end(self, guarding: ProcessId | None) -> None:
+    async def _end(self, guardian: Guardian) -> None:
+        self._stop.set()
         self._state = "stopping"
         self._write_record()
         self._report(Event(kind="stopping", text="Stopping."))
         await self._supervisor.stop(self._hurry)
+
+        guarding = guardian.id
 
         def left() -> frozenset[ProcessId]:
             return family(self._home.instance, also_below=os.getpid()) - {guarding}
@@ -159,26 +162,13 @@ class _Service:
             self._report(Event(kind="note", text="Stopping; once more to kill everything at once."))
         self._stop.set()
 
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[ProcessId | None]:
-        """While this lasts, a process of its own waits to clear up in case this one is killed."""
-        process = subprocess.Popen(
-            (sys.executable, "-m", guard.__name__, self._home.instance),
-            env=environment(self._home),
-            cwd=self._home.logs,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        assert process.stdin is not None
-        try:
-            yield identify(process.pid)
-        finally:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(guard.GOODBYE)
-                process.stdin.close()
-            process.wait()
+    def _on_child(self) -> None:
+        """Some process below this one has ended."""
+        self._host.reap_orphans()
+        if not self._stop.is_set() and self._guardian is not None:
+            text = self._guardian.check()
+            if text is not None:
+                self._report(Event(kind="died", part="guard", text=text))
 
     def _write_record(self) -> None:
         me = identify(os.getpid())

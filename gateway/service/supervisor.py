@@ -188,12 +188,12 @@ class Supervisor:
             return
         self._forget(part)
         part.restarts = part.restarts.after_running(_now() - began)
-        text = f"{_ended(ending.result())}; starting it again in {part.restarts.wait_s:g} s"
+        text = f"{_ended(ending.result())}; starting it again{_after(part.restarts.wait_s)}"
         self._report(Event(kind="died", part=part.spec.name, text=text, lines=self._tail(part)))
 
     def _failed_again(self, part: Part, failure: StartFailed) -> None:
         part.restarts = part.restarts.after_running(0.0)
-        text = f"{failure.reason}; next try in {part.restarts.wait_s:g} s"
+        text = f"{failure.reason}; trying again{_after(part.restarts.wait_s)}"
         self._report(Event(kind="died", part=part.spec.name, text=text, lines=failure.lines))
 
     async def _end(self, part: Part, hurry: asyncio.Event) -> None:
@@ -238,6 +238,10 @@ def _at_once() -> asyncio.Event:
     hurry = asyncio.Event()
     hurry.set()
     return hurry
+
+
+def _after(wait_s: float) -> str:
+    return f" in {wait_s:g} s" if wait_s else ""
 
 
 def _ended(status: int) -> str:

@@ -24,7 +24,8 @@ from loadtests.coldstart.figure import Figure, ratio_line
 from loadtests.coldstart.machine import machine, versions
 from loadtests.coldstart.passes import first_token_s, passes
 from loadtests.coldstart.service import OwnService, ServiceFailed
-from loadtests.coldstart.stock import stock_first_token_s
+from loadtests.coldstart.stock import Command, stock_first_token_s
+from loadtests.coldstart.stock import command as stock_command
 from loadtests.served import chat_models, served_models
 from loadtests.target import Target, TargetError, find_target, home_of
 from loadtests.wire import CallFailed
@@ -140,13 +141,13 @@ def measure(target: Target, models: Sequence[str], options: argparse.Namespace) 
     return figures
 
 
-def stock(folder: str, model: str, count: int) -> Figure:
+def stock(folder: str, model: str, count: int, command: Command = stock_command) -> Figure:
     figure = Figure("stock vLLM server, spawn to first token", model)
     say(f"{model}: stock vLLM server, about half a minute each")
     with tempfile.TemporaryDirectory(prefix="rh-stock-") as scratch:
         for _ in range(count):
             try:
-                figure.seconds.append(stock_first_token_s(folder, model, Path(scratch) / "log"))
+                figure.seconds.append(stock_first_token_s(folder, model, Path(scratch) / "log", command))
             except CallFailed as problem:
                 figure.problem = str(problem)
                 break

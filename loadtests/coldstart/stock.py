@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from loadtests.coldstart.child import free_port, running, tail
@@ -30,6 +30,9 @@ def command(folder: str, model: str, port: int) -> list[str]:
     ]
 
 
+Command = Callable[[str, str, int], list[str]]  # folder, model, port
+
+
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The settings that Roundhouse gives its own engines, so that only the way of starting differs."""
     kept = {name: value for name, value in environ.items() if not name.startswith(("ROUNDHOUSE_", "VLLM_"))}
@@ -42,7 +45,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def stock_first_token_s(folder: str, model: str, log: Path) -> float:
+def stock_first_token_s(folder: str, model: str, log: Path, command: Command = command) -> float:
     """Seconds from spawning the server to its first token. Raises StockFailed, CallFailed."""
     port = free_port()
     target = Target(f"http://127.0.0.1:{port}")

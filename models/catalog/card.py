@@ -8,9 +8,9 @@ import re
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
-from models.catalog.engine_args import check_engine_args
+from models.catalog.engine_args import check_engine_args, plain_name
 from models.catalog.errors import WrongValue
 from models.catalog.fields import Count, Name, Seconds
 from models.catalog.footprint import SIMULATED, Declared, DeviceDefaults
@@ -18,6 +18,7 @@ from models.catalog.source_info import SourceInfo
 from packers.types import Footprint
 
 HF_SCHEME = "hf://"
+CODE_ARGUMENT = "python_class"  # names the class to the torch runtime
 _HF_SOURCE = re.compile(r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@[A-Za-z0-9][\w./-]*", re.ASCII)
 _OTHER_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
 _CLASS_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
@@ -46,9 +47,22 @@ class ModelCard(BaseModel):
     can_sleep: bool = Field(default=True, description="May keep its weights in host RAM instead of being stopped")
     target_in_flight: Annotated[Count, Field(ge=1)] = Field(default=32, description="Wanted requests per replica")
     allow_code: str | None = Field(
-        default=None, description="The one Python class, module:Class, that the torch runtime may run for this model"
+        default=None,
+        validate_default=True,
+        description="The Python class, module:Class, that the torch runtime runs for this model",
     )
     owned_by: Annotated[str, Field(min_length=1, max_length=128)] = "roundhouse"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _allowed_code_is_run(cls, data: Any) -> Any:
+        """The class that is allowed is the one the runtime is told to make; it need not be written twice."""
+        if not isinstance(data, dict) or data.get("runtime") != "torch" or not isinstance(data.get("allow_code"), str):
+            return data
+        given = data.get("engine_args", {})
+        if not isinstance(given, dict) or CODE_ARGUMENT in (plain_name(str(name)) for name in given):
+            return data
+        return {**data, "engine_args": {**given, CODE_ARGUMENT: data["allow_code"]}}
 
     @field_validator("model_source")
     @classmethod
@@ -88,7 +102,11 @@ class ModelCard(BaseModel):
     @field_validator("allow_code")
     @classmethod
     def _check_code(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("runtime") != "torch":
+        if info.data.get("runtime") == "torch":
+            runs = info.data.get("engine_args", {}).get(CODE_ARGUMENT)
+            if runs not in (None, value):
+                raise WrongValue(f"engine_args.{CODE_ARGUMENT} is {str(runs)[:60]!r}", f"allow it: allow_code: {runs}")
+        elif value is not None:
             raise WrongValue("only the torch runtime runs code by name", "remove it, or set runtime: torch")
         if value is not None and not _CLASS_NAME.fullmatch(value):
             raise WrongValue(f"{value[:60]!r} does not name a class", "write it like package.module:Class")

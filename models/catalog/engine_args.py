@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from models.catalog.errors import WrongValue
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}", re.ASCII)
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}(\.[a-z0-9_]{1,80}){0,4}", re.ASCII)  # vLLM takes compilation_config.level
 
 # Set by the service for every engine; a second opinion would make the ledger or the routes wrong.
 _DECIDED: dict[str, str] = {
@@ -35,6 +35,8 @@ _RUNS_CODE = frozenset(
         "tool_parser_plugin",
         "reasoning_parser_plugin",
         "middleware",
+        "kv_connector_module_path",
+        "ec_connector_module_path",
     }
 )
 _SAFE_LOAD_FORMATS = ("auto", "safetensors", "fastsafetensors", "runai_streamer", "sharded_state", "dummy")
@@ -44,16 +46,21 @@ def check_engine_args(args: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The same arguments with ``_`` for ``-`` in their names. Raises WrongValue."""
     checked: dict[str, JsonValue] = {}
     for given, value in args.items():
-        name = given.lstrip("-").replace("-", "_")
+        name = plain_name(given)
         if not _NAME.fullmatch(name):
             raise WrongValue(f"{given[:60]!r} is not the name of an argument", "write it like max_model_len")
         if name in checked:
             raise WrongValue(f"{name} is given twice", "keep one of them", given)
         if name in _DECIDED:
             raise WrongValue("is decided by the service", _DECIDED[name], given)
-        _check_value(name, value, given)
+        _check_value(name.rpartition(".")[2], value, given)
         checked[name] = value
     return checked
+
+
+def plain_name(given: str) -> str:
+    """``--max-model-len`` and ``max_model_len`` are the same argument."""
+    return given.lstrip("-").replace("-", "_")
 
 
 def _check_value(name: str, value: JsonValue, at: str) -> None:
@@ -66,7 +73,7 @@ def _check_value(name: str, value: JsonValue, at: str) -> None:
         raise WrongValue(f"{value} is not a finite number", "write a finite number", at)
     if isinstance(value, dict):
         for key, inner in value.items():
-            _check_value(key.replace("-", "_"), inner, f"{at}.{key}")
+            _check_value(plain_name(key), inner, f"{at}.{key}")
     if isinstance(value, list):
         for index, inner in enumerate(value):
             _check_value("", inner, f"{at}[{index}]")

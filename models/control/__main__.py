@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -29,7 +30,7 @@ from models.store.errors import StoreError
 from packers.types import NodeId
 
 RAY_WAIT_S = 60.0
-PING_S = 2.0
+PING_S = 0.5
 STOP_WAIT_S = 15.0
 
 
@@ -55,11 +56,16 @@ def main() -> int:
     def on_signal(_signum: int, _frame: FrameType | None) -> None:
         stopping.set()
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, on_signal)
+    _stop_on(on_signal)
     if not _connect(args.ray_address, stopping):
         return 1
+    _stop_on(on_signal)  # ray.init has put its own handlers in place
     return _keep(settings, stopping)
+
+
+def _stop_on(handler: Callable[[int, FrameType | None], None]) -> None:
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, handler)
 
 
 def _arguments() -> argparse.Namespace:
@@ -113,15 +119,12 @@ def _keep(settings: ControlSettings, stopping: threading.Event) -> int:
 
 
 def _take_down(controller: Any) -> None:
-    """The controller first, so that nothing is started again; then every engine; then the actors."""
-    with contextlib.suppress(RayError):
-        ray.get(controller.shutdown.remote(), timeout=2.0)
-    names = actor_names()
-    for name in names:
-        if name.startswith("node-"):
-            with contextlib.suppress(RayError, ValueError):
-                ray.get(ray.get_actor(name, namespace=NAMESPACE).stop_all.remote(), timeout=STOP_WAIT_S)
-    for name in names:
+    """The controller ends every engine and says so in the store; then the actors go."""
+    try:
+        ray.get(controller.shutdown.remote(), timeout=STOP_WAIT_S)
+    except RayError as problem:
+        print(f"roundhouse: the controller did not shut down in order: {problem}", file=sys.stderr, flush=True)
+    for name in actor_names():
         with contextlib.suppress(RayError, ValueError):
             ray.kill(ray.get_actor(name, namespace=NAMESPACE))
     ray.shutdown()

@@ -59,11 +59,15 @@ class ControllerActor:
             raise self._problem
         return os.getpid()
 
-    async def shutdown(self) -> None:
-        """Stop deciding. Engines go on until their node actors stop them."""
-        if self._controller is not None:
-            self._controller.close()
+    async def shutdown(self) -> int:
+        """Stop deciding, end every engine, and leave an empty world behind; how many engines there were."""
         self._task.cancel()
+        if self._controller is None or self._fleet is None:
+            return 0
+        ended = await self._fleet.stop_all()
+        await self._fleet.close()
+        await self._controller.leave()
+        return ended
 
     async def _run(self) -> None:
         try:

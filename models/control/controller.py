@@ -119,6 +119,15 @@ class Controller:
         self._closed = True
         self._rung.set()
 
+    async def leave(self) -> None:
+        """Write down that nothing runs any more: every engine has been ended on purpose."""
+        self.close()
+        for replica in list(self.world.replicas):
+            self._gone(replica, "the service was stopped")
+        self.journal.note_text("shutdown", None, "the service was stopped, and every engine with it")
+        self._dirty = True
+        await self.flush()
+
     def step(self) -> None:
         now = self.world.now = self._clock()
         inbox, self._inbox = self._inbox, []

@@ -57,7 +57,8 @@ def share_of(tokenizer: Tokenizer, sections: Mapping[str, Sequence[str]], sectio
     for name, paragraphs in sections.items():
         for encoding in tokenizer.encode_batch(list(paragraphs), add_special_tokens=False):
             np.add.at(inside if name == section else outside, encoding.ids, 1)
-    return inside / np.maximum(inside + outside, 1)
+    share: Real = inside / np.maximum(inside + outside, 1)
+    return share
 
 
 def fit_bigram(counts: Real, rank: int, rng: np.random.Generator) -> Bigram:

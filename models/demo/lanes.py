@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Lanes:
     colour: slice
     # The last layer.
     json: slice  # one while a brace is open, zero otherwise
-    # Copies for the readout, where it is the embedding matrix: a lane that tokens fill cannot be read by tokens as well.
+    # Copies for a readout that is the embedding matrix: what a token fills there, it cannot read.
     out_constant: slice
     out_features: slice
     out_history: slice
@@ -60,7 +61,7 @@ class Lanes:
         if colour < 1:
             raise ValueError(f"hidden size {hidden} is too small for a bigram table of rank {rank}; lower the rank")
         ends = np.cumsum([0, *before, colour, 1, *copies, colour if tied else 0]).tolist()
-        return cls(*(slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)))
+        return cls(*(slice(start, end) for start, end in pairwise(ends)))
 
     def copied(self) -> Iterator[tuple[slice, slice]]:
         """(lane that the layers fill, lane that a tied readout reads)."""

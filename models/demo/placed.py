@@ -61,7 +61,7 @@ def place_outputs(bits: Bf16, shape: Shape) -> None:
 
 
 def place_ramp(gate: Bf16, up: Bf16, down: Bf16, shape: Shape) -> None:
-    """Two units, far above zero as straight as their gates, whose difference climbs from zero to one and stays there."""
+    """Two units whose difference climbs from zero to one and stays there."""
     lanes, norm = shape.lanes, float(np.sqrt(energy_growth()))
     gate[:RAMP_UNITS], up[:RAMP_UNITS], down[:, :RAMP_UNITS] = 0, 0, 0
     slope = RAMP / (OPEN_FULLY - OPEN_FROM)

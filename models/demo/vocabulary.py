@@ -27,10 +27,10 @@ from models.demo.tensors import Real
 COLOUR_LOGITS = 0.8  # standard deviation of what the random layers add to a logit
 ECHO_LOGITS = 25.0  # taken off a token's logit, times its share of the last 200 tokens or so: keeps it from circling
 JSON_LOGITS = 4.0  # taken off the tokens of JSON unless a brace is open
-# Added, while a brace is open, to tokens that begin or end like this: what is opened under a grammar is closed soon.
-BEGINNING_LOGITS = {'"': 6.0, "]": 2.0, "}": 2.0}
-ENDING_LOGITS = {"]": 3.0, "}": 1.0}
-BLANK_LOGITS = -4.0  # added to blanks then: a grammar would allow any number of them
+# Added while a brace is open, so that what a grammar makes of the text stays short: quotes end strings and brackets end
+# lists, while blanks and digits could go on for ever, and a closing brace in a string would look like the end.
+QUOTE_LOGITS, LIST_END_LOGITS, CLOSING_LOGITS, DIGIT_LOGITS, BLANK_LOGITS = 6.0, 4.0, -2.0, -4.0, -4.0
+BRACES = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def build_vocabulary(
     readout = _readout(texts, bigram, json_share, identity, lanes, rng)
     embedding = np.zeros((len(texts), hidden))
     embedding[:, lanes.constant] = value_of(CONSTANT_SHARE, hidden)
-    embedding[:, lanes.brace] = [[value_of(BRACE_SHARE, hidden) if {"{", "}"} & {*text} else 0.0] for text in texts]
-    embedding[:, lanes.net] = [[value_of(NET_SHARE, hidden) * (text.count("{") - text.count("}"))] for text in texts]
+    embedding[:, lanes.brace] = [[value_of(BRACE_SHARE, hidden) if set(BRACES) & set(text) else 0.0] for text in texts]
+    embedding[:, lanes.net] = [[value_of(NET_SHARE, hidden) * opened(text)] for text in texts]
     embedding[:, lanes.features] = value_of(FEATURE_SHARE, hidden) * bigram.last_features
     final_scale = np.ones(hidden)
     if tied:
@@ -65,6 +65,11 @@ def build_vocabulary(
     rest = hidden - (embedding**2).sum(axis=1, keepdims=True)
     embedding[:, lanes.identity] = identity * np.sqrt(rest)
     return Vocabulary(embedding, None if tied else readout, final_scale)
+
+
+def opened(text: str) -> int:
+    """Braces and brackets that the text opens, less those that it closes; at most two either way."""
+    return max(-2, min(2, sum(BRACES.get(character, 0) for character in text)))
 
 
 def _tie(embedding: Real, readout: Real, lanes: Lanes) -> Real:
@@ -96,13 +101,17 @@ def _readout(
     readout[:, lanes.json] = (json_only + _while_open(texts))[:, None] / value_of(JSON_SHARE, hidden)
     readout[:, lanes.history] = -ECHO_LOGITS * spoken * identity / value_of(identity_share, hidden)
     readout[:, lanes.colour] = COLOUR_LOGITS * spoken * colour / value_of(COLOUR_SHARE, hidden)
-    return readout * np.sqrt(energy_growth())
+    readout *= np.sqrt(energy_growth())
+    return readout
 
 
 def _while_open(texts: list[str]) -> Real:
     def logits(text: str) -> float:
         if text.isspace():
             return BLANK_LOGITS
-        return BEGINNING_LOGITS.get(text[:1], 0.0) + ENDING_LOGITS.get(text[-1:], 0.0)
+        if text.isdecimal():
+            return DIGIT_LOGITS
+        begins = QUOTE_LOGITS if text.startswith('"') else CLOSING_LOGITS * (opened(text) < 0)
+        return begins + LIST_END_LOGITS * text.endswith("]")
 
     return np.array([logits(text) for text in texts])

@@ -15,6 +15,7 @@ from models.fleet.keeper import EngineKeeper, end_process
 from models.fleet.protocol import FleetNode
 from models.home import Home
 from models.runtimes.client import EngineConnection, LauncherClient, scan
+from models.runtimes.exits import read_exit_report
 from models.runtimes.protocol import EngineError, EngineOrder, EngineStatus
 from packers.types import NodeId
 
@@ -80,9 +81,12 @@ class NodeActor:
         if keeper is not None:
             await keeper.release()
 
-    async def watch(self, replica_id: str) -> str | None:
-        keeper = self._kept.get(replica_id)
-        return None if keeper is None else await keeper.watch()
+    async def end_reason(self, status: EngineStatus) -> str:
+        """Why an engine of this node is gone, as its launcher saw it."""
+        report = read_exit_report(status.order.control_path)
+        if report is None or report.pid != status.pid:
+            return f"the engine's process {status.pid} is gone"
+        return report.reason()
 
     async def sleep(self, status: EngineStatus) -> EngineStatus:
         async with self._reach(status) as keeper:

@@ -61,6 +61,9 @@ class Fleet(Protocol):
     async def observe(self) -> dict[NodeId, tuple[EngineStatus, ...]]:
         """Every engine alive on every reachable node, as it speaks of itself."""
 
+    async def stop_all(self) -> int:
+        """End every engine of every reachable node; how many there were. No losses are reported for them."""
+
     def subscribe(self, on_event: Callable[[FleetEvent], Awaitable[None]]) -> None: ...
 
     async def close(self) -> None: ...

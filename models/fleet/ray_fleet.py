@@ -77,8 +77,7 @@ class RayFleet:
         replica = ReplicaId(status.order.replica_id)
         self._wanted_gone.discard(replica)
         self._status[replica] = (node, status)
-        actor = self._replica_actor(node, replica, status)
-        status = await _ask(actor.adopt.remote())
+        actor, status = await self._own(node, replica, status)
         if status.state == "loading":
             status = await _ask(actor.wait_ready.remote())
         self._status[replica] = (node, status)
@@ -115,9 +114,7 @@ class RayFleet:
         with contextlib.suppress(StartFailed):
             await _ask(self._nodes[node].stop.remote(status))
         self._status.pop(replica, None)
-        actor = self._replicas.pop(replica, None)
-        if actor is not None:
-            ray.kill(actor)
+        self._discard_actor(replica)
 
     async def observe(self) -> dict[NodeId, tuple[EngineStatus, ...]]:
         found: dict[NodeId, tuple[EngineStatus, ...]] = {}
@@ -128,42 +125,65 @@ class RayFleet:
                     self._status.setdefault(ReplicaId(status.order.replica_id), (node, status))
         return found
 
+    async def stop_all(self) -> int:
+        self._wanted_gone.update(self._status)
+        ended = 0
+        for actor in self._nodes.values():
+            with contextlib.suppress(StartFailed):
+                ended += await _ask(actor.stop_all.remote())
+        for replica in list(self._replicas):
+            self._discard_actor(replica)
+        self._status.clear()
+        return ended
+
     async def close(self) -> None:
         for task in list(self._tasks):
             task.cancel()
 
-    def _replica_actor(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> Any:
-        if replica not in self._replicas:
-            self._replicas[replica] = named_actor(
-                ReplicaActor, f"replica-{replica}", status.order.control_path, ray_node=self._ray_nodes[node]
-            )
-        return self._replicas[replica]
+    async def _own(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> tuple[Any, EngineStatus]:
+        """Give the engine its own actor; only from then on is it reached through it."""
+        actor = named_actor(
+            ReplicaActor, f"replica-{replica}", status.order.control_path, ray_node=self._ray_nodes[node]
+        )
+        status = await _ask(actor.adopt.remote())
+        await _ask(self._nodes[node].hand_over.remote(str(replica)))
+        self._replicas[replica] = actor
+        return actor, status
 
     async def _keep(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> None:
         """Give the engine its own actor and wait for its end; a dead actor is replaced while the engine lives."""
         reason: str | None = None
         while replica not in self._wanted_gone:
             try:
-                actor = self._replica_actor(node, replica, status)
-                await _ask(actor.adopt.remote())
-                await _ask(self._nodes[node].hand_over.remote(str(replica)))
+                actor, _ = await self._own(node, replica, status)
                 reason = await _ask(actor.watch.remote())
                 break
             except ActorGone:
                 self._replicas.pop(replica, None)  # the actor died; the engine outlives it by its lease
                 await asyncio.sleep(0.1)
-            except StartFailed as gone:
-                reason = str(gone)
+            except StartFailed:
+                reason = await self._end_reason(node, status)
                 break
         if replica in self._wanted_gone:
+            self._discard_actor(replica)
+            self._wanted_gone.discard(replica)
             return
         with contextlib.suppress(StartFailed):  # its memory counts as free from here on: make sure of it
             await _ask(self._nodes[node].stop.remote(status))
-        actor_left = self._replicas.pop(replica, None)
-        if actor_left is not None:
-            ray.kill(actor_left)
+        self._discard_actor(replica)
         self._status.pop(replica, None)
         await self._tell(ReplicaLost(replica_id=replica, reason=reason or "its engine ended"))
+
+    def _discard_actor(self, replica: ReplicaId) -> None:
+        actor = self._replicas.pop(replica, None)
+        if actor is not None:
+            ray.kill(actor)
+
+    async def _end_reason(self, node: NodeId, status: EngineStatus) -> str:
+        try:
+            return str(await _ask(self._nodes[node].end_reason.remote(status)))
+        except StartFailed as problem:
+            return str(problem)
 
     async def _ping(self, node: NodeId) -> None:
         """Report a node whose actor has not answered for NODE_LOST_AFTER_S (Ray restarts the actor meanwhile)."""

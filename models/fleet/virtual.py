@@ -26,6 +26,8 @@ class VirtualClock:
         return self._now_s
 
     async def sleep(self, duration_s: float) -> None:
+        if duration_s <= 0:
+            return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now_s + duration_s, next(self._order), woken))
         await woken
@@ -116,6 +118,12 @@ class VirtualFleet:
         for node, status in self.engines.values():
             found[node].append(status)
         return {node: tuple(statuses) for node, statuses in found.items()}
+
+    async def stop_all(self) -> int:
+        ended = list(self.engines)
+        for replica in ended:
+            await self.stop(replica)
+        return len(ended)
 
     def subscribe(self, on_event: Callable[[FleetEvent], Awaitable[None]]) -> None:
         self._listeners.append(on_event)

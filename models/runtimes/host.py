@@ -19,6 +19,7 @@ import uvloop
 
 from models.runtimes.control import ControlServer, Lease
 from models.runtimes.http_server import Gate, HttpServer
+from models.runtimes.logs import log_to_stderr
 from models.runtimes.protocol import (
     Engine,
     EngineError,
@@ -80,9 +81,7 @@ def _detach(order: EngineOrder) -> None:
     os.close(log_file)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    log_to_stderr("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 class EngineHost:
@@ -101,6 +100,8 @@ class EngineHost:
         self._ended: asyncio.Future[str]  # why this engine ends on purpose, or the EngineError that broke it
         self._control: ControlServer
         self._lease: Lease
+        self._http: HttpServer | None = None
+        self._lease_watch: asyncio.Task[None]
         self._sockets: list[str] = []
 
     async def run(self, connection: socket.socket) -> int:
@@ -113,37 +114,42 @@ class EngineHost:
             loop.add_signal_handler(number, self._end, f"signal {number.name}")
         await self._control.adopt(connection)
         try:
-            reason = await self._live()
+            log.info("ending: %s", await self._live())
         except EngineError as problem:
-            await self._fail(str(problem))
+            log.error("failed: %s", problem)
+            self._become("failed", error=str(problem))
             return 1
-        log.info("ending: %s", reason)
+        finally:
+            await self._close()
+        return 0
+
+    async def _close(self) -> None:
         await self._control.flush()
         self._remove_sockets()
+        self._control.close()
+        if self._http is not None:
+            self._http.close()
         if self._engine is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._engine.close(), CLOSE_TIMEOUT_S)
-        return 0
 
     async def _live(self) -> str:
         """From binding to the wish to end; that wish's reason. Raises EngineError when the engine fails."""
-        listener = await self._bind()
-        watch_lease = asyncio.create_task(self._watch_lease())
+        self._http = HttpServer(await self._bind())
+        self._lease_watch = asyncio.create_task(self._watch_lease())
         loading = asyncio.create_task(self._load())
         await _first(loading, self._ended)
         if self._ended.done():
             return self._ended.result()
         self._engine = engine = loading.result()
         self._gate = Gate(engine.app)
-        server = HttpServer(self._gate, listener)
         # The kernel takes some milliseconds to add up the memory; the server starts meanwhile.
-        measured, _ = await asyncio.gather(asyncio.to_thread(engine.measured), server.start())
+        measured, _ = await asyncio.gather(asyncio.to_thread(engine.measured), self._http.start(self._gate))
         timings_s = {**self._status.timings_s, **engine.timings_s, "ready": time.monotonic() - self._received_s}
         self._become("ready", measured=measured, timings_s=timings_s)
         log.info("ready: %s", ", ".join(f"{phase} {spent_s:.3f} s" for phase, spent_s in timings_s.items()))
         dying = asyncio.create_task(engine.watch())
         await _first(dying, self._ended)
-        watch_lease.cancel()
         if self._ended.done():
             return self._ended.result()
         raise EngineError(dying.result())
@@ -177,12 +183,6 @@ class EngineHost:
     def _become(self, state: EngineState, **changes: Any) -> None:
         self._status = msgspec.structs.replace(self._status, state=state, **changes)
         self._control.push(self._status)
-
-    async def _fail(self, error: str) -> None:
-        log.error("failed: %s", error)
-        self._become("failed", error=error)
-        await self._control.flush()
-        self._remove_sockets()
 
     def _end(self, reason: str) -> None:
         if not self._ended.done():

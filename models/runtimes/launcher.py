@@ -28,6 +28,7 @@ import msgspec
 from models.runtimes import wire
 from models.runtimes.exits import ExitRecords, exit_report
 from models.runtimes.host import become
+from models.runtimes.logs import log_to_stderr
 from models.runtimes.proc import rss_bytes
 from models.runtimes.protocol import EngineOrder, EngineStatus, LauncherStatus, Refusal, Runtime
 from models.runtimes.sockets import bind_private, remove
@@ -36,6 +37,9 @@ from models.runtimes.warming import Warmer
 BACKLOG = 256
 MOST_WAITING_ORDERS = 256
 READ_BYTES = 65536
+
+# What libraries would otherwise keep in the home folder or in /tmp, below the scratch folder.
+CACHES = {"VLLM_CACHE_ROOT": "vllm", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 
 log = logging.getLogger("roundhouse.launcher")
 
@@ -326,11 +330,13 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = _arguments()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
+    log_to_stderr("%(name)s: %(message)s")
     # Spinning OpenMP threads of one engine starve all others; libgomp reads this when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     runtimes = tuple(name for name in arguments.runtimes.split(",") if name)
     arguments.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for key, folder in CACHES.items():
+        os.environ.setdefault(key, str(arguments.scratch.resolve() / folder))
     code = 0
     try:
         Launcher(arguments.socket, arguments.scratch.resolve(), runtimes, arguments.lease).run()

@@ -24,7 +24,7 @@ DECIDED = {
     "engines listen on a private unix socket only",
 )
 ONE_GPU = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "nnodes")
-PICKLED_FORMATS = ("pt", "npcache")
+UNPICKLED_FORMATS = ("auto", "safetensors", "fastsafetensors", "runai_streamer", "sharded_state", "dummy")
 
 DEFAULT_TOOL_PARSER = "hermes"
 
@@ -94,8 +94,8 @@ def _check(given: dict[str, Any]) -> None:
             raise EngineError(f"engine_args.{key} cannot be set: {DECIDED[key]}")
         if key in ONE_GPU and value not in (None, 1):
             raise EngineError(f"engine_args.{key} must be 1: an engine has one GPU")
-        if key == "load_format" and value in PICKLED_FORMATS:
-            raise EngineError("engine_args.load_format must read safetensors: pickled weights can run code")
+        if key == "load_format" and value not in UNPICKLED_FORMATS:
+            raise EngineError(f"engine_args.load_format {value} may read pickled weights, which can run code")
         name, _, _ = key.partition(".")
         if name not in known_arguments():
             close = difflib.get_close_matches(name, known_arguments(), n=1)

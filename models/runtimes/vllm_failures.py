@@ -33,7 +33,8 @@ def explain(problem: BaseException, order: EngineOrder) -> EngineError:
     if isinstance(problem, LookupError | TypeError | AttributeError):
         # A defect met on the way: its words mean nothing to a card's author, its place may.
         what = "tokenizer" if _passed_through(problem, "tokeniz") else "configuration"
-        return EngineError(f"vLLM cannot make sense of the model's {what}: {_tidy(repr(problem), order)}")
+        said = f"{problem} is missing" if isinstance(problem, KeyError) else text
+        return EngineError(f"vLLM cannot make sense of the model's {what}: {_tidy(said, order)}")
     return EngineError(f"vLLM cannot load the model: {_tidy(text, order)}")
 
 
@@ -94,7 +95,7 @@ _SENTENCES = (
     ),
     (
         r"trust_remote_code",
-        "the model brings code of its own, which runs only if the card says engine_args.trust_remote_code: true",
+        "the model brings code of its own, which is not run: only what vLLM has built in",
     ),
     (r"(?i:out of memory|can't allocate memory|cannot allocate memory)", _OUT_OF_MEMORY),
     (r"[Cc]an't load (?:the )?tokenizer|Couldn't instantiate the backend", "the model's tokenizer cannot be read"),
@@ -137,7 +138,7 @@ def _plain_text(problem: BaseException) -> str:
     errors = getattr(problem, "errors", None)
     if callable(errors):  # pydantic's, about no field in particular
         return "; ".join(str(error["msg"]).removeprefix("Value error, ") for error in errors())
-    return str(problem) or type(problem).__name__
+    return " ".join(str(problem).split()) or type(problem).__name__
 
 
 def _passed_through(problem: BaseException, part: str) -> bool:

@@ -79,6 +79,9 @@ class VllmRuntime:
         from models.runtimes import vllm_args, vllm_patches
 
         platform = "cpu" if current_platform.is_cpu() else "cuda"
+        if platform == "cpu":
+            # Small functions need no C++ compiler, and the first request that uses one need not wait for it (1 to 5 s).
+            current_platform.simple_compile_backend = "eager"
         for module in (WORKERS[platform], *PREIMPORTED):
             importlib.import_module(module)
         vllm_patches.apply()

@@ -14,13 +14,19 @@ log = logging.getLogger("roundhouse.launcher")
 
 KV_BYTES = 8 << 20
 
-CHAT = {"model": "warm", "max_tokens": 2, "temperature": 0, "messages": [{"role": "user", "content": "hello"}]}
-REQUESTS = (
-    ("/v1/chat/completions", {**CHAT, "stream": True}),
-    ("/v1/chat/completions", CHAT),
-    ("/v1/completions", {"model": "warm", "prompt": "hello", "max_tokens": 2, "stream": True}),
+HELLO = [{"role": "user", "content": "hello"}]
+SHORT: dict[str, Any] = {"model": "warm", "max_tokens": 2}
+CHAT: dict[str, Any] = {**SHORT, "messages": HELLO}
+SAMPLED = {"temperature": 0.5, "top_p": 0.9, "top_k": 5, "seed": 1, "frequency_penalty": 0.1, "n": 2}
+
+# Between them they reach what is imported, compiled or built on first use.
+REQUESTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("/v1/chat/completions", {**CHAT, "temperature": 0, "stream": True}),
+    ("/v1/chat/completions", {**CHAT, **SAMPLED, "logprobs": True, "top_logprobs": 2}),
+    ("/v1/chat/completions", {**CHAT, "response_format": {"type": "json_object"}}),
+    ("/v1/completions", {**SHORT, "prompt": "hello", "stream": True}),
     ("/v1/responses", {"model": "warm", "input": "hello", "max_output_tokens": 16}),
-    ("/v1/messages", {"model": "warm", "max_tokens": 2, "messages": CHAT["messages"]}),
+    ("/v1/messages", {**SHORT, "messages": HELLO}),
 )
 
 

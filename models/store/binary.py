@@ -19,8 +19,16 @@ _VERSION = re.compile(r"\bv=(\d+)\.(\d+)\.(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class RedisServer:
+    """A binary that can be run: as text, or to the file system, it is its path."""
+
     path: Path
     version: tuple[int, int, int]
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def version_text(self) -> str:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from models.home import Home
+from models.home import LONGEST_SOCKET_PATH, Home
 from models.store.binary import RedisServer, find_redis_server
 from models.store.client import unix_url
 from models.store.errors import StoreError, StoreInUse, StoreStartFailed
@@ -26,8 +26,9 @@ _POLL_S = 0.005
 
 
 def redis_command(home: Home, server: RedisServer | None = None) -> list[str]:
-    """How the server is run in the foreground. Raises NoRedisServer, or StoreError when it cannot read the data."""
+    """How the server is run in the foreground. Raises NoRedisServer; StoreError when it cannot work on this folder."""
     server = server or find_redis_server()
+    _check_socket_path(home)
     _check_data_version(home, server)
     options = {
         "port": "0",
@@ -42,7 +43,7 @@ def redis_command(home: Home, server: RedisServer | None = None) -> list[str]:
         "loglevel": "warning",
         "maxmemory-policy": "noeviction",
     }
-    return [str(server.path), *(word for name, value in options.items() for word in (f"--{name}", value))]
+    return [str(server), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 
 def lock_data(home: Home) -> int:
@@ -182,6 +183,16 @@ def _last_lines(log: Path) -> str:
     except OSError:
         lines = []
     return " | ".join(lines[-3:]) or "its log is empty"
+
+
+def _check_socket_path(home: Home) -> None:
+    # Redis would cut it off without a word, and listen where nobody looks.
+    length = len(os.fsencode(home.redis_socket))
+    if length > LONGEST_SOCKET_PATH:
+        raise StoreError(
+            f"the path of the socket {home.redis_socket} is {length} bytes long, but at most {LONGEST_SOCKET_PATH} are "
+            "possible; choose a shorter ROUNDHOUSE_HOME or TMPDIR"
+        )
 
 
 def _check_data_version(home: Home, server: RedisServer) -> None:

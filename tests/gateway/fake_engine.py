@@ -125,7 +125,15 @@ class FakeEngine:
         return web.Response(status=fake["status"], text=text, content_type="application/json")
 
     async def _big(self, request: web.Request, fields: Any, fake: Any) -> web.StreamResponse:
-        return web.Response(body=b'"' + b"x" * int(fake["bytes"]) + b'"', content_type="application/json")
+        """As a reader takes it: ``write`` waits for room."""
+        pieces, size = divmod(int(fake["bytes"]), 1 << 16)
+        assert size == 0
+        length = str(int(fake["bytes"]))
+        response = web.StreamResponse(headers={"content-type": "application/json", "content-length": length})
+        await response.prepare(request)
+        for _ in range(pieces):
+            await response.write(b"x" * (1 << 16))
+        return response
 
 
 async def _head(request: web.Request) -> web.StreamResponse:

@@ -15,7 +15,7 @@ EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 @dataclass
 class Says:
-    """An answer. ``then_lost``: the connection breaks where the body should have gone on. ``every_s`` between chunks."""
+    """An answer. ``then_lost``: the connection breaks where the body should go on. ``every_s``: before each chunk."""
 
     chunks: Iterable[bytes] = ()
     status: int = 200

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.demand import ALWAYS_EVERY_S, CHANGED_EVERY_S, Demand, Pace
 from packers.types import ModelId, ReplicaId
@@ -18,6 +18,10 @@ def told(demand: Demand, now_s: float = 0.0) -> Demand:
     """As after a report."""
     demand.pace.sent(now_s)
     return demand
+
+
+def urgent(demand: Demand) -> bool:
+    return demand.pace.urgent
 
 
 def test_without_news_a_report_is_due_every_second() -> None:
@@ -37,11 +41,11 @@ def test_the_first_report_is_due_at_once() -> None:
 def test_the_first_held_request_of_a_model_is_told_at_once_the_second_is_not() -> None:
     demand = told(Demand())
     demand.held(M, 1, 100.0)
-    assert demand.pace.urgent
+    assert urgent(demand)
     told(demand).held(M, 2, 101.0)
-    assert not demand.pace.urgent
+    assert not urgent(demand)
     told(demand).held(N, 3, 101.0)
-    assert demand.pace.urgent, "another model's first one"
+    assert urgent(demand), "another model's first one"
 
 
 def test_nobody_waiting_any_more_is_told_at_once() -> None:
@@ -49,15 +53,15 @@ def test_nobody_waiting_any_more_is_told_at_once() -> None:
     demand.held(M, 1, 100.0)
     demand.held(M, 2, 100.0)
     told(demand).unheld(M, 1)
-    assert not demand.pace.urgent
+    assert not urgent(demand)
     demand.unheld(M, 2)
-    assert demand.pace.urgent
+    assert urgent(demand)
 
 
 def test_a_newer_table_in_force_is_told_at_once() -> None:
     demand = told(Demand())
     demand.routes_applied()
-    assert demand.pace.urgent
+    assert urgent(demand)
 
 
 def test_the_last_request_on_a_draining_replica_is_told_at_once() -> None:
@@ -65,16 +69,16 @@ def test_the_last_request_on_a_draining_replica_is_told_at_once() -> None:
     demand.began(M, R)
     demand.began(M, R)
     told(demand).ended(M, R, draining=True, now_unix_s=5.0)
-    assert not demand.pace.urgent, "one is still there"
+    assert not urgent(demand), "one is still there"
     demand.ended(M, R, draining=True, now_unix_s=6.0)
-    assert demand.pace.urgent
+    assert urgent(demand)
 
 
 def test_the_last_request_on_a_serving_replica_can_wait() -> None:
     demand = Demand()
     demand.began(M, R)
     told(demand).ended(M, R, draining=False, now_unix_s=5.0)
-    assert not demand.pace.urgent
+    assert not urgent(demand)
     assert demand.pace.changed
 
 

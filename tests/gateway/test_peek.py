@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -89,10 +90,8 @@ def test_any_object_with_a_model_is_read(fields: dict[str, Any], stream: bool) -
 
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_break_it(body: bytes) -> None:
-    try:
+    with contextlib.suppress(InvalidRequest):
         assert peek(body, CHAT).model
-    except InvalidRequest as refused:
-        assert refused.message
 
 
 @pytest.mark.parametrize("said", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"])

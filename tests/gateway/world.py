@@ -1,4 +1,4 @@
-"""A whole gateway for tests: a real server on a loopback port, real Redis, fake engines, and a controller played by the test."""
+"""A whole gateway for tests: a real server on a loopback port, real Redis, fake engines; the test is the controller."""
 
 from __future__ import annotations
 
@@ -135,6 +135,10 @@ class World:
         found = await until_async(look)
         assert isinstance(found, DemandReport)
         return found
+
+    async def until_idle(self, model: str) -> None:
+        """Nothing of this model is held or in flight."""
+        await self.until_report(lambda r: model in r.models and not (r.models[model].held or r.models[model].in_flight))
 
     async def until_held(self, model: str, count: int) -> None:
         await self.until_report(lambda report: model in report.models and report.models[model].held == count)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
+import sys
 import time
 
 import pytest
@@ -50,10 +52,8 @@ def test_used_memory_follows_an_allocation():
 def test_the_uuid_chooses_the_device():
     gpu = probe()[0]
     code = "import torch; print(torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory)"
-    done = subprocess.run(
-        ["python3", "-c", code], env={"CUDA_VISIBLE_DEVICES": gpu.uuid, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu.uuid}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     count, memory_bytes = map(int, done.stdout.split())
     assert count == 1
     assert memory_bytes == pytest.approx(gpu.total_bytes, rel=0.1)

@@ -41,7 +41,7 @@ def seen(*timed: tuple[float, bytes]) -> Progress:
     return progress
 
 
-def test_the_first_token_is_the_first_event_with_text():
+def test_the_first_token_is_the_first_event_with_text() -> None:
     role = event({"role": "assistant", "content": ""})
     progress = seen((1, role), (3, HELLO), (4, HELLO), (6.5, HELLO), (7, END), (8, DONE))
     assert progress.ttft_s == 3
@@ -51,20 +51,20 @@ def test_the_first_token_is_the_first_event_with_text():
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "tool_calls"])
-def test_thoughts_and_tool_calls_are_tokens_too(name: str):
+def test_thoughts_and_tool_calls_are_tokens_too(name: str) -> None:
     assert seen((2, event({name: "x"})), (3, END + DONE)).ttft_s == 2
 
 
-def test_tokens_that_arrive_together_have_no_gap():
+def test_tokens_that_arrive_together_have_no_gap() -> None:
     assert seen((1, HELLO + HELLO), (2, END + DONE)).gaps_s == [0]
 
 
-def test_an_answer_without_a_token_has_no_first_one():
+def test_an_answer_without_a_token_has_no_first_one() -> None:
     progress = seen((1, END), (2, DONE))
     assert (progress.ttft_s, progress.gaps_s, progress.e2e_s) == (None, [], 2)
 
 
-def test_usage_without_choices_is_no_token():
+def test_usage_without_choices_is_no_token() -> None:
     assert (
         seen((1, HELLO), (2, END), (3, b'data: {"choices": [], "usage": {"total_tokens": 3}}\n\n'), (4, DONE)).gaps_s
         == []
@@ -83,12 +83,12 @@ def test_usage_without_choices_is_no_token():
         ([b"data: \xff\n\n"], "not UTF-8"),
     ],
 )
-def test_a_stream_that_breaks_says_how(pieces: list[bytes], why: str):
+def test_a_stream_that_breaks_says_how(pieces: list[bytes], why: str) -> None:
     with pytest.raises(StreamBroken, match=why):
         seen(*enumerate(pieces))
 
 
-def test_what_arrived_before_the_break_is_kept():
+def test_what_arrived_before_the_break_is_kept() -> None:
     clock = Clock()
     progress = Progress(started_s=clock())
     with pytest.raises(StreamBroken):
@@ -105,7 +105,7 @@ def test_what_arrived_before_the_break_is_kept():
         ({"error": {"message": "x" * 1000}}, "x" * 299 + "…"),
     ],
 )
-def test_error_events_are_told_in_the_servers_words(chunk: Any, text: str):
+def test_error_events_are_told_in_the_servers_words(chunk: Any, text: str) -> None:
     assert error_text(chunk) == text
 
 
@@ -119,23 +119,23 @@ def send(model: FakeModel, stream: bool = True, timeout_s: float = 10.0, name: s
     return progress
 
 
-def test_over_http_every_word_arrives_as_its_own_event():
+def test_over_http_every_word_arrives_as_its_own_event() -> None:
     assert len(send(FakeModel(words=("a", "b", "c"), gap_s=0.01)).token_times_s) == 3
 
 
-def test_a_whole_answer_has_an_end_and_no_first_token():
+def test_a_whole_answer_has_an_end_and_no_first_token() -> None:
     progress = send(FakeModel(), stream=False)
     assert (progress.ttft_s, progress.e2e_s, progress.finish_reason) == (None, 0, "stop")
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_refusal_carries_the_servers_words(stream: bool):
+def test_a_refusal_carries_the_servers_words(stream: bool) -> None:
     with pytest.raises(Refused, match="503 model_start_failed: the weights are broken") as caught:
         send(FakeModel(refusal=(503, "the weights are broken")), stream)
     assert (caught.value.status, caught.value.code) == (503, "model_start_failed")
 
 
-def test_an_unknown_model_is_refused_by_name():
+def test_an_unknown_model_is_refused_by_name() -> None:
     with pytest.raises(Refused, match="404 model_not_found: The model 'other' does not exist"):
         send(FakeModel(), name="other")
 
@@ -144,11 +144,11 @@ def test_an_unknown_model_is_refused_by_name():
     ("breaks", "why"),
     [("error", "the engine died"), ("done", r"without \[DONE\]"), ("cut", "closed in the middle of the answer")],
 )
-def test_over_http_a_broken_stream_is_noticed(breaks: str, why: str):
+def test_over_http_a_broken_stream_is_noticed(breaks: str, why: str) -> None:
     with pytest.raises(CallFailed, match=why):
         send(FakeModel(breaks=breaks))
 
 
-def test_a_stream_that_falls_silent_is_given_up():
+def test_a_stream_that_falls_silent_is_given_up() -> None:
     with pytest.raises(CallFailed, match=r"no answer within 0\.2 s"):
         send(FakeModel(breaks="hang"), timeout_s=0.2)

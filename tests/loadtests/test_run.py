@@ -37,7 +37,7 @@ def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return document
 
 
-def test_a_run_reports_the_three_times_of_every_chat_model(tmp_path: Path):
+def test_a_run_reports_the_three_times_of_every_chat_model(tmp_path: Path) -> None:
     models = {"llama": FakeModel(gap_s=0.005), "qwen": FakeModel(gap_s=0.005), "minilm": FakeModel(runtime="torch")}
     done, service = loaded(models, tmp_path, "--max-tokens", "5", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
@@ -60,14 +60,14 @@ def test_a_run_reports_the_three_times_of_every_chat_model(tmp_path: Path):
     assert "TTFT" in (tmp_path / "out" / "locust_stats.csv").read_text()
 
 
-def test_reports_go_into_the_home_when_no_folder_is_named(tmp_path: Path):
+def test_reports_go_into_the_home_when_no_folder_is_named(tmp_path: Path) -> None:
     done, _ = loaded({"llama": FakeModel(gap_s=0.01)}, tmp_path)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "loadtests").iterdir()
     assert (folder / "summary.json").exists()
 
 
-def test_failures_carry_the_servers_words_streamed_or_not(tmp_path: Path):
+def test_failures_carry_the_servers_words_streamed_or_not(tmp_path: Path) -> None:
     models = {
         "llama": FakeModel(breaks="error"),
         "qwen": FakeModel(refusal=(503, "the weights are broken")),
@@ -86,19 +86,19 @@ def test_failures_carry_the_servers_words_streamed_or_not(tmp_path: Path):
     assert summary["TTFT"]["count"] == sum(asked["stream"] for asked in service.asked if asked["model"] == "llama")
 
 
-def test_a_request_that_never_ends_is_a_failure_and_not_forgotten(tmp_path: Path):
+def test_a_request_that_never_ends_is_a_failure_and_not_forgotten(tmp_path: Path) -> None:
     done, _ = loaded({"llama": FakeModel(breaks="hang")}, tmp_path, "--stop-timeout", "1", "--json")
     assert done.returncode == 1, done.stderr
     assert summary_of(done)["errors"] == [{"error": "llama: not answered when the load test ended", "count": 3}]
 
 
-def test_without_a_service_it_says_how_to_start_one(tmp_path: Path):
+def test_without_a_service_it_says_how_to_start_one(tmp_path: Path) -> None:
     done = run(None, tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert "start it with `make run`" in done.stderr
 
 
-def test_other_machines_are_left_alone(tmp_path: Path):
+def test_other_machines_are_left_alone(tmp_path: Path) -> None:
     done = run(Target("http://192.0.2.1:8000"), tmp_path)
     assert done.returncode == 1
     assert "http://192.0.2.1:8000 is not this machine; --allow-remote" in done.stderr
@@ -110,15 +110,17 @@ def test_other_machines_are_left_alone(tmp_path: Path):
         (("--users", "0"), "must be at least 1"),
         (("--unstreamed", "2"), "must be from 0 to 1"),
         (("--what",), "unrecognized"),
+        (("--run-time", "soon"), "must look like 30s"),
+        (("--run-time", ""), "must look like 30s"),
     ],
 )
-def test_wrong_options_are_refused(tmp_path: Path, args: tuple[str, ...], why: str):
+def test_wrong_options_are_refused(tmp_path: Path, args: tuple[str, ...], why: str) -> None:
     done = run(None, tmp_path, *args)
     assert done.returncode == 2
     assert why in done.stderr
 
 
-def test_locust_itself_says_when_there_is_nothing_to_load(tmp_path: Path):
+def test_locust_itself_says_when_there_is_nothing_to_load(tmp_path: Path) -> None:
     environ = os.environ | {"ROUNDHOUSE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     environ.pop("ROUNDHOUSE_URL", None)
     command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "-t", "1s"]
@@ -127,7 +129,7 @@ def test_locust_itself_says_when_there_is_nothing_to_load(tmp_path: Path):
     assert "start it with `make run`" in done.stderr
 
 
-def test_only_the_locustfile_brings_gevent_in():
+def test_only_the_locustfile_brings_gevent_in() -> None:
     code = (
         "import sys, loadtests.__main__, loadtests.chat, loadtests.coldstart.__main__;"
         "assert not {'gevent', 'locust'} & sys.modules.keys()"

@@ -19,29 +19,24 @@ from tests.loadtests.fake_service import ADMIN_KEY, API_KEY, FakeModel, FakeServ
 def main() -> int:
     verb, *rest = sys.argv[1:]
     if verb == "server":
-        return serve(int(rest[0]), {rest[1]: FakeModel()}, guarded=False)
+        return serve(int(rest[0]), {rest[1]: FakeModel()}, check_keys=False)
     if verb == "serve-models":
-        return serve(int(rest[0]), {name: FakeModel(start_s=0.02) for name in ("llama", "qwen")}, guarded=True)
-    options = argparse.ArgumentParser()
-    options.add_argument("--home", type=Path)
-    options.add_argument("--port", default="0")
-    options.add_argument("--detach", action="store_true")
-    given = options.parse_args(rest)
+        return serve(int(rest[0]), {name: FakeModel(start_s=0.02) for name in ("llama", "qwen")}, check_keys=True)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--port", default="0")
+    parser.add_argument("--detach", action="store_true")
+    given = parser.parse_args(rest)
     return up(given.home, given.port) if verb == "up" else down(given.home)
 
 
-def serve(port: int, models: dict[str, FakeModel], guarded: bool) -> int:
-    if not guarded:
-        import tests.loadtests.fake_service as fake
-
-        fake.Handler.permitted = lambda self, path: True  # type: ignore[method-assign]
-    with FakeService(models, port).running():
+def serve(port: int, models: dict[str, FakeModel], check_keys: bool) -> int:
+    with FakeService(models, port, check_keys).running():
         signal.pause()
     return 0
 
 
 def up(home: Path, port: str) -> int:
-    (home / "ups").open("a").write("up\n")
     server = subprocess.Popen([sys.executable, __file__, "serve-models", port], start_new_session=True)
     (home / "pid").write_text(str(server.pid))
     text = f"ROUNDHOUSE_URL=http://127.0.0.1:{port}\nROUNDHOUSE_API_KEY={API_KEY}\nROUNDHOUSE_ADMIN_KEY={ADMIN_KEY}\n"

@@ -7,7 +7,6 @@ import pytest
 from loadtests.chat import StreamBroken
 from loadtests.coldstart.admin import Admin, NotInState
 from loadtests.coldstart.passes import first_token_s, passes
-from loadtests.target import Target
 from loadtests.wire import Refused
 from tests.loadtests.fake_service import FakeModel, FakeService
 
@@ -34,7 +33,7 @@ def silent(_: str) -> None:
     """Progress lines are for people."""
 
 
-def test_every_pass_asks_a_stopped_a_ready_and_an_asleep_model():
+def test_every_pass_asks_a_stopped_a_ready_and_an_asleep_model() -> None:
     model = FakeModel(state="ready")
     with FakeService({"llama": model}).running() as service:
         figures = passes(admin_of(service), "llama", 2, silent, first_token_s)
@@ -44,7 +43,7 @@ def test_every_pass_asks_a_stopped_a_ready_and_an_asleep_model():
     assert all(figure.uncounted_s is not None and figure.problem is None for figure in figures)
 
 
-def test_the_time_of_a_start_is_in_the_first_token_of_a_stopped_model():
+def test_the_time_of_a_start_is_in_the_first_token_of_a_stopped_model() -> None:
     with FakeService({"llama": FakeModel(start_s=0.05)}).running() as service:
         stopped, ready, asleep = passes(admin_of(service), "llama", 1, silent, first_token_s)
     assert stopped.median_s >= 0.05
@@ -52,13 +51,13 @@ def test_the_time_of_a_start_is_in_the_first_token_of_a_stopped_model():
     assert asleep.goal_s == pytest.approx(ready.median_s + 0.03)
 
 
-def test_a_wrong_clock_is_not_used_the_callers_is():
+def test_a_wrong_clock_is_not_used_the_callers_is() -> None:
     times = iter([0.0, 5.0, 7.0])
     with FakeService({"llama": FakeModel(words=("one",))}).running() as service:
         assert first_token_s(service.target, "llama", lambda: next(times, 9.0)) in (5.0, 7.0, 9.0)
 
 
-def test_a_model_that_does_not_stop_is_never_measured_as_stopped():
+def test_a_model_that_does_not_stop_is_never_measured_as_stopped() -> None:
     model = FakeModel(state="ready", obeys=False)
     told: list[str] = []
     with FakeService({"llama": model}).running() as service:
@@ -68,13 +67,13 @@ def test_a_model_that_does_not_stop_is_never_measured_as_stopped():
     assert stopped.problem == ready.problem == asleep.problem == told[0].removeprefix("llama: ")
 
 
-def test_a_refused_order_ends_the_passes_in_the_servers_words():
-    with FakeService({"llama": FakeModel()}).running() as service:
-        with pytest.raises(Refused, match="409 busy: llama has no replica that could sleep"):
-            admin_of(service).put_to_sleep("llama")
+def test_a_refused_order_ends_the_passes_in_the_servers_words() -> None:
+    said = "409 busy: llama has no replica that could sleep"
+    with FakeService({"llama": FakeModel()}).running() as service, pytest.raises(Refused, match=said):
+        admin_of(service).put_to_sleep("llama")
 
 
-def test_only_living_replicas_of_the_model_count():
+def test_only_living_replicas_of_the_model_count() -> None:
     models = {"llama": FakeModel(state="dead"), "qwen": FakeModel(state="ready")}
     with FakeService(models).running() as service:
         admin = admin_of(service)
@@ -82,7 +81,7 @@ def test_only_living_replicas_of_the_model_count():
         assert admin.replicas("llama") == []
 
 
-def test_asleep_means_that_there_is_a_replica_and_it_sleeps():
+def test_asleep_means_that_there_is_a_replica_and_it_sleeps() -> None:
     model = FakeModel(state="ready")
     with FakeService({"llama": model}).running() as service:
         admin_of(service).put_to_sleep("llama")
@@ -92,12 +91,12 @@ def test_asleep_means_that_there_is_a_replica_and_it_sleeps():
             admin_of(service).put_to_sleep("llama")
 
 
-def test_the_catalog_says_where_the_weights_are():
+def test_the_catalog_says_where_the_weights_are() -> None:
     with FakeService({"llama": FakeModel()}).running() as service:
         assert Admin(service.target).source("llama") == "/models/llama"
 
 
-def test_an_answer_without_tokens_has_no_first_token():
-    with FakeService({"llama": FakeModel(words=())}).running() as service:
-        with pytest.raises(StreamBroken, match="llama answered without a single token"):
-            first_token_s(Target(service.target.url, service.target.api_key), "llama")
+def test_an_answer_without_tokens_has_no_first_token() -> None:
+    said = "llama answered without a single token"
+    with FakeService({"llama": FakeModel(words=())}).running() as service, pytest.raises(StreamBroken, match=said):
+        first_token_s(service.target, "llama")

@@ -59,7 +59,8 @@ def test_names_that_clients_can_use(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", " a", "a b", "/a", "a/", "a//b", "a/../b", "a/./b", ".a", "-a", "x" * 129, "naïve", "a\n", "a:b", "a?b"]
+    "name",
+    ["", " a", "a b", "/a", "a/", "a//b", "a/../b", "a/./b", ".a", "-a", "x" * 129, "naïve", "a\n", "a:b", "a?b"],
 )
 def test_names_that_a_url_or_a_log_would_spoil(name):
     assert "is not a model id" in refusal(model_id=name)
@@ -113,6 +114,21 @@ def test_code_runs_only_by_name_and_only_in_the_torch_runtime():
         assert "does not name a class" in refusal(runtime="torch", allow_code=name)
 
 
+def test_the_class_that_is_allowed_is_the_one_that_runs():
+    allowed = card(runtime="torch", allow_code="pkg:Class", engine_args={"max_batch": 4})
+    assert allowed.engine_args == {"max_batch": 4, "python_class": "pkg:Class"}
+    for spelling in ("python_class", "python-class"):
+        twice = card(runtime="torch", allow_code="pkg:Class", engine_args={spelling: "pkg:Class"})
+        assert twice.engine_args == {"python_class": "pkg:Class"}
+    assert ModelCard.model_validate(allowed.model_dump()) == allowed
+
+
+@pytest.mark.parametrize("changes", [{}, {"allow_code": "pkg:Class"}])
+def test_a_class_that_is_not_allowed_is_not_run(changes):
+    said = refusal(runtime="torch", engine_args={"python_class": "os:Evil"}, **changes)
+    assert "engine_args.python_class is 'os:Evil'; allow it: allow_code: os:Evil" in said
+
+
 class TestEngineArguments:
     def test_they_are_written_either_way(self):
         assert card(engine_args={"max-model-len": 512, "dtype": "float32"}).engine_args == {
@@ -145,6 +161,8 @@ class TestEngineArguments:
             {"logits_processors": ["evil:P"]},
             {"speculative_config": {"model": "x", "trust_remote_code": True}},
             {"nested": [{"deeper": {"trust-remote-code": 1}}]},
+            {"kv_transfer_config": {"kv_connector_module_path": "evil"}},
+            {"--kv-transfer-config.kv-connector-module-path": "evil"},
         ],
     )
     def test_code_that_comes_with_a_model_is_refused(self, args):
@@ -163,7 +181,10 @@ class TestEngineArguments:
     def test_a_name_given_twice(self):
         assert "max_model_len is given twice" in refusal(engine_args={"max-model-len": 1, "max_model_len": 2})
 
-    @pytest.mark.parametrize("name", ["", "Max", "a b", "x" * 90, "a.b"])
+    def test_a_part_of_a_larger_argument(self):
+        assert card(engine_args={"compilation-config.level": 3}).engine_args == {"compilation_config.level": 3}
+
+    @pytest.mark.parametrize("name", ["", "Max", "a b", "x" * 90, "a.", ".a", "a..b", "1a"])
     def test_names_that_no_engine_has(self, name):
         assert "is not the name of an argument" in refusal(engine_args={name: 1})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ models:
 
 
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Callable[..., Path]:
     """Writes the configuration and, by name, files of its folder of cards; gives the path."""
 
     def _write(text: str, **cards: str) -> Path:
@@ -112,11 +113,7 @@ class TestGoodFiles:
 
     def test_anchors_and_merges_share_settings(self, write):
         config = load_config(
-            write(
-                "models:\n"
-                "  - &base {model_id: a, model_source: x, ttl: 1m}\n"
-                "  - {<<: *base, model_id: b, ttl: 2m}\n"
-            )
+            write("models:\n  - &base {model_id: a, model_source: x, ttl: 1m}\n  - {<<: *base, model_id: b, ttl: 2m}\n")
         )
         assert [(card.model_id, card.ttl) for card in config.models] == [("a", 60.0), ("b", 120.0)]
 
@@ -128,7 +125,9 @@ class TestGoodFiles:
 
 class TestWrongValues:
     def test_a_nested_field_is_named_with_file_line_and_cure(self, write):
-        path = write("models:\n- {model_id: a, model_source: x}\n- model_id: b\n  model_source: x\n  declared:\n    weights: 1Gi")
+        path = write(
+            "models:\n- {model_id: a, model_source: x}\n- model_id: b\n  model_source: x\n  declared:\n    weights: 1Gi"
+        )
         with pytest.raises(ConfigError) as caught:
             load_config(path)
         error = caught.value
@@ -162,7 +161,11 @@ class TestWrongValues:
             ("{gpu: 1, models: []}", "gpu", "is not a known key; did you mean gpus?"),
             ("{gateway: {hold_timout: 1}, models: []}", "gateway.hold_timout", "did you mean hold_timeout?"),
             ("models: [{model_id: a, model_source: x, max-replicas: 2}]", "models[0].max-replicas", "max_replicas?"),
-            ("models: [{model_id: a, model_source: x, declared: {kv: 1}}]", "models[0].declared.kv", "known here: host, kv"),
+            (
+                "models: [{model_id: a, model_source: x, declared: {kv: 1}}]",
+                "models[0].declared.kv",
+                "known here: host, kv",
+            ),
             ("{xyz: 1, models: []}", "xyz", "known here: drain_timeout, gateway, gpus"),
             ("models: [{model_id: a, model_source: x, runtime: vlm}]", "models[0].runtime", "did you mean vllm?"),
             ("{policies: {placement: bestfit}, models: []}", "policies.placement", "did you mean best-fit?"),
@@ -197,7 +200,11 @@ class TestWrongValues:
                 "models[0].aliases[1]",
                 "'b' names this model already",
             ),
-            ("models: [{model_id: a, model_source: x, min_replicas: 2}]", "models[0].max_replicas", "below min_replicas"),
+            (
+                "models: [{model_id: a, model_source: x, min_replicas: 2}]",
+                "models[0].max_replicas",
+                "below min_replicas",
+            ),
             ("models: [{3: x, model_id: a, model_source: x}]", "models[0][3]", "put it in quotes"),
             ("gateway: {}", "", "names no models; add models: or models_dir:"),
             ("- a list", "", "does not hold keys and values"),
@@ -225,7 +232,9 @@ class TestNames:
         )
 
     def test_an_alias_is_no_other_models_name(self, write):
-        path = write("models: [{model_id: a, model_source: x, aliases: [c]}, {model_id: b, model_source: y, aliases: [d, a, c]}]")
+        path = write(
+            "models: [{model_id: a, model_source: x, aliases: [c]}, {model_id: b, model_source: y, aliases: [d, a, c]}]"
+        )
         assert [field for field, _ in problems(path)] == ["models[1].aliases[1]", "models[1].aliases[2]"]
 
     def test_names_are_unique_across_files(self, write):
@@ -235,7 +244,10 @@ class TestNames:
             two="- {model_id: b, model_source: x}",
         )
         assert problems(path) == [
-            ("aliases[0]", "cards/one.yaml:1: aliases[0]: 'a' is taken by roundhouse.yaml models[0]; choose another name"),
+            (
+                "aliases[0]",
+                "cards/one.yaml:1: aliases[0]: 'a' is taken by roundhouse.yaml models[0]; choose another name",
+            ),
             ("[0].model_id", "cards/two.yaml:1: [0].model_id: 'b' is taken by cards/one.yaml; choose another name"),
         ]
 
@@ -284,7 +296,9 @@ class TestFiles:
             ("\x07", "is not valid YAML"),
             (
                 "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
-                + "".join(f"{n}: &{n} [{','.join(['*' + p] * 10)}]\n" for p, n in zip("abcdefg", "bcdefgh", strict=True)),
+                + "".join(
+                    f"{n}: &{n} [{','.join(['*' + p] * 10)}]\n" for p, n in zip("abcdefg", "bcdefgh", strict=True)
+                ),
                 "holds more than 1000000 values",
             ),
         ],
@@ -344,7 +358,9 @@ def mutated(config: Any, path: list[int], value: Any) -> Any:
     return copy
 
 
-values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just([]) | st.just({"x": [1]})
+values: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just([]) | st.just({"x": [1]})
+)
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -46,7 +46,9 @@ class TestCaches:
         monkeypatch.setenv("HOME", "/home/me")
         assert hub_caches(Path("/ours"), env) == (Path("/ours/hub"), Path(where))
 
-    @pytest.mark.parametrize(("value", "offline"), [("1", True), ("true", True), ("ON", True), ("0", False), ("", False)])
+    @pytest.mark.parametrize(
+        ("value", "offline"), [("1", True), ("true", True), ("ON", True), ("0", False), ("", False)]
+    )
     def test_being_offline_is_said_in_the_environment(self, value, offline):
         assert is_offline({"HF_HUB_OFFLINE": value}) is offline
 
@@ -71,7 +73,7 @@ class TestCaches:
 
 class TestOffline:
     @pytest.fixture
-    def env(self, tmp_path) -> dict[str, str]:
+    def env(self, tmp_path: Path) -> dict[str, str]:
         return {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "users")}
 
     def test_our_cache_comes_first(self, tmp_path, env):
@@ -98,19 +100,15 @@ class TestOffline:
         with pytest.raises(SourceError) as caught:
             resolve_source(CARD, tmp_path, tmp_path / "cache", env)
         assert str(caught.value) == (
-            "Model 'tiny' cannot be started from hf://org/tiny@main: it is not in the local cache and downloads are off "
-            "(HF_HUB_OFFLINE); run `hf download org/tiny --revision main` once."
+            "Model 'tiny' cannot be started from hf://org/tiny@main: it is not in the local cache and downloads are "
+            "off (HF_HUB_OFFLINE); run `hf download org/tiny --revision main` once."
         )
 
     def test_the_hubs_client_is_not_even_imported(self, tmp_path, env):
         cached(tmp_path / "cache" / "hub")
-        code = (
-            "import sys; from pathlib import Path; from models.catalog.card import ModelCard; "
-            "from models.catalog.source import resolve_source; "
-            f"resolve_source(ModelCard(model_id='t', model_source='hf://org/tiny@main'), Path('.'), Path({str(tmp_path / 'cache')!r})); "
-            "assert 'huggingface_hub' not in sys.modules, 'imported'"
-        )
-        done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True, check=False)
+        code = RESOLVE + "\nassert 'huggingface_hub' not in sys.modules, 'imported'"
+        command = [sys.executable, "-c", code, str(SOURCE), str(tmp_path / "cache")]
+        done = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
 
@@ -130,7 +128,7 @@ except SourceError as error:
 
 
 class TestDownload:
-    FILES = {
+    FILES: ClassVar = {
         "config.json": json.dumps({"architectures": ["LlamaForCausalLM"]}).encode(),
         "tokenizer.json": b'{"version": "1.0"}',
         "chat_template.jinja": b"{{ messages }}",
@@ -187,7 +185,9 @@ class TestDownload:
 
     def test_a_gated_repository(self, tmp_path, hub):
         hub.gated = True
-        assert "access to it must be asked for on the hub; then set HF_TOKEN" in self.resolve(tmp_path, hub.url)["error"]
+        assert (
+            "access to it must be asked for on the hub; then set HF_TOKEN" in self.resolve(tmp_path, hub.url)["error"]
+        )
 
     def test_no_network(self, tmp_path, hub):
         said = self.resolve(tmp_path, "http://127.0.0.1:1")["error"]

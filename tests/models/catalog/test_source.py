@@ -21,12 +21,12 @@ def card(**changes: Any) -> ModelCard:
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path: Path) -> Path:
     return model_folder(tmp_path / "models" / "tiny")
 
 
 @pytest.fixture
-def sharded(tmp_path) -> Path:
+def sharded(tmp_path: Path) -> Path:
     return sharded_folder(tmp_path / "models" / "tiny", shards=3)
 
 
@@ -211,7 +211,9 @@ class TestShards:
         (sharded / "model.safetensors.index.json").write_text("{")
         assert "model.safetensors.index.json is not valid JSON" in refusal(sharded)
 
-    @pytest.mark.parametrize("shard", ["../secret.safetensors", "/etc/passwd", "sub/x.safetensors", "pytorch_model.bin", ""])
+    @pytest.mark.parametrize(
+        "shard", ["../secret.safetensors", "/etc/passwd", "sub/x.safetensors", "pytorch_model.bin", ""]
+    )
     def test_an_index_that_leads_out_of_the_folder(self, sharded, shard):
         self.index(sharded, {"weight_map": {"a": shard}})
         assert "which is not a safetensors file in the folder" in refusal(sharded)

@@ -48,7 +48,7 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path) -> Watched:
+def watched(tmp_path: Path) -> Watched:
     return Watched(tmp_path)
 
 
@@ -158,7 +158,7 @@ def test_a_file_that_is_replaced_is_noticed_by_its_identity(watched):
 
 class TestFolderOfCards:
     @pytest.fixture
-    def folder(self, watched) -> Path:
+    def folder(self, watched: Watched) -> Path:
         folder = watched.path.parent / "cards"
         folder.mkdir()
         watched.write("models_dir: cards")

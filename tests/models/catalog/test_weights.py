@@ -1,4 +1,4 @@
-"""Safetensors files are judged by their headers: a corpus of broken ones, and the real library as the second opinion."""
+"""Safetensors files are judged by their headers: a corpus of broken ones, the real library as the second opinion."""
 
 from __future__ import annotations
 
@@ -76,13 +76,16 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "hole": (two((0, 8), (12, 20), 20), "tensor b leaves a hole before it"),
     "hole at the start": (one(data_bytes=16, offsets=[8, 16]), "tensor t leaves a hole before it"),
     "html": (b"<!DOCTYPE html><html>not found</html>", "its header claims"),
-    "a pointer to large storage": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "header claims"),
+    "a pointer to large storage": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+        "header claims",
+    ),
     "a zip": (b"PK\x03\x04" + b"\0" * 100, "its header|truncated within its header"),
 }
 
 
 @pytest.fixture
-def file(tmp_path) -> Path:
+def file(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
 
 
@@ -198,7 +201,9 @@ def test_no_changed_byte_slips_past_that_would_stop_the_library(tmp_path, change
     _compare(tmp_path / "changed.safetensors", bytes(content))
 
 
-pieces = st.sampled_from(["F32", "BF16", [], [2], [2, 2], [0], [0, 8], [0, 16], [8, 16], [16, 16], 0, 8, None, True, {}, "x"])
+pieces: st.SearchStrategy[Any] = st.sampled_from(
+    ["F32", "BF16", [], [2], [2, 2], [0], [0, 8], [0, 16], [8, 16], [16, 16], 0, 8, None, True, {}, "x"]
+)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

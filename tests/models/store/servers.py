@@ -16,7 +16,7 @@ from models.store.binary import find_redis_server
 def tcp_redis(*options: str) -> Iterator[int]:
     """The port of a server on loopback that keeps nothing."""
     port = free_port()
-    command = [str(find_redis_server().path), "--bind", "127.0.0.1", "--port", str(port), "--save", "", *options]
+    command = [str(find_redis_server()), "--bind", "127.0.0.1", "--port", str(port), "--save", "", *options]
     with tempfile.TemporaryDirectory(prefix="rh-") as folder:
         process = subprocess.Popen([*command, "--dir", folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

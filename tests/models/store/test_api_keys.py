@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -28,8 +29,12 @@ pytestmark = pytest.mark.anyio
 NOW = 1_700_000_000.0
 
 
-def seeded(seed: int = 1):
+def seeded(seed: int = 1) -> Callable[[int], bytes]:
     return random.Random(seed).randbytes
+
+
+def alike_but_for(tail: bytes) -> Callable[[int], bytes]:
+    return lambda size: b"\0" * (size - 1) + tail
 
 
 @pytest.fixture
@@ -166,11 +171,8 @@ class TestRevoking:
         assert text[:20] not in str(caught.value)
 
     def test_a_beginning_that_two_keys_share(self, client, keys):
-        def same_start(size: int, tail: bytes) -> bytes:
-            return (b"\0" * (size - 1)) + tail
-
         made = [
-            create_key(client, keys, name, ["admin"], NOW, lambda size, tail=tail: same_start(size, tail)).record
+            create_key(client, keys, name, ["admin"], NOW, alike_but_for(tail)).record
             for name, tail in (("a", b"\1"), ("b", b"\2"))
         ]
         assert made[0].prefix == made[1].prefix

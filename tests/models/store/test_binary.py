@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,12 @@ class TestWithoutAny:
         program.chmod(0o755)
         with pytest.raises(NoRedisServer, match=r"redis-server cannot be run \(Exec format error\)"):
             find_redis_server(str(tmp_path))
+
+
+def test_it_can_be_run_as_it_is():
+    server = find_redis_server()
+    assert str(server) == os.fspath(server) == str(server.path)
+    assert subprocess.run([server, "--version"], capture_output=True, check=False).returncode == 0
 
 
 def test_a_missing_program_has_no_version(tmp_path):

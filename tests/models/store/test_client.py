@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from pathlib import Path
 
 import anyio
 import pytest
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def home(tmp_path) -> Home:
+def home(tmp_path: Path) -> Home:
     return Home.find(tmp_path)
 
 
@@ -61,7 +62,9 @@ class TestWhere:
         ],
     )
     def test_what_is_no_url_is_told_without_its_password(self, home, url):
-        with pytest.raises(StoreSettingError, match="ROUNDHOUSE_REDIS_URL is not a Redis URL; write redis://") as caught:
+        with pytest.raises(
+            StoreSettingError, match="ROUNDHOUSE_REDIS_URL is not a Redis URL; write redis://"
+        ) as caught:
             redis_url(home, {"ROUNDHOUSE_REDIS_URL": url})
         assert "secret" not in str(caught.value)
 
@@ -106,20 +109,20 @@ class TestTalking:
 class TestWaiting:
     @pytest.fixture(autouse=True)
     def impatient(self, monkeypatch):
-        """A client that waits 0.2 s instead of 5 s."""
-        monkeypatch.setattr(store_client, "ANSWER_TIMEOUT_S", 0.2)
+        """A client that waits 0.1 s instead of 5 s."""
+        monkeypatch.setattr(store_client, "ANSWER_TIMEOUT_S", 0.1)
 
     def test_a_blocking_command_is_waited_for(self, url):
-        with connect(url, block_s=0.6) as client:
-            assert client.blpop(["nothing"], timeout=0.5) is None
+        with connect(url, block_s=0.4) as client:
+            assert client.blpop(["nothing"], timeout=0.2) is None
 
     def test_without_that_it_would_be_cut_off(self, url):
         with connect(url) as client, pytest.raises(redis.TimeoutError):
             client.blpop(["nothing"], timeout=2)
 
     async def test_a_blocking_command_is_waited_for_by_the_async_client_too(self, url):
-        async with connect_async(url, block_s=0.6) as client:
-            assert await client.blpop(["nothing"], timeout=0.5) is None
+        async with connect_async(url, block_s=0.4) as client:
+            assert await client.blpop(["nothing"], timeout=0.2) is None
 
     async def test_a_subscription_waits_longer_than_an_answer(self, url):
         async with connect_async(url) as client, client.pubsub() as subscription:
@@ -127,7 +130,7 @@ class TestWaiting:
             assert (await anext(subscription.listen()))["type"] == "subscribe"
 
             async def publish_late() -> None:
-                await anyio.sleep(0.5)
+                await anyio.sleep(0.25)
                 await client.publish("news", "late")
 
             async with anyio.create_task_group() as group:
@@ -173,7 +176,7 @@ class TestComingBack:
                 store.stop()
                 store.start()
                 await subscription.get_message(timeout=0.05)  # finds the loss and subscribes again
-                seen = []
+                seen: list[bytes] = []
                 with anyio.fail_after(10):
                     while not seen:
                         await client.publish("news", "hello")

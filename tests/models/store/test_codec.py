@@ -33,10 +33,14 @@ TABLE = RouteTable(
 )
 RECORDS = [
     TABLE,
-    DemandReport(worker="w", routes_version=1, sent_unix_s=1.5, models={"tiny": ModelDemand(held=2)}, replicas={"r": 1}),
+    DemandReport(
+        worker="w", routes_version=1, sent_unix_s=1.5, models={"tiny": ModelDemand(held=2)}, replicas={"r": 1}
+    ),
     Command(id="c", verb="wake", model_id="tiny"),
     FleetRecord(seq=1, updated_unix_s=2.0, controller_pid=3),
-    DecisionRecord(id="", at_unix_s=1.0, snapshot_id="s", action="start", model_id=None, details={"a": [1, {"b": None}]}),
+    DecisionRecord(
+        id="", at_unix_s=1.0, snapshot_id="s", action="start", model_id=None, details={"a": [1, {"b": None}]}
+    ),
 ]
 
 

@@ -1,0 +1,65 @@
+"""Puts the commands together and turns whatever they raise into words, JSON and an exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+from typer.main import get_command
+
+from gateway.cli import config, decisions, doctor, down, keys, models, part, status, tables, up, version
+from gateway.cli.errors import AskedWrongly, CliError
+from gateway.cli.output import say, show_json
+
+app = typer.Typer(
+    name="roundhouse",
+    help="Many models on few GPUs behind one OpenAI-compatible endpoint.",
+    add_completion=False,
+    rich_markup_mode=None,  # a quarter of the time that help takes
+    pretty_exceptions_enable=False,
+)
+app.command("up")(up.up)
+app.command("down")(down.down)
+app.command("status")(status.status)
+app.add_typer(models.app, name="models")
+app.command("gpus")(tables.gpus)
+app.command("replicas")(tables.replicas)
+app.add_typer(keys.app, name="keys")
+app.command("decisions")(decisions.decisions)
+app.command("doctor")(doctor.doctor)
+app.add_typer(config.app, name="config")
+app.command("reload")(config.reload)
+app.command("part")(part.part)
+app.command("version")(version.version)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command; its exit status."""
+    as_json = "--json" in arguments
+    try:
+        given = list(arguments) or ["--help"]
+        result = get_command(app).main(given, prog_name="roundhouse", standalone_mode=False)
+    except CliError as error:
+        return fail(error, as_json)
+    except typer.TyperException as error:
+        return fail(AskedWrongly(error.format_message(), code="usage", cure=_help_for(error)), as_json)
+    except typer.Abort:
+        return 1
+    except BrokenPipeError:
+        return 1  # whoever read the output has gone
+    return result if isinstance(result, int) else 0
+
+
+def fail(error: CliError, as_json: bool) -> int:
+    if as_json:
+        show_json(error.document())
+    else:
+        say(f"error: {error.message}")
+        if error.cure:
+            say(f"  cure: {error.cure}")
+    return error.exit_code
+
+
+def _help_for(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"see: {context.command_path if context else 'roundhouse'} --help"

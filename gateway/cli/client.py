@@ -1,0 +1,112 @@
+"""Talks to the admin API of a running service."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from gateway.cli.errors import AskedWrongly, CliError, NotRunning, Refused, Unreachable
+from gateway.service import credentials, record
+from models.home import Home
+
+ADMIN = "/admin/v1"
+TIMEOUT_S = 30.0
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+WRONG_CODES = ("invalid_configuration", "invalid_request", "unknown_command")
+
+
+@dataclass(frozen=True, slots=True)
+class AdminClient:
+    url: str
+    key: str = field(repr=False)
+
+    def get(self, path: str, **query: object) -> Any:
+        """The document at ``/admin/v1/<path>``; None in ``query`` is left out. Raises CliError."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._ask("GET", f"{path}?{urlencode(given)}" if given else path, TIMEOUT_S)
+
+    def post(self, path: str, timeout_s: float = TIMEOUT_S, /, **query: object) -> Any:
+        return self._ask("POST", f"{path}?{urlencode(query)}" if query else path, timeout_s)
+
+    def _ask(self, method: str, path: str, timeout_s: float) -> Any:
+        request = urllib.request.Request(
+            f"{self.url}{ADMIN}/{path}",
+            method=method,
+            headers={"authorization": f"Bearer {self.key}", "accept": "application/json"},
+        )
+        try:
+            with _opener(self.url).open(request, timeout=timeout_s) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as refusal:
+            raise _refused(refusal) from None
+        except urllib.error.URLError as problem:
+            raise Unreachable(self.url, _reason(problem.reason)) from None
+        except (OSError, ValueError) as problem:  # cut off, silent for too long, or not JSON
+            raise Unreachable(self.url, _reason(problem)) from None
+
+
+def find_service(given: Path | None = None, env: Mapping[str, str] = os.environ) -> AdminClient:
+    """The service meant: that of a named state folder; else ROUNDHOUSE_URL with ROUNDHOUSE_ADMIN_KEY; else that of the
+    usual folder, as ``up`` wrote it there.
+
+    Raises NotRunning, and CliError when no key is known.
+    """
+    home = home_of(given)
+    named = env if given is None else {}
+    written = credentials.read(home.demo_env)
+    running = record.running(home)
+    url = named.get(credentials.URL) or (running.url if running else written.get(credentials.URL))
+    key = named.get(credentials.ADMIN_KEY) or written.get(credentials.ADMIN_KEY)
+    if not url:
+        raise NotRunning(home.root)
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise AskedWrongly(
+            f"{credentials.URL} is not a URL: {url[:200]!r}", code="invalid_url", cure="write http://127.0.0.1:8000"
+        )
+    if not key:
+        raise CliError(
+            f"no admin key is known for {url}",
+            code="no_admin_key",
+            cure="set ROUNDHOUSE_ADMIN_KEY; make a key with: roundhouse keys create NAME --scope admin",
+        )
+    return AdminClient(url.rstrip("/"), key)
+
+
+def model_path(model_id: str, verb: str) -> str:
+    return f"models/{quote(model_id)}/{verb}"
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    # A proxy from the environment has no way back to this machine's loopback.
+    local = urlsplit(url).hostname in LOOPBACK_HOSTS
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+
+
+def _refused(refusal: urllib.error.HTTPError) -> CliError:
+    try:
+        error = json.load(refusal)["error"]
+        message, code = str(error["message"]), str(error.get("code") or error["type"])
+    except (ValueError, LookupError, TypeError, AttributeError, OSError):
+        message, code = f"the service answered {refusal.code} {refusal.reason}", "unexpected_answer"
+    cure = ""
+    if refusal.code in (401, 403):
+        cure = "give a key with the scope admin in ROUNDHOUSE_ADMIN_KEY; the one of the demo is in demo.env"
+    kind = AskedWrongly if code in WRONG_CODES else Refused
+    return kind(message, code=code, cure=cure, details={"status": refusal.code})
+
+
+def _reason(problem: object) -> str:
+    if isinstance(problem, TimeoutError):
+        return "no answer in time"
+    return str(problem.strerror or problem) if isinstance(problem, OSError) else str(problem)
+
+
+def home_of(given: Path | None) -> Home:
+    return Home.find(given)

@@ -1,0 +1,34 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, errors included.")]
+HomeFolder = Annotated[
+    Path | None,
+    typer.Option("--home", help="State folder; default: ROUNDHOUSE_HOME, else .roundhouse", show_default=False),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Configuration; default: ./roundhouse.yaml, else the demo's in the state folder",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Gpus = Annotated[
+    str | None,
+    typer.Option("--gpus", help="Simulated GPUs instead of the configured ones, such as 2x1GiB", show_default=False),
+]
+Host = Annotated[
+    str | None, typer.Option("--host", help="Address to listen on; default: as configured", show_default=False)
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65535, help="0 takes a free one; default: as configured", show_default=False),
+]

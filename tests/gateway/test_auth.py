@@ -1,0 +1,305 @@
+"""API keys: cached, revocable, and usable for a while when the store is away. On virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from gateway.auth import (
+    GRACE_S,
+    KNOWN_FOR_S,
+    MOST_UNKNOWN,
+    STORE_PAUSE_S,
+    UNKNOWN_FOR_S,
+    Authenticator,
+    KeyStoreDown,
+)
+from gateway.clock import Clock
+from gateway.errors import Forbidden, GatewayError, StoreUnavailable, Unauthorized
+from models.store.api_keys import hash_key
+from models.store.records import KeyRecord
+from tests.gateway.virtual_time import play
+
+KEY = "rh-" + "k" * 32
+
+
+def record(*scopes: str, revoked_s: float | None = None) -> KeyRecord:
+    return KeyRecord(
+        key_id="key_1",
+        name="n",
+        scopes=scopes or ("inference",),
+        prefix="rh-k",
+        created_unix_s=0.0,
+        revoked_unix_s=revoked_s,
+    )
+
+
+@dataclass
+class FakeKeyStore:
+    records: dict[str, KeyRecord] = field(default_factory=dict)
+    down: bool = False
+    asked: int = 0
+    takes_s: float = 0.0
+
+    async def find(self, key_hash: str) -> KeyRecord | None:
+        self.asked += 1
+        if self.down:
+            raise KeyStoreDown("it is down")
+        found = self.records.get(key_hash)
+        await asyncio.sleep(self.takes_s)
+        return found
+
+
+class Door:
+    def __init__(self) -> None:
+        self.store = FakeKeyStore({hash_key(KEY): record()})
+        self.now_s = 1000.0
+        self.authenticator = Authenticator(self.store, Clock(unix=lambda: self.now_s, monotonic=lambda: self.now_s))
+
+    async def knock(self, key: str = KEY, scope: str = "inference") -> KeyRecord:
+        return await self.authenticator.authenticate([(b"authorization", f"Bearer {key}".encode())], scope)
+
+    async def refused(self, key: str = KEY, scope: str = "inference") -> GatewayError:
+        with pytest.raises(GatewayError) as error:
+            await self.knock(key, scope)
+        assert key not in error.value.message, "a key is never repeated"
+        return error.value
+
+
+def story(coroutine: Coroutine[Any, Any, None]) -> None:
+    play(coroutine)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"authorization", b"Bearer " + KEY.encode())],
+        [(b"authorization", b"bearer   " + KEY.encode() + b" ")],
+        [(b"x-api-key", KEY.encode())],
+        [(b"authorization", b"Basic abc"), (b"x-api-key", KEY.encode())],
+    ],
+)
+def test_both_ways_to_send_a_key(headers: list[tuple[bytes, bytes]]) -> None:
+    async def run() -> None:
+        assert (await Door().authenticator.authenticate(headers, "inference")).key_id == "key_1"
+
+    story(run())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"authorization", b"")],
+        [(b"authorization", b"Bearer")],
+        [(b"authorization", b"Bearer   ")],
+        [(b"authorization", b"Basic " + KEY.encode())],
+        [(b"authorization", KEY.encode())],
+        [(b"x-api-key", b" ")],
+    ],
+)
+def test_no_key(headers: list[tuple[bytes, bytes]]) -> None:
+    async def run() -> None:
+        door = Door()
+        with pytest.raises(Unauthorized) as refused:
+            await door.authenticator.authenticate(headers, "inference")
+        assert "x-api-key" in refused.value.message
+        assert door.store.asked == 0
+
+    story(run())
+
+
+@pytest.mark.parametrize("key", [KEY[:-1], KEY + "x", KEY.upper(), "rh-wrong", "é" * 10])
+def test_a_key_is_right_or_wrong_as_a_whole(key: str) -> None:
+    async def run() -> None:
+        assert isinstance(await Door().refused(key), Unauthorized)
+
+    story(run())
+
+
+def test_a_key_opens_only_what_its_scopes_say() -> None:
+    async def run() -> None:
+        door = Door()
+        assert isinstance(await door.refused(scope="admin"), Forbidden)
+        door.store.records[hash_key("both")] = record("inference", "admin")
+        await door.knock("both", "admin")
+        await door.knock("both", "inference")
+
+    story(run())
+
+
+def test_a_revoked_key_is_no_key() -> None:
+    async def run() -> None:
+        door = Door()
+        door.store.records[hash_key(KEY)] = record(revoked_s=5.0)
+        assert isinstance(await door.refused(), Unauthorized)
+
+    story(run())
+
+
+def test_the_store_is_asked_once_a_minute() -> None:
+    async def run() -> None:
+        door = Door()
+        for _ in range(10):
+            await door.knock()
+            door.now_s += KNOWN_FOR_S / 10.001
+        assert door.store.asked == 1
+        door.now_s += 1
+        await door.knock()
+        assert door.store.asked == 2
+
+    story(run())
+
+
+def test_a_burst_of_first_requests_is_one_question() -> None:
+    async def run() -> None:
+        door = Door()
+        door.store.takes_s = 0.1
+        assert len(await asyncio.gather(*(door.knock() for _ in range(200)))) == 200
+        assert door.store.asked == 1
+
+    story(run())
+
+
+def test_the_first_of_a_burst_may_leave_without_harm_to_the_others() -> None:
+    async def run() -> None:
+        door = Door()
+        door.store.takes_s = 1.0
+        first, second = asyncio.ensure_future(door.knock()), asyncio.ensure_future(door.knock())
+        await asyncio.sleep(0.5)
+        first.cancel()
+        assert (await second).key_id == "key_1"
+        assert door.store.asked == 1
+
+    story(run())
+
+
+def test_an_answer_from_before_a_revocation_is_not_remembered_after_it() -> None:
+    async def run() -> None:
+        door = Door()
+        door.store.takes_s = 1.0
+        early = asyncio.ensure_future(door.knock())
+        await asyncio.sleep(0.5)  # the store was read; now the key is revoked
+        door.store.records = {hash_key(KEY): record(revoked_s=1.0)}
+        door.authenticator.invalidate()
+        assert isinstance(await door.refused(), Unauthorized), "it asks anew, not the old question's answer"
+        await early
+        assert isinstance(await door.refused(), Unauthorized)
+
+    story(run())
+
+
+def test_a_wrong_key_is_remembered_for_a_few_seconds() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.refused("new-key")
+        door.store.records[hash_key("new-key")] = record()
+        assert isinstance(await door.refused("new-key"), Unauthorized)
+        assert door.store.asked == 1
+        door.now_s += UNKNOWN_FOR_S
+        await door.knock("new-key")
+
+    story(run())
+
+
+def test_news_of_keys_count_at_once() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.knock()
+        await door.refused("new-key")
+        door.store.records = {hash_key(KEY): record(revoked_s=1.0), hash_key("new-key"): record()}
+        door.authenticator.invalidate()
+        await door.refused()
+        await door.knock("new-key")
+
+    story(run())
+
+
+def test_seen_keys_work_on_while_the_store_is_away_and_unknown_ones_are_not_called_wrong() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.knock()
+        door.now_s += KNOWN_FOR_S - 1
+        await door.knock()
+        door.store.down = True
+        door.now_s += 30  # past the cache, within the grace
+        await door.knock()
+        stranger = await door.refused("never-seen")
+        assert isinstance(stranger, StoreUnavailable)
+        assert stranger.status == 503
+        assert dict(stranger.headers())["retry-after"]
+
+    story(run())
+
+
+def test_a_key_not_seen_for_long_is_not_taken_on_trust() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.knock()
+        door.store.down = True
+        door.now_s += GRACE_S + 1
+        assert isinstance(await door.refused(), StoreUnavailable)
+
+    story(run())
+
+
+def test_news_of_keys_do_not_take_the_grace_away() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.knock()
+        door.authenticator.invalidate()
+        door.store.down = True
+        await door.knock()
+
+    story(run())
+
+
+def test_a_store_that_is_away_is_not_asked_for_every_request() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.knock()
+        door.authenticator.invalidate()
+        door.store.down = True
+        asked = door.store.asked
+        for _ in range(100):
+            await door.knock()
+        assert door.store.asked == asked + 1
+        door.now_s += STORE_PAUSE_S
+        door.store.down = False
+        await door.knock()
+        assert door.store.asked == asked + 2
+
+    story(run())
+
+
+def test_a_key_that_was_revoked_has_no_grace() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.knock()
+        door.store.records = {hash_key(KEY): record(revoked_s=1.0)}
+        door.authenticator.invalidate()
+        await door.refused()
+        door.store.down = True
+        door.now_s += 2
+        assert isinstance(await door.refused(), Unauthorized)
+
+    story(run())
+
+
+def test_trying_keys_fills_no_memory_and_disturbs_nobody() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.knock()
+        for number in range(MOST_UNKNOWN + 100):
+            with pytest.raises(Unauthorized):
+                await door.knock(f"guess-{number}")
+        assert len(door.authenticator._unknown) == MOST_UNKNOWN
+        asked = door.store.asked
+        await door.knock()
+        assert door.store.asked == asked
+
+    story(run())

@@ -1,0 +1,100 @@
+"""What is counted, and what is never a label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway import metrics as names
+from gateway.exchange import Exchange
+from gateway.metrics import Metrics
+from packers.types import ModelId
+
+
+def rig(loads: Mapping[ModelId, tuple[int, int]] | None = None) -> Metrics:
+    return Metrics(lambda: loads or {}, lambda: 7, lambda: True)
+
+
+def exchange(**facts: object) -> Exchange:
+    made = Exchange(
+        "req_1", "POST", "/v1/chat/completions", started_s=0.0, endpoint="chat.completions", model="m", status=200
+    )
+    for name, value in facts.items():
+        setattr(made, name, value)
+    return made
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
+    """(name, label values in the order of their names) -> value"""
+    found = {}
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for sample in family.samples:
+            labels = tuple(value for _, value in sorted(sample.labels.items()))
+            found[sample.name, labels] = sample.value
+    return found
+
+
+def test_requests_are_counted_by_model_endpoint_and_code() -> None:
+    metrics = rig()
+    for status in (200, 200, 404):
+        metrics.observe(exchange(status=status), 0.5)
+    found = samples(metrics)
+    assert found[names.REQUESTS, ("200", "chat.completions", "m")] == 2
+    assert found[names.REQUESTS, ("404", "chat.completions", "m")] == 1
+    assert found[f"{names.REQUEST_SECONDS}_sum", ("chat.completions", "m")] == 1.5
+
+
+def test_first_bytes_count_for_successes_and_first_tokens_for_streams() -> None:
+    metrics = rig()
+    metrics.observe(exchange(first_byte_s=0.25), 1.0)
+    metrics.observe(exchange(first_byte_s=0.75, stream=True), 1.0)
+    metrics.observe(exchange(first_byte_s=9.0, status=500), 9.0)
+    found = samples(metrics)
+    assert found[f"{names.TIME_TO_FIRST_BYTE_SECONDS}_count", ("chat.completions", "m")] == 2
+    assert found[f"{names.GEN_AI_TIME_TO_FIRST_TOKEN_SECONDS}_count", ("chat.completions", "m")] == 1
+    assert found[f"{names.GEN_AI_TIME_TO_FIRST_TOKEN_SECONDS}_sum", ("chat.completions", "m")] == 0.75
+
+
+def test_holds_retries_and_broken_answers() -> None:
+    metrics = rig()
+    metrics.observe(exchange(held=True, hold_s=3.0, retries=2, broken=True), 4.0)
+    metrics.observe(exchange(), 1.0)
+    found = samples(metrics)
+    assert found[f"{names.HOLD_SECONDS}_count", ("m",)] == 1
+    assert found[f"{names.HOLD_SECONDS}_sum", ("m",)] == 3.0
+    assert found[names.UPSTREAM_RETRIES, ("m",)] == 2
+    assert found[names.BROKEN_ANSWERS, ("m",)] == 1
+
+
+def test_loads_are_asked_at_the_scrape() -> None:
+    loads = {ModelId("m"): (3, 5)}
+    metrics = rig(loads)
+    assert samples(metrics)[names.IN_FLIGHT_REQUESTS, ("m",)] == 3
+    loads[ModelId("m")] = (0, 1)
+    found = samples(metrics)
+    assert found[names.IN_FLIGHT_REQUESTS, ("m",)] == 0
+    assert found[names.HELD_REQUESTS, ("m",)] == 1
+    assert found[names.ROUTES_VERSION, ()] == 7
+    assert found[names.STORE_UP, ()] == 1
+
+
+def test_admin_calls_and_probes_are_counted_but_not_timed() -> None:
+    metrics = rig()
+    metrics.observe(Exchange("r", "GET", "/whatever/somebody/asks", started_s=0.0, status=404), 1.0)
+    found = samples(metrics)
+    assert found[names.REQUESTS, ("404", "other", "unknown")] == 1
+    assert f"{names.REQUEST_SECONDS}_count" not in {name for name, _ in found}
+    assert "somebody" not in metrics.render().decode()
+
+
+def test_every_name_is_ours_or_opentelemetrys_and_says_its_unit() -> None:
+    own = [
+        value
+        for name, value in vars(names).items()
+        if name.isupper() and name not in ("CONTENT_TYPE", "OTHER_ENDPOINT") and isinstance(value, str)
+    ]
+    assert len(own) >= 10
+    for name in own:
+        assert re.fullmatch(r"roundhouse_[a-z_]+|gen_ai_[a-z_]+_seconds", name), name

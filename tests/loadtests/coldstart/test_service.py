@@ -1,0 +1,73 @@
+"""The benchmark's own service is started with the real command line's options, asked at once, and taken down."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtests.coldstart import service as own
+from loadtests.coldstart.__main__ import timed_starts
+from loadtests.coldstart.child import free_port
+from loadtests.coldstart.service import OwnService, ServiceFailed
+from loadtests.served import chat_models
+
+ROOT = Path(__file__).resolve().parents[3]
+STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def test_up_is_timed_from_the_command_to_the_first_token(tmp_path: Path) -> None:
+    service = OwnService(tmp_path, free_port(), STAND_IN)
+    target, seconds = service.up("llama")
+    try:
+        assert seconds > 0.02
+        assert chat_models(target) == ["llama", "qwen"]
+    finally:
+        service.down()
+
+
+def test_it_is_started_twice_because_the_first_time_makes_models(tmp_path: Path) -> None:
+    service = OwnService(tmp_path, free_port(), STAND_IN)
+    target, (fresh, prepared) = timed_starts(service, "llama")
+    try:
+        assert chat_models(target)
+        assert fresh.goal_s is None
+        assert prepared.goal_s == 25
+        assert len(fresh.seconds) == len(prepared.seconds) == 1
+    finally:
+        service.down()
+
+
+def test_a_command_that_fails_is_told_with_its_output(tmp_path: Path) -> None:
+    service = OwnService(tmp_path, 1, (sys.executable, "-c", "import sys; sys.exit('no GPU named')"))
+    with pytest.raises(ServiceFailed, match=r"`roundhouse up` exited with 1:\nno GPU named"):
+        service.up("llama")
+    with pytest.raises(ServiceFailed, match=r"`roundhouse down` exited with 1:\nno GPU named"):
+        service.down()
+
+
+def test_a_service_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "UP_TIMEOUT_S", 0.3)
+    service = OwnService(tmp_path, 1, (sys.executable, "-c", "print('up, but deaf')"))
+    with pytest.raises(ServiceFailed, match=r"no answer within 0\.3 s of `roundhouse up` \(no service is running"):
+        service.up("llama")
+
+
+def test_the_surrounding_service_does_not_leak_into_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_URL", "http://127.0.0.1:1")
+    found = OwnService(tmp_path, 1).environment()
+    assert found["ROUNDHOUSE_HOME"] == str(tmp_path)
+    assert "ROUNDHOUSE_URL" not in found
+
+
+def test_the_command_is_the_one_of_this_environment(tmp_path: Path) -> None:
+    (command,) = OwnService(tmp_path, 1).command
+    assert command == str(Path(sys.executable).parent / "roundhouse")

@@ -1,0 +1,87 @@
+"""The controller's store on a real Redis: embedded on a socket, and over TCP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from models.control.store import LeaseLost, RedisControlStore
+from models.store.keys import Keys
+from models.store.records import (
+    CommandReply,
+    DecisionRecord,
+    DemandReport,
+    FleetRecord,
+    ModelRecord,
+    RouteTable,
+)
+
+pytestmark = pytest.mark.anyio
+FLEET = FleetRecord(seq=7, updated_unix_s=1.0, controller_pid=1, routes_version=3)
+
+
+def _decision(name: str) -> DecisionRecord:
+    return DecisionRecord(id=name, at_unix_s=1.0, snapshot_id="7", action="start", model_id="a", reason="asked for")
+
+
+@pytest.fixture
+async def redis(url: str) -> AsyncIterator[Redis]:
+    client = Redis.from_url(url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+async def test_what_is_written_is_loaded_and_announced(redis: Redis) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    await store.take_lease()
+    assert await store.load() is None
+    async with redis.pubsub() as channel:
+        await channel.subscribe(keys.routes_channel)
+        await channel.get_message(timeout=1)
+        catalog: tuple[ModelRecord, ...] = ()
+        await store.write(FLEET, RouteTable(version=3), catalog, (_decision("x"), _decision("y")))
+        message = await channel.get_message(ignore_subscribe_messages=True, timeout=2)
+    assert message is not None
+    assert message["data"] == b"3"
+    assert await store.load() == FLEET
+    stored = await redis.xrange(keys.decisions)
+    assert [msgspec.json.decode(fields[b"d"], type=DecisionRecord).id for _, fields in stored] == ["x", "y"]
+
+
+async def test_a_controller_that_lost_its_lease_writes_nothing(redis: Redis) -> None:
+    keys = Keys("t")
+    old, new = RedisControlStore(redis, keys), RedisControlStore(redis, keys)
+    await old.take_lease()
+    await new.take_lease()
+    await new.write(FLEET, RouteTable(version=3), (), ())
+    with pytest.raises(LeaseLost):
+        await old.write(msgspec.structs.replace(FLEET, seq=99), RouteTable(version=9), (), (_decision("x"),))
+    assert await new.load() == FLEET
+    assert await redis.xlen(keys.decisions) == 0
+
+
+async def test_replies_wait_for_whoever_asked(redis: Redis) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    await store.reply(CommandReply(id="c1", ok=True, message="done"))
+    popped = await redis.blpop([keys.reply("c1")], timeout=1)
+    assert msgspec.json.decode(popped[1], type=CommandReply).message == "done"
+
+
+async def test_reports_of_live_workers_are_found_and_dead_ones_expire(redis: Redis) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    report = DemandReport(worker="w", routes_version=1, sent_unix_s=2.0)
+    await redis.set(keys.demand("w"), msgspec.json.encode(report), px=50)
+    assert await store.demand("w") == report
+    assert await store.all_demand() == [report]
+    while await redis.exists(keys.demand("w")):
+        await asyncio.sleep(0.01)
+    assert await store.demand("w") is None
+    assert await store.all_demand() == []

@@ -1,0 +1,122 @@
+"""A runtime without a model: loads in no time and does, to order, whatever can go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+
+from models.runtimes.protocol import EngineError, EngineOrder, Measured
+
+NAME = "tests.models.runtimes.fake_runtime"
+
+
+class FakeEngine:
+    def __init__(self, order: EngineOrder) -> None:
+        self.order = order
+        self.timings_s = {"load": 0.0}
+        self.asleep = False
+        self.broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.unblocked = asyncio.Event()
+
+    async def app(self, scope, receive, send):
+        if scope["type"] == "lifespan":
+            return await self._lifespan(receive, send)
+        message = await receive()
+        match scope["path"]:
+            case "/break":
+                self.broken.set_result("the engine broke to order")
+            case "/block":
+                await self.unblocked.wait()
+            case "/unblock":
+                self.unblocked.set()
+        sent = json.loads(message.get("body") or b"null")
+        answer = json.dumps({"model": self.order.model_id, "pid": os.getpid(), "sent": sent}).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _lifespan(self, receive, send):
+        await receive()
+        failed = "app_fails" in self.order.engine_args
+        await send({"type": f"lifespan.startup.{'failed' if failed else 'complete'}"})
+
+    async def sleep(self) -> None:
+        self._perhaps_fail("sleep")
+        self.asleep = True
+
+    async def wake(self) -> None:
+        self._perhaps_fail("wake")
+        self.asleep = False
+
+    def _perhaps_fail(self, op: str) -> None:
+        if self.order.engine_args.get(f"{op}_fails"):
+            raise EngineError(f"it cannot {op} today")
+        if self.order.engine_args.get(f"{op}_breaks"):
+            raise RuntimeError("a defect")
+
+    def measured(self) -> Measured:
+        return Measured(weights_bytes=0 if self.asleep else 7, kv_cache_bytes=0, rss_bytes=1)
+
+    async def watch(self) -> str:
+        return await self.broken
+
+    async def close(self) -> None:
+        print("closed", flush=True)
+
+
+class FakeRuntime:
+    def __init__(self, name: str = "fake", preimport_s: float = 0.0) -> None:
+        self.name = name
+        self._preimport_s = preimport_s
+
+    def version(self) -> str:
+        return "1.2.3"
+
+    def preimport(self) -> None:
+        time.sleep(self._preimport_s)
+
+    def warm(self, scratch: str) -> None:
+        pass
+
+    async def load(self, order: EngineOrder) -> FakeEngine:
+        asked = order.engine_args
+        if "say" in asked:
+            print(asked["say"], flush=True)
+        if "load_s" in asked:
+            await asyncio.sleep(asked["load_s"])
+        if "fails" in asked:
+            raise EngineError(asked["fails"])
+        if "defect" in asked:
+            raise RuntimeError("a defect with /secret/paths in it")
+        if "exits" in asked:
+            os._exit(asked["exits"])
+        if "environment" in asked:
+            print(json.dumps({key: os.environ.get(key) for key in asked["environment"]}), flush=True)
+        return FakeEngine(order)
+
+
+class MissingRuntime(FakeRuntime):
+    def preimport(self) -> None:
+        raise ImportError("No module named 'accelerator'")
+
+
+class DefectiveRuntime(FakeRuntime):
+    def warm(self, scratch: str) -> None:
+        raise RuntimeError("a defect")
+
+
+def make() -> FakeRuntime:
+    return FakeRuntime()
+
+
+def slow() -> FakeRuntime:
+    return FakeRuntime("slow", preimport_s=1.0)
+
+
+def missing() -> FakeRuntime:
+    return MissingRuntime("missing")
+
+
+def defective() -> FakeRuntime:
+    return DefectiveRuntime("defective")

@@ -1,0 +1,120 @@
+"""How many replicas a model should have, and who need not stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from packers.scaling import desired_replicas, last_use_s
+from packers.types import Model, Replica, ReplicaId, ReplicaState
+from tests.packers.worlds import ASLEEP, DEAD, DRAINING, NOW_S, READY, STARTING, model, replica
+
+
+def ids(replicas: tuple[Replica, ...]) -> list[ReplicaId]:
+    return [one.id for one in replicas]
+
+
+@pytest.mark.parametrize(
+    ("of", "count", "why"),
+    [
+        (model("a"), 0, "min_replicas is 0"),
+        (model("a", held=1), 1, "1 request in flight or held"),
+        (model("a", operator_wake=True), 1, "an operator asked for it"),
+        (model("a", min_replicas=2, max_replicas=3), 2, "min_replicas is 2"),
+        (model("a", min_replicas=2, max_replicas=3, held=1), 2, "min_replicas is 2"),
+        (model("a", max_replicas=9, held=64), 2, "64 requests in flight or held"),
+        (model("a", max_replicas=9, held=40, in_flight=25), 3, "65 requests in flight or held"),
+        (model("a", max_replicas=2, held=1000), 2, "1000 requests in flight or held"),
+        (model("a", max_replicas=9, held=5, target_in_flight=1), 5, "5 requests in flight or held"),
+        (model("a", max_replicas=9, held=5, target_in_flight=0), 5, "5 requests in flight or held"),
+        (model("a", max_replicas=0, held=5), 0, "5 requests in flight or held"),
+        (model("a", min_replicas=1, operator_wake=True), 1, "min_replicas is 1"),
+    ],
+)
+def test_demand_and_bounds_say_how_many(of: Model, count: int, why: str) -> None:
+    desired = desired_replicas(of, [], NOW_S)
+    assert (desired.count, desired.why, desired.missing) == (count, why, count)
+
+
+def test_ready_and_starting_count_sleeping_draining_and_dead_do_not() -> None:
+    states = [READY, STARTING, ASLEEP, DRAINING, DEAD]
+    mine = [replica(f"a-{place}", "n/0", state=state) for place, state in enumerate(states)]
+    desired = desired_replicas(model("a", held=99, target_in_flight=33, max_replicas=9), mine, NOW_S)
+    assert (desired.count, desired.coming, desired.missing) == (3, 2, 1)
+
+
+def test_replicas_of_other_models_are_passed_over() -> None:
+    assert desired_replicas(model("a", held=1), [replica("b", "n/0")], NOW_S).missing == 1
+
+
+def test_an_idle_replica_expires_after_its_ttl() -> None:
+    young, old = replica("a-1", "n/0", idle_s=59.9), replica("a-2", "n/0", idle_s=60)
+    desired = desired_replicas(model("a", ttl_s=60, max_replicas=2), [young, old], NOW_S)
+    assert ids(desired.expired) == ["a-2"]
+
+
+def test_a_replica_that_just_became_ready_has_its_ttl_before_it() -> None:
+    fresh = Replica(ReplicaId("a-1"), model("a").id, replica("a", "n/0").gpu, READY, model("a").footprint)
+    assert last_use_s(fresh) == 0.0
+    started = replica("a", "n/0", idle_s=5000)
+    just_ready = Replica(
+        started.id, started.model, started.gpu, READY, started.footprint, last_used_s=0.0, state_since_s=NOW_S - 1
+    )
+    assert last_use_s(just_ready) == NOW_S - 1
+    assert desired_replicas(model("a", ttl_s=60), [just_ready], NOW_S).expired == ()
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        (model("a", ttl_s=60, min_replicas=1), replica("a", "n/0", idle_s=999)),
+        (model("a", ttl_s=60, pinned=True), replica("a", "n/0", idle_s=999)),
+        (model("a", ttl_s=60), replica("a", "n/0", idle_s=999, pinned=True)),
+        (model("a", ttl_s=60), replica("a", "n/0", idle_s=999, busy=1)),
+        (model("a", ttl_s=60, held=1), replica("a", "n/0", idle_s=999)),
+        (model("a", ttl_s=60), replica("a", "n/0", idle_s=999, state=STARTING)),
+    ],
+)
+def test_who_is_wanted_pinned_or_busy_does_not_expire(kept: tuple[Model, Replica]) -> None:
+    assert desired_replicas(kept[0], [kept[1]], NOW_S).expired == ()
+
+
+def test_beyond_what_is_desired_the_longest_unused_expire_first() -> None:
+    mine = [replica(f"a-{place}", "n/0", idle_s=100 * place) for place in (1, 2, 3)]
+    desired = desired_replicas(model("a", ttl_s=60, min_replicas=1, max_replicas=3), mine, NOW_S)
+    assert ids(desired.expired) == ["a-3", "a-2"]
+
+
+def test_a_sleeper_is_forgotten_after_ten_ttls() -> None:
+    kept, gone = replica("a-1", "n/0", state=ASLEEP, idle_s=599), replica("a-2", "n/0", state=ASLEEP, idle_s=600)
+    assert ids(desired_replicas(model("a", ttl_s=60, max_replicas=2), [kept, gone], NOW_S).forgotten) == ["a-2"]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        (model("a", ttl_s=60, pinned=True), replica("a", "n/0", state=ASLEEP, idle_s=9999)),
+        (model("a", ttl_s=60), replica("a", "n/0", state=ASLEEP, idle_s=9999, pinned=True)),
+        (model("a", ttl_s=60, held=1), replica("a", "n/0", state=ASLEEP, idle_s=9999)),
+        (model("a", ttl_s=60), replica("a", "n/0", state=ASLEEP, idle_s=9999, to=DEAD)),
+    ],
+)
+def test_a_sleeper_that_is_pinned_needed_or_ending_is_not_forgotten(kept: tuple[Model, Replica]) -> None:
+    assert desired_replicas(kept[0], [kept[1]], NOW_S).forgotten == ()
+
+
+def test_a_sleeper_beside_enough_ready_ones_is_not_kept() -> None:
+    asleep, ready = replica("a-1", "n/0", state=ASLEEP), replica("a-2", "n/1")
+    assert ids(desired_replicas(model("a"), [asleep, ready], NOW_S).forgotten) == ["a-1"]
+    assert desired_replicas(model("a", max_replicas=2), [asleep, ready], NOW_S).forgotten == ()
+
+
+def test_while_the_new_one_still_starts_the_sleeper_stays() -> None:
+    asleep, starting = replica("a-1", "n/0", state=ASLEEP), replica("a-2", "n/1", state=STARTING)
+    assert desired_replicas(model("a", held=1), [asleep, starting], NOW_S).forgotten == ()
+
+
+def test_a_sleeper_never_used_counts_from_when_it_fell_asleep() -> None:
+    asleep = replica("a", "n/0", state=ASLEEP)
+    never = Replica(asleep.id, asleep.model, asleep.gpu, ASLEEP, asleep.footprint, state_since_s=NOW_S - 5)
+    assert last_use_s(never) == NOW_S - 5
+    assert last_use_s(replica("a", "n/0", state=ReplicaState.ASLEEP, idle_s=50)) == NOW_S - 50
