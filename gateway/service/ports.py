@@ -46,7 +46,7 @@ def _by(port: int) -> str:
     home = environment(pid).get("ROUNDHOUSE_HOME")
     if home:
         return f" by the Roundhouse in {home} (pid {pid}; end it with: roundhouse down --home {home})"
-    return f" by pid {pid}: {command_line(pid)[:80]}"
+    return f" by pid {pid}: {' '.join(command_line(pid).split())[:80]}"
 
 
 def owner_of(port: int) -> int | None:

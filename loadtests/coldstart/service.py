@@ -15,6 +15,7 @@ from loadtests.coldstart.passes import first_token_s
 from loadtests.target import Target, TargetError, find_target
 from loadtests.wire import CallFailed
 
+ROOT = Path(__file__).resolve().parents[2]
 UP_TIMEOUT_S = 300.0
 DOWN_TIMEOUT_S = 90.0
 POLL_S = 0.05
@@ -26,11 +27,11 @@ class ServiceFailed(CallFailed):
 
 @dataclass(frozen=True, slots=True)
 class OwnService:
-    """``command``: how to call the command line, such as ``(".venv/bin/roundhouse",)``."""
+    """``command``: how to call the command line. It runs in ``home``, out of reach of a roundhouse.yaml lying about."""
 
     home: Path
     port: int
-    command: tuple[str, ...] = (str(Path(sys.executable).parent / "roundhouse"),)
+    command: tuple[str, ...] = (sys.executable, "-m", "gateway.cli")
 
     @property
     def log(self) -> Path:
@@ -45,7 +46,7 @@ class OwnService:
         with self.log.open("wb") as output:
             args = [*self.command, "up", "--detach", "--home", str(self.home), "--port", str(self.port)]
             process = subprocess.Popen(
-                args, env=self.environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                args, cwd=self.home, env=self.environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         problem: Exception = CallFailed("nothing was tried")
         while time.perf_counter() - began_s < UP_TIMEOUT_S:
@@ -64,11 +65,17 @@ class OwnService:
         """Raises ServiceFailed."""
         args = [*self.command, "down", "--home", str(self.home)]
         done = subprocess.run(
-            args, env=self.environment(), capture_output=True, text=True, timeout=DOWN_TIMEOUT_S, check=False
+            args,
+            cwd=self.home,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=DOWN_TIMEOUT_S,
+            check=False,
         )
         if done.returncode != 0:
             raise ServiceFailed(f"`roundhouse down` exited with {done.returncode}:\n{done.stdout}{done.stderr}")
 
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ROUNDHOUSE_")}
-        return kept | {"ROUNDHOUSE_HOME": str(self.home)}
+        return kept | {"ROUNDHOUSE_HOME": str(self.home), "PYTHONPATH": str(ROOT)}

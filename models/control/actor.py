@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 from models.catalog.card import ModelCard
+from models.catalog.footprint import CUDA, SIMULATED
 from models.catalog.service import ServiceConfig
 from models.catalog.watch import ConfigWatcher, Rejected
 from models.control.actions import Actions
-from models.control.catalog import Entry, entries_of, inspect
+from models.control.catalog import CatalogReader, Entry
 from models.control.controller import Controller
 from models.control.listeners import listen_commands, listen_demand, watch_config
 from models.control.messages import CatalogChanged, Lost, Reported
@@ -94,8 +95,11 @@ class ControllerActor:
         self._fleet = fleet = await RayFleet(
             settings.home, settings.simulated_bytes(config), settings.host_bytes(config)
         ).open()
-        world = World.empty(await fleet.nodes(), self._entries(config))
-        self._controller = controller = self._build(world, fleet, store, config)
+        simulated = settings.simulated_bytes(config) is not None
+        defaults = SIMULATED if simulated else CUDA
+        reader = CatalogReader(settings.config_path.parent, self._home.models, defaults)
+        world = World.empty(await fleet.nodes(), reader.entries(config.models))
+        self._controller = controller = self._build(world, fleet, store, config, reader)
         await store.take_lease()
         before = await store.load()
         for report in await store.all_demand():
@@ -112,16 +116,15 @@ class ControllerActor:
             tasks.create_task(controller.run())
             self._ready.set()
 
-    def _entries(self, config: ServiceConfig) -> dict[ModelId, Entry]:
-        return entries_of(config.models, self._settings.config_path.parent, self._home.models)
-
-    def _build(self, world: World, fleet: RayFleet, store: RedisControlStore, config: ServiceConfig) -> Controller:
+    def _build(
+        self, world: World, fleet: RayFleet, store: RedisControlStore, config: ServiceConfig, reader: CatalogReader
+    ) -> Controller:
         async def check(card: ModelCard) -> Path:
-            folder, _ = await asyncio.to_thread(inspect, card, self._settings.config_path.parent, self._home.models)
+            folder, _ = await asyncio.to_thread(reader.inspect, card)
             return folder
 
         def load_catalog(message: CatalogChanged) -> dict[ModelId, Entry]:
-            return self._entries(message.config)
+            return reader.entries(message.config.models)
 
         return Controller(
             world,

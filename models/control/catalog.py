@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog.card import ModelCard
+from models.catalog.footprint import DeviceDefaults
 from models.catalog.source import SourceError, SourceInfo, check_source, resolve_source
 from models.control.tracked import footprint_dict
 from models.store.records import Failure, ModelRecord
@@ -16,7 +17,6 @@ from packers.types import Demand, Footprint, Model, ModelId
 @dataclass(frozen=True, slots=True)
 class Entry:
     card: ModelCard
-    folder: Path | None
     footprint: Footprint
     max_model_len: int | None
 
@@ -59,24 +59,29 @@ class Entry:
         )
 
 
-def inspect(card: ModelCard, config_dir: Path, cache_dir: Path) -> tuple[Path, SourceInfo]:
-    """The model's folder and what is in it. Raises SourceError with one clear sentence."""
-    folder = resolve_source(card, config_dir, cache_dir)
-    return folder, check_source(card, folder)
+@dataclass(frozen=True, slots=True)
+class CatalogReader:
+    """Turns cards into entries. Relative sources are relative to ``config_dir``; ``defaults`` fit the kind of GPU."""
 
+    config_dir: Path
+    cache_dir: Path
+    defaults: DeviceDefaults
 
-def entry_of(card: ModelCard, config_dir: Path, cache_dir: Path) -> Entry:
-    """A card whose source is broken stays in the catalog: its start will fail with the reason."""
-    try:
-        folder, info = inspect(card, config_dir, cache_dir)
-    except SourceError:
-        return Entry(card, None, card.footprint(None), _asked_model_len(card))
-    return Entry(card, folder, card.footprint(info), _asked_model_len(card) or info.max_model_len)
+    def inspect(self, card: ModelCard) -> tuple[Path, SourceInfo]:
+        """The model's folder and what is in it. Raises SourceError with one clear sentence."""
+        folder = resolve_source(card, self.config_dir, self.cache_dir)
+        return folder, check_source(card, folder)
 
+    def entry(self, card: ModelCard) -> Entry:
+        """A card whose source is broken stays in the catalog: its start will fail with the reason."""
+        try:
+            _, info = self.inspect(card)
+        except SourceError:
+            return Entry(card, card.footprint(None, self.defaults), _asked_model_len(card))
+        return Entry(card, card.footprint(info, self.defaults), _asked_model_len(card) or info.max_model_len)
 
-def entries_of(cards: Iterable[ModelCard], config_dir: Path, cache_dir: Path) -> dict[ModelId, Entry]:
-    entries = (entry_of(card, config_dir, cache_dir) for card in cards)
-    return {entry.id: entry for entry in entries}
+    def entries(self, cards: Iterable[ModelCard]) -> dict[ModelId, Entry]:
+        return {entry.id: entry for entry in map(self.entry, cards)}
 
 
 def _asked_model_len(card: ModelCard) -> int | None:

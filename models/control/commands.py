@@ -80,10 +80,11 @@ class CommandDesk:
         if any(tracked.state is ReplicaState.STARTING for tracked in self._world.of_model(model)):
             return self._answer(command, False, f"{model} is starting; try again when it is ready", "busy")
         if to_sleep:
-            for tracked in chosen:
-                free = self._world.ledger.free_host(tracked.node)
-                if tracked.footprint.host_bytes > free:
-                    needs = format_bytes(tracked.footprint.host_bytes)
+            for node in {tracked.node for tracked in chosen}:
+                free = self._world.ledger.free_host(node)
+                needed = sum(tracked.footprint.host_bytes for tracked in chosen if tracked.node == node)
+                if needed > free:
+                    needs = format_bytes(needed)
                     text = f"{model} needs {needs} of host RAM to sleep, {format_bytes(free)} are free; stop it instead"
                     return self._answer(command, False, text, "insufficient_host_memory")
         for tracked in chosen:

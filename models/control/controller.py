@@ -37,7 +37,7 @@ from models.control.tracked import Tracked, socket_paths
 from models.control.world import World
 from models.runtimes.protocol import EngineStatus
 from packers.decide import Policies, decide
-from packers.ledger import OverCapacity
+from packers.ledger import LedgerError
 from packers.types import Action, Hold, ModelId, Refuse, ReplicaId, ReplicaState, Sleep, Start, Stop, Wake
 
 log = logging.getLogger("roundhouse.control")
@@ -137,7 +137,11 @@ class Controller:
         self._finish_drained(now)  # 2. finish
         self.world.seq += 1
         snapshot = self.world.snapshot(now)
-        plan = decide(snapshot, self._policies)  # 3. decide
+        try:
+            plan = decide(snapshot, self._policies)  # 3. decide
+        except LedgerError:  # a bug: no new decisions, but what was begun goes on
+            log.exception("snapshot %s holds more than there is", snapshot.id)
+            return
         for action in plan.actions:  # 4. apply
             self._apply(action, now)
         self.journal.forget_holds({a.model for a in plan.actions if isinstance(a, Hold | Refuse)})
@@ -265,6 +269,8 @@ class Controller:
             tracked.draining_to = to
             tracked.drain_version = self.world.routes_version + 1
             self._dirty = True
+            if to is ReplicaState.ASLEEP:  # its place in host RAM is taken from here on
+                self.world.ledger.hold(tracked.as_replica(pinned=False, priority=0))
         elif tracked.state is ReplicaState.DRAINING and to is ReplicaState.DEAD and not tracked.ending:
             tracked.draining_to, tracked.reason = to, reason
 
@@ -288,7 +294,7 @@ class Controller:
                         self.journal.plan(action)
                         self._dirty = True
                     self.world.operator_wakes.pop(action.model, None)
-        except OverCapacity:
+        except LedgerError:
             log.exception("a plan did not fit the ledger and was not carried out: %s", action)
 
     def _start(self, action: Start, now: float) -> None:

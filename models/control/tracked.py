@@ -43,12 +43,14 @@ class Tracked:
     measured: dict[str, int] | None = None
     draining_to: ReplicaState | None = None
     drain_version: int = 0  # the route table that first showed it as draining
+    was_asleep: bool = False  # it is being ended out of its sleep: it holds no more than it held asleep
     ending: bool = False  # the fleet has been told to sleep or stop it
 
     def move(self, state: ReplicaState, reason: str, now: float) -> None:
         """Raises IllegalTransition."""
         if state is not ReplicaState.DEAD and state not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"{self.id}: {self.state} -> {state} ({reason})")
+        self.was_asleep = self.state is ReplicaState.ASLEEP and state is ReplicaState.DRAINING
         self.state, self.reason, self.state_since_s = state, reason, now
         if state is not ReplicaState.DRAINING:
             self.draining_to, self.ending = None, False
@@ -65,11 +67,12 @@ class Tracked:
             }
 
     def as_replica(self, pinned: bool, priority: int) -> Replica:
+        """For packers, a sleeping replica that is being ended is ASLEEP until it is gone."""
         return Replica(
             id=self.id,
             model=self.model,
             gpu=self.gpu,
-            state=self.state,
+            state=ReplicaState.ASLEEP if self.was_asleep else self.state,
             footprint=self.footprint,
             in_flight=self.in_flight,
             last_used_s=self.last_used_s,

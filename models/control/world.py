@@ -54,14 +54,20 @@ class World:
         return [tracked for tracked in self.replicas.values() if tracked.model == model]
 
     def refresh_use(self, now: float) -> None:
-        """Note which replicas are in use, from the workers' reports."""
+        """Note which replicas are in use, from the workers' reports.
+
+        A model's last request counts for the one replica that gateways prefer at equal load, so that surplus ones age.
+        """
         self.demand.expire(now)
-        for tracked in self.replicas.values():
+        preferred: set[ModelId] = set()
+        for tracked in sorted(self.replicas.values(), key=lambda t: t.id):
             tracked.in_flight = self.demand.in_flight(tracked.id)
             if tracked.in_flight:
                 tracked.last_used_s = now
-            elif tracked.state is ReplicaState.READY:
+            elif tracked.state is ReplicaState.READY and tracked.model not in preferred:
                 tracked.last_used_s = max(tracked.last_used_s, self.demand.last_request(tracked.model))
+            if tracked.state is ReplicaState.READY:
+                preferred.add(tracked.model)
 
     def snapshot(self, now: float) -> Snapshot:
         models = tuple(

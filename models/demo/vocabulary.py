@@ -26,10 +26,10 @@ from models.demo.tensors import Real
 
 COLOUR_LOGITS = 0.8  # standard deviation of what the random layers add to a logit
 ECHO_LOGITS = 25.0  # taken off a token's logit, times its share of the last 200 tokens or so: keeps it from circling
-JSON_LOGITS = 4.0  # taken off the tokens of JSON unless a brace is open
-# Added while a brace is open, so that what a grammar makes of the text stays short: quotes end strings and brackets end
-# lists, while blanks and digits could go on for ever, and a closing brace in a string would look like the end.
-QUOTE_LOGITS, LIST_END_LOGITS, CLOSING_LOGITS, DIGIT_LOGITS, BLANK_LOGITS = 6.0, 4.0, -2.0, -4.0, -4.0
+JSON_LOGITS = 6.0  # taken off the tokens of JSON unless a brace is open
+# Added while a brace is open, so that what a grammar makes of the text stays short: quotes end strings, while blanks
+# and digits could go on for ever, and a closing brace in a string would look like the end.
+QUOTE_LOGITS, CLOSING_LOGITS, DIGIT_LOGITS, BLANK_LOGITS = 6.0, -2.0, -4.0, -4.0
 BRACES = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 
@@ -111,7 +111,6 @@ def _while_open(texts: list[str]) -> Real:
             return BLANK_LOGITS
         if text.isdecimal():
             return DIGIT_LOGITS
-        begins = QUOTE_LOGITS if text.startswith('"') else CLOSING_LOGITS * (opened(text) < 0)
-        return begins + LIST_END_LOGITS * text.endswith("]")
+        return QUOTE_LOGITS if text.startswith('"') else CLOSING_LOGITS * (opened(text) < 0)
 
     return np.array([logits(text) for text in texts])

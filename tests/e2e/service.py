@@ -45,7 +45,9 @@ class Service:
 
     def up(self, *args: str) -> None:
         self.run("up", "--detach", "--port", str(self.port), *args, timeout_s=UP_TIMEOUT_S)
-        self.env.update(line.split("=", 1) for line in (self.home / "demo.env").read_text().split() if "=" in line)
+        for line in (self.home / "demo.env").read_text().split():
+            name, _, value = line.partition("=")
+            self.env[name] = value
 
     def down(self) -> None:
         self.run("down", timeout_s=90)

@@ -81,6 +81,20 @@ def test_one_victim_is_not_promised_twice() -> None:
     assert short(plan) == ["sleep old-1 for m", "hold m", "sleep young-1 for need", "hold need"]
 
 
+def test_two_models_can_each_evict_one_on_the_same_gpu() -> None:
+    residents = [replica("old", "n/0", 50, idle_s=300), replica("young", "n/0", 50, idle_s=5)]
+    models = [model("m", 50, held=1), model("need", 50, held=1), model("old", 50), model("young", 50)]
+    plan = decide(world({"n/0": 100}, models, residents))
+    assert short(plan) == ["sleep old-1 for m", "hold m", "sleep young-1 for need", "hold need"]
+
+
+def test_a_model_spares_no_more_than_it_can_however_many_ask() -> None:
+    residents = [replica("kept-1", "n/0", idle_s=300), replica("kept-2", "n/1", idle_s=5)]
+    models = [model("m", held=1), model("need", held=1), model("kept", min_replicas=1, max_replicas=2)]
+    plan = decide(world({"n/0": 100, "n/1": 100}, models, residents))
+    assert short(plan) == ["sleep kept-1 for m", "hold m", "hold need"]
+
+
 def test_a_model_that_cannot_sleep_is_stopped() -> None:
     plan = decide(world({"n/0": 100}, [model("need", held=1), model("a", can_sleep=False)], [replica("a", "n/0")]))
     assert short(plan) == ["stop a-1 for need", "hold need"]
@@ -102,6 +116,13 @@ def test_what_sleepers_leave_behind_must_not_take_the_room_that_is_made() -> Non
     assert "asleep it would still hold 10 MiB there" in plan.actions[0].reason
     models = [model("need", 90, held=1), model("a", 100, residue=10)]
     assert short(decide(world({"n/0": 100}, models, residents)))[0] == "sleep a-1 for need"
+
+
+def test_one_victim_sleeps_and_the_other_stops_when_only_one_residue_has_room() -> None:
+    residents = [replica("old", "n/0", 50, idle_s=300, residue=5), replica("young", "n/0", 50, idle_s=5, residue=5)]
+    models = [model("need", 94, held=1), model("old", 50, residue=5), model("young", 50, residue=5)]
+    plan = decide(world({"n/0": 100}, models, residents))
+    assert short(plan) == ["sleep young-1 for need", "stop old-1 for need", "hold need"]
 
 
 def test_sleepers_are_ended_for_their_residue_when_nothing_else_helps() -> None:
@@ -140,6 +161,13 @@ def test_a_sleeping_victim_that_makes_host_room_is_stopped_once() -> None:
     ending = [residents[0], replica("z", "n/0", 60, ASLEEP, idle_s=900, residue=30, host=60, to=DEAD)]
     assert short(decide(world({"n/0": 100}, models, ending, host=70))) == ["hold need"]
     assert short(decide(world({"n/0": 100}, models, residents[:1], host=70))) == ["sleep a-1 for need", "hold need"]
+
+
+def test_also_when_the_dearest_victim_is_the_one_that_needs_the_host_ram() -> None:
+    residents = [replica("kept", "n/0", 70), replica("z", "n/0", 60, ASLEEP, idle_s=900, residue=30, host=60)]
+    models = [model("vip", 100, held=1, priority=1), model("kept", 70, min_replicas=1), model("z", residue=30)]
+    plan = decide(world({"n/0": 100}, models, residents, host=70))
+    assert short(plan) == ["stop z-1 for vip", "hold vip"]
 
 
 # Priority and min_replicas
@@ -191,6 +219,15 @@ def test_growing_evicts_idle_models_but_nobody_with_demand() -> None:
     models = [model("a", in_flight=96, max_replicas=9), model("idle"), model("b", in_flight=1, max_replicas=2)]
     plan = decide(world({f"n/{place}": 100 for place in range(4)}, models, residents))
     assert short(plan) == ["sleep idle-1 for a", "hold a"], "b-2 is spare, but b has demand"
+
+
+def test_growing_evicts_nobody_on_the_gpu_that_a_first_replica_waits_for() -> None:
+    residents = [replica("b", "n/0", 40, busy=1), replica("idle", "n/0", 30), replica("a-1", "n/1", 30, busy=9)]
+    models = [model("b", 40, in_flight=1), model("idle", 30), model("a", 30, in_flight=64, max_replicas=2)]
+    there = {"n/0": 70, "n/1": 30}
+    assert short(decide(world(there, models, residents))) == ["sleep idle-1 for a", "hold a"]
+    waits = decide(world(there, [*models, model("large", 70, held=1)], residents))
+    assert short(waits) == ["hold large", "hold a"]
 
 
 def test_a_first_replica_takes_what_another_model_has_beyond_its_demand() -> None:

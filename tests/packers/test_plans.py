@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 from typing import TypeVar
@@ -13,7 +14,9 @@ from packers.decide import decide
 from packers.ledger import Ledger, OverCapacity, leaving
 from packers.types import (
     Action,
+    Gpu,
     Hold,
+    Model,
     Plan,
     Refuse,
     Replica,
@@ -44,51 +47,57 @@ STATES: list[tuple[ReplicaState, ReplicaState | None]] = [
 
 
 @st.composite
+def some_model(draw: st.DrawFn, name: str) -> Model:
+    return model(
+        name,
+        draw(st.integers(10, 220)),
+        held=draw(st.integers(0, 5)),
+        in_flight=draw(st.integers(0, 5)),
+        waited_s=draw(st.integers(0, 3)),
+        operator_wake=draw(st.integers(0, 9)) == 0,
+        min_replicas=draw(st.sampled_from([0, 0, 1, 2])),
+        max_replicas=draw(st.integers(0, 4)),
+        target_in_flight=draw(st.integers(1, 4)),
+        ttl_s=draw(st.sampled_from([1.0, 30.0, 600.0])),
+        priority=draw(st.integers(0, 2)),
+        pinned=draw(st.integers(0, 5)) == 0,
+        can_sleep=draw(st.booleans()),
+        retry_at_s=draw(st.sampled_from([0.0, 0.0, NOW_S + 1])),
+    )
+
+
+@st.composite
+def some_replica(draw: st.DrawFn, place: int, there: tuple[Gpu, ...]) -> Replica:
+    state, to = draw(st.sampled_from(STATES))
+    mib = draw(st.integers(5, 90))
+    return replica(
+        f"{draw(st.sampled_from(NAMES))}-{place}",
+        draw(st.sampled_from(there)).id,
+        mib,
+        state,
+        busy=draw(st.sampled_from([0, 0, 1])) if state in (READY, DRAINING) else 0,
+        idle_s=draw(st.integers(0, 900)),
+        residue=draw(st.sampled_from([0, mib // 4, mib])),
+        host=draw(st.integers(0, 60)),
+        to=to,
+        pinned=draw(st.integers(0, 7)) == 0,
+    )
+
+
+@st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
+    """Any models, and whichever of ten replicas the ledger has room for."""
     sizes = draw(st.lists(st.sampled_from([60, 100, 200]), min_size=1, max_size=4))
     there = gpus({f"{'no'[place % 2]}/{place}": mib for place, mib in enumerate(sizes)})
     homes = nodes(there, draw(st.sampled_from([0, 60, 150, 1000])))
-    models = tuple(
-        model(
-            name,
-            draw(st.integers(10, 220)),
-            held=draw(st.integers(0, 5)),
-            in_flight=draw(st.integers(0, 5)),
-            waited_s=draw(st.integers(0, 3)),
-            operator_wake=draw(st.integers(0, 9)) == 0,
-            min_replicas=draw(st.sampled_from([0, 0, 1, 2])),
-            max_replicas=draw(st.integers(0, 4)),
-            target_in_flight=draw(st.integers(1, 4)),
-            ttl_s=draw(st.sampled_from([1.0, 30.0, 600.0])),
-            priority=draw(st.integers(0, 2)),
-            pinned=draw(st.integers(0, 5)) == 0,
-            can_sleep=draw(st.booleans()),
-            retry_at_s=draw(st.sampled_from([0.0, 0.0, NOW_S + 1])),
-        )
-        for name in NAMES[: draw(st.integers(0, 4))]
-    )
+    models = tuple(draw(some_model(name)) for name in NAMES[: draw(st.integers(0, 4))])
     ledger = Ledger(there, homes)
     replicas: list[Replica] = []
     for place in range(draw(st.integers(0, 10))):
-        state, to = draw(st.sampled_from(STATES))
-        mib = draw(st.integers(5, 90))
-        one = replica(
-            f"{draw(st.sampled_from(NAMES))}-{place}",
-            draw(st.sampled_from(there)).id,
-            mib,
-            state,
-            busy=draw(st.sampled_from([0, 0, 1])) if state in (READY, DRAINING) else 0,
-            idle_s=draw(st.integers(0, 900)),
-            residue=draw(st.sampled_from([0, mib // 4, mib])),
-            host=draw(st.integers(0, 60)),
-            to=to,
-            pinned=draw(st.integers(0, 7)) == 0,
-        )
-        try:
+        one = draw(some_replica(place, there))
+        with suppress(OverCapacity):
             ledger.hold(one)
-        except OverCapacity:
-            continue
-        replicas.append(one)
+            replicas.append(one)
     return Snapshot("s", NOW_S, there, homes, tuple(replicas), models)
 
 

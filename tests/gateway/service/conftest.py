@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.service.parts import SOURCE_ROOT
 from gateway.service.processes import family, send
 from models.home import Home
 
@@ -35,7 +36,7 @@ def start() -> Iterator[Started]:
     started: list[subprocess.Popen[str]] = []
 
     def start_one(*command: str, **options: object) -> subprocess.Popen[str]:
-        process = subprocess.Popen(command, text=True, **options)  # type: ignore[call-overload]
+        process = subprocess.Popen(command, text=True, **{"cwd": SOURCE_ROOT, **options})  # type: ignore[call-overload]
         started.append(process)
         return process  # type: ignore[no-any-return]
 
@@ -43,3 +44,5 @@ def start() -> Iterator[Started]:
     for process in started:
         process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

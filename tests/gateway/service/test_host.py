@@ -93,7 +93,7 @@ async def main():
     host.adopt_orphans()
     middle = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)"
     await host.spawn(PartSpec(name="middle", what="", command=(sys.executable, "-c", middle), ready=None)).wait()
-    ended = host.spawn(PartSpec(name="ended", what="", command=(sys.executable, "-c", "raise SystemExit(7)"), ready=None))
+    ended = host.spawn(PartSpec(name="ended", what="", command=(sys.executable, "-c", "exit(7)"), ready=None))
     os.waitid(os.P_PID, ended.id.pid, os.WEXITED | os.WNOWAIT)
     while len(_children()) != 1:
         host.reap_orphans()

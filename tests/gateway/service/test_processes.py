@@ -104,7 +104,7 @@ def test_a_family_is_what_carries_the_tag_and_what_is_below_it(start: Started) -
 def test_what_lost_both_tag_and_parent_is_found_by_its_session(start: Started) -> None:
     code = (
         "import subprocess, sys, time\n"
-        "middle = 'import subprocess, sys; print(subprocess.Popen([sys.executable, *sys.argv[1:]], env={}).pid, flush=True)'\n"
+        "middle = 'from sys import *; from subprocess import *; print(Popen([executable, *argv[1:]], env={}).pid)'\n"
         "subprocess.run([sys.executable, '-c', middle, '-c', 'import time; time.sleep(600)'])\n"
         "time.sleep(600)\n"
     )
@@ -122,7 +122,7 @@ def test_what_lost_both_tag_and_parent_is_found_by_its_session(start: Started) -
 
 def test_whoever_asks_is_no_part_of_the_family(start: Started) -> None:
     code = "from gateway.service.processes import family; print(len(family('ours')))"
-    asking = start(sys.executable, "-c", code, env=tagged("ours"), stdout=subprocess.PIPE, cwd=os.getcwd())
+    asking = start(sys.executable, "-c", code, env=tagged("ours"), stdout=subprocess.PIPE)
     assert asking.communicate()[0] == "0\n"
 
 

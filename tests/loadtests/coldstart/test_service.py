@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,13 +15,7 @@ from loadtests.coldstart.child import free_port
 from loadtests.coldstart.service import OwnService, ServiceFailed
 from loadtests.served import chat_models
 
-ROOT = Path(__file__).resolve().parents[3]
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
-
-
-@pytest.fixture(autouse=True)
-def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 def test_up_is_timed_from_the_command_to_the_first_token(tmp_path: Path) -> None:
@@ -68,6 +64,8 @@ def test_the_surrounding_service_does_not_leak_into_its_environment(
     assert "ROUNDHOUSE_URL" not in found
 
 
-def test_the_command_is_the_one_of_this_environment(tmp_path: Path) -> None:
-    (command,) = OwnService(tmp_path, 1).command
-    assert command == str(Path(sys.executable).parent / "roundhouse")
+def test_the_command_is_the_one_of_this_checkout(tmp_path: Path) -> None:
+    service = OwnService(tmp_path, 1)
+    asked = [*service.command, "version", "--json"]
+    done = subprocess.run(asked, cwd=tmp_path, env=service.environment(), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)

@@ -69,7 +69,7 @@ def card(model: str, mib: int, **more: object) -> ModelCard:
 
 
 def entry(of: ModelCard) -> Entry:
-    return Entry(of, Path(of.model_source), of.footprint(None), 1024)
+    return Entry(of, of.footprint(None), 1024)
 
 
 def fleet_node(gpus_mib: tuple[int, ...], host_mib: int = 4096) -> FleetNode:
@@ -152,19 +152,20 @@ class Scene:
         if not self.gateway_alive:
             return
         now = self.clock()
-        names = self.held.keys() | self.used.keys()
+        busy = dict(self.busy)
+        in_flight = {c.model_id: sum(n for r, n in busy.items() if r.startswith(c.model_id)) for c in self.cards}
+        names = self.held.keys() | self.used.keys() | in_flight.keys()
         version = self.store.routes.version if self.gateway_version is None else self.gateway_version
         models = {
             name: ModelDemand(
+                in_flight=in_flight.get(name, 0),
                 held=int(name in self.held),
                 oldest_held_unix_s=self.held.get(name),
                 last_request_unix_s=self.used.get(name, 0.0),
             )
             for name in names
         }
-        report = DemandReport(
-            worker="g", routes_version=version, sent_unix_s=now, models=models, replicas=dict(self.busy)
-        )
+        report = DemandReport(worker="g", routes_version=version, sent_unix_s=now, models=models, replicas=busy)
         self.controller.post(Reported(report))
 
     def _serve(self) -> None:

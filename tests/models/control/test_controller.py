@@ -111,7 +111,7 @@ async def test_a_request_stuck_in_flight_delays_a_drain_only_so_long() -> None:
     await scene.run(4)
     assert scene.states() == {"a-1": "draining"}
     await scene.run(2)
-    assert scene.states() == {}
+    assert "a-1" not in scene.states()
 
 
 async def test_a_failed_start_reaches_those_who_wait_and_is_retried_with_back_off() -> None:
@@ -249,3 +249,42 @@ async def test_min_replicas_are_there_without_being_asked_for() -> None:
     reply = scene.reply(command)
     assert reply is not None
     assert reply.code == "min_replicas"
+
+
+async def test_stopping_a_sleeping_replica_does_not_disturb_the_one_in_its_place() -> None:
+    scene = Scene([card("a", 60), card("b", 60)])
+    scene.hold("a")
+    await scene.run(2)
+    scene.hold("b")
+    await scene.run(2)
+    assert scene.states() == {"a-1": "asleep", "b-2": "ready"}
+    scene.order("stop", "a")
+    await scene.run(0.5)
+    assert scene.states() == {"b-2": "ready"}
+
+
+async def test_two_that_go_to_sleep_at_once_do_not_count_on_the_same_host_memory() -> None:
+    scene = Scene([card("a", 40), card("b", 40)], host_mib=60)
+    for model in ("a", "b"):
+        scene.hold(model)
+        await scene.run(2)
+    first, second = scene.order("sleep", "a"), scene.order("sleep", "b")
+    await scene.run(1)
+    replies = [scene.reply(first), scene.reply(second)]
+    assert [reply.code for reply in replies if reply] == [None, "insufficient_host_memory"]
+    assert scene.states() == {"a-1": "asleep", "b-2": "ready"}
+
+
+async def test_surplus_replicas_of_a_model_in_use_age_and_go() -> None:
+    scene = Scene([card("a", 30, max_replicas=3, ttl=2, target_in_flight=1)])
+    scene.hold("a")
+    await scene.run(2)
+    scene.busy = {"a-1": 3}
+    await scene.run(4)
+    assert sorted(scene.states().values()) == ["ready", "ready", "ready"]
+    scene.busy = {}
+    for _ in range(6):
+        scene.used["a"] = scene.clock()
+        await scene.run(0.5)
+    assert scene.states()["a-1"] == "ready"
+    assert sorted(scene.states().values()) == ["asleep", "asleep", "ready"]

@@ -1,4 +1,4 @@
-"""Whatever happens, and in whatever order: memory is never given out twice, and nobody who could be served is forgotten."""
+"""Whatever happens, in whatever order: memory is never given out twice, and nobody who fits is forgotten."""
 
 from __future__ import annotations
 

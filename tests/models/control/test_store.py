@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -50,7 +51,7 @@ async def test_what_is_written_is_loaded_and_announced(redis: Redis) -> None:
     assert message is not None
     assert message["data"] == b"3"
     assert await store.load() == FLEET
-    stored = await redis.xrange(keys.decisions)
+    stored: Any = await redis.xrange(keys.decisions)
     assert [msgspec.json.decode(fields[b"d"], type=DecisionRecord).id for _, fields in stored] == ["x", "y"]
 
 
@@ -70,7 +71,7 @@ async def test_replies_wait_for_whoever_asked(redis: Redis) -> None:
     keys = Keys("t")
     store = RedisControlStore(redis, keys)
     await store.reply(CommandReply(id="c1", ok=True, message="done"))
-    popped = await redis.blpop([keys.reply("c1")], timeout=1)
+    popped: Any = await redis.blpop([keys.reply("c1")], timeout=1)
     assert msgspec.json.decode(popped[1], type=CommandReply).message == "done"
 
 

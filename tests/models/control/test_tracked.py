@@ -51,4 +51,5 @@ def test_leaving_a_drain_forgets_where_it_was_going() -> None:
     tracked.move(ReplicaState.DRAINING, "", 2.0)
     tracked.draining_to, tracked.ending = ReplicaState.ASLEEP, True
     tracked.move(ReplicaState.ASLEEP, "", 3.0)
-    assert (tracked.draining_to, tracked.ending) == (None, False)
+    assert tracked.draining_to is None
+    assert not tracked.ending

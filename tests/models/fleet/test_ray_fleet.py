@@ -26,7 +26,7 @@ async def _until(condition, timeout_s: float = 15.0) -> None:  # type: ignore[no
 
 async def test_a_failed_load_is_one_sentence_and_leaves_no_process(ray_session: Home) -> None:
     async with _ray_stage(ray_session) as stage:
-        with pytest.raises(StartFailed, match="^the weights are not there$"):
+        with pytest.raises(StartFailed, match=r"^the weights are not there$"):
             await stage.fleet.start(stage.node.id, order(stage, source="broken"))
         assert (await stage.fleet.observe())[stage.node.id] == ()
 
@@ -82,4 +82,3 @@ async def test_without_a_launcher_a_start_says_so(ray_session: Home, monkeypatch
         actor = NodeActor(nowhere)
         with pytest.raises(EngineError, match="launcher of this node is not running"):
             await actor.start(order(stage), "n/gpu-0")
-

@@ -1,0 +1,191 @@
+"""An admin API with a small world behind it. Its answers are made by the gateway's own views, so their shapes are real."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+from gateway import admin_documents, admin_views
+from models.store.records import (
+    CommandReply,
+    DecisionRecord,
+    Failure,
+    FleetRecord,
+    GpuRecord,
+    ModelDemand,
+    ModelRecord,
+    NodeRecord,
+    ReplicaRecord,
+    Reservation,
+)
+
+MIB = 2**20
+KEY = "rh-the-admin-key"
+NOW_UNIX_S = 1_700_000_000.0
+
+FLEET = FleetRecord(
+    seq=7,
+    updated_unix_s=NOW_UNIX_S,
+    controller_pid=42,
+    nodes=(NodeRecord(id="vm", address="127.0.0.1", host_bytes=1024 * MIB, host_reserved_bytes=0),),
+    gpus=tuple(
+        GpuRecord(
+            id=f"vm/gpu-{index}",
+            node="vm",
+            index=index,
+            name="simulated",
+            simulated=True,
+            memory_bytes=512 * MIB,
+            reserved_bytes=reserved * MIB,
+            free_bytes=(512 - reserved) * MIB,
+        )
+        for index, reserved in enumerate((176, 0))
+    ),
+    replicas=(
+        ReplicaRecord(
+            replica_id="tiny-llama-1",
+            model_id="tiny-llama",
+            node="vm",
+            gpu="vm/gpu-0",
+            state="ready",
+            reason="ready after 0.15 s",
+            state_since_unix_s=NOW_UNIX_S,
+            endpoint="unix:/x.http",
+            control="/x.ctl",
+            pid=4711,
+            footprint={"weights": 16 * MIB, "kv_cache": 96 * MIB, "overhead": 64 * MIB},
+            start_s=0.15,
+        ),
+    ),
+    ledger=(
+        Reservation(
+            replica_id="tiny-llama-1",
+            model_id="tiny-llama",
+            gpu="vm/gpu-0",
+            node="vm",
+            gpu_bytes=176 * MIB,
+            host_bytes=0,
+        ),
+    ),
+)
+CATALOG = (
+    ModelRecord(
+        model_id="tiny-llama",
+        runtime="vllm",
+        source="/models/tiny-llama",
+        aliases=("llama",),
+        min_replicas=0,
+        max_replicas=2,
+        ttl_s=600,
+        priority=0,
+        pinned=False,
+        footprint={"weights": 16 * MIB, "kv_cache": 96 * MIB, "overhead": 64 * MIB},
+        card_hash="a",
+    ),
+    ModelRecord(
+        model_id="org/broken",
+        runtime="vllm",
+        source="/models/broken",
+        aliases=(),
+        min_replicas=0,
+        max_replicas=1,
+        ttl_s=600,
+        priority=0,
+        pinned=False,
+        footprint={"weights": 1, "kv_cache": 2, "overhead": 3},
+        card_hash="b",
+        failure=Failure(
+            message="model.safetensors is cut off", code="model_start_failed", at_unix_s=1, retry_at_unix_s=2
+        ),
+    ),
+)
+
+
+def decision(number: int, action: str = "start", **changes: object) -> DecisionRecord:
+    given = {"model_id": "tiny-llama", "gpu": "vm/gpu-0", "reason": f"reason {number}", **changes}
+    return DecisionRecord(
+        id=f"{number}-0", at_unix_s=NOW_UNIX_S + number, snapshot_id=f"s{number}", action=action, **given
+    )  # type: ignore[arg-type]
+
+
+@dataclass
+class FakeAdmin:
+    """``asked``: method and path of each request, in order. ``refuse``: path -> status and code of an error."""
+
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+    refuse: dict[str, tuple[int, str, str]] = field(default_factory=dict)
+    decisions: list[DecisionRecord] = field(default_factory=list)
+    fleet: FleetRecord = FLEET
+
+    def answer(self, method: str, target: str, key: str | None) -> tuple[int, object]:
+        parts = urlsplit(target)
+        path, query = unquote(parts.path), {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self.asked.append(f"{method} {path}")
+        if key != f"Bearer {KEY}":
+            return 401, _error("no such key", "invalid_api_key")
+        if path in self.refuse:
+            status, message, code = self.refuse[path]
+            return status, _error(message, code)
+        name = path.removeprefix("/admin/v1/")
+        if method == "POST":
+            return 200, CommandReply(
+                id="1", ok=True, message=f"done: {name} {sorted(query.items())}", actions=["an action"]
+            )
+        return 200, self._document(name, query)
+
+    def _document(self, name: str, query: dict[str, str]) -> object:
+        demand = {"tiny-llama": ModelDemand(in_flight=3, held=1, last_request_unix_s=NOW_UNIX_S)}
+        match name:
+            case "gpus":
+                return admin_views.gpu_list(self.fleet)
+            case "models":
+                return admin_views.model_list(CATALOG, self.fleet, demand)
+            case "replicas":
+                return admin_documents.ReplicaList(data=self.fleet.replicas)
+            case "status":
+                worker = admin_documents.GatewayStatus(worker="w1", pid=1, uptime_s=9.0, routes_version=7)
+                return admin_views.status("1.0", worker, self.fleet, len(CATALOG), demand, NOW_UNIX_S)
+            case "decisions":
+                chosen = [each for each in reversed(self.decisions) if query.get("model") in (None, each.model_id)]
+                limit = int(query["limit"])
+                return admin_views.decision_list(tuple(chosen[:limit]), limit)
+        raise AssertionError(f"nobody should ask for {name}")
+
+
+def _error(message: str, code: str) -> dict[str, object]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+
+
+@contextmanager
+def serving(admin: FakeAdmin) -> Iterator[FakeAdmin]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, document = admin.answer(self.command, self.path, self.headers.get("authorization"))
+            body = msgspec.json.encode(document)
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    admin.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield admin
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,104 @@
+"""Commands that show what the service knows: for people in columns, for machines as it was answered."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gateway.cli.conftest import Cli
+from tests.gateway.cli.fake_admin import FakeAdmin, decision
+
+
+def test_gpus_say_that_they_are_simulated(cli: Cli, admin: FakeAdmin) -> None:
+    shown = cli("gpus")
+    assert shown.status == 0
+    lines = [line.split() for line in shown.out.splitlines()]
+    assert lines[0] == ["GPU", "KIND", "MEMORY", "RESERVED", "FREE", "REPLICAS"]
+    assert lines[1] == ["vm/gpu-0", "simulated", "512", "MiB", "176", "MiB", "336", "MiB", "tiny-llama-1"]
+    assert "simulated" in shown.err
+
+
+def test_models_are_listed_by_default(cli: Cli, admin: FakeAdmin) -> None:
+    assert cli("models").out == cli("models", "list").out
+    lines = cli("models").out.splitlines()
+    assert lines[1].split()[:8] == ["tiny-llama", "llama", "vllm", "gpu", "1", "3", "1", "176"]
+    assert "model.safetensors is cut off" in lines[2]
+
+
+def test_replicas_say_why(cli: Cli, admin: FakeAdmin) -> None:
+    line = cli("replicas").out.splitlines()[1]
+    assert line.startswith("tiny-llama-1  tiny-llama  ready")
+    assert "4711" in line
+    assert "ready after 0.15 s" in line
+
+
+@pytest.mark.parametrize("command", [("gpus",), ("models",), ("models", "list"), ("replicas",)])
+def test_as_json_the_answer_is_passed_on_whole(cli: Cli, admin: FakeAdmin, command: tuple[str, ...]) -> None:
+    shown = cli(*command, "--json")
+    assert shown.status == 0
+    assert shown.json["object"] == "list"
+    assert len(shown.json["data"]) >= 1
+    assert shown.err == ""
+    assert admin.asked == [f"GET /admin/v1/{command[0]}"]
+
+
+def test_status_of_a_service_elsewhere(cli: Cli, admin: FakeAdmin) -> None:
+    shown = cli("status", "--json")
+    assert shown.status == 0
+    assert (shown.json["url"], shown.json["state"], shown.json["parts"]) == (admin.url, "serving", [])
+    assert shown.json["service"]["replicas"] == {"ready": 1}
+    said = cli("status")
+    assert "2 simulated on 1 node(s), 176 MiB of 1 GiB reserved" in said.out
+    assert "3 in flight, 1 held" in said.out
+
+
+def test_decisions_newest_last_for_people_and_as_answered_for_machines(cli: Cli, admin: FakeAdmin) -> None:
+    admin.decisions = [
+        decision(1),
+        decision(2, "stop", model_id="tiny-gemma", evicted_for="tiny-llama", reason="least recently used"),
+    ]
+    lines = cli("decisions").out.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines] == [
+        "start   tiny-llama on vm/gpu-0: reason 1",
+        "stop    tiny-gemma on vm/gpu-0 for tiny-llama: least recently used",
+    ]
+    found = cli("decisions", "--json").json
+    assert [each["id"] for each in found["data"]] == ["2-0", "1-0"]
+    assert [each["id"] for each in cli("decisions", "--model", "tiny-llama", "--json").json["data"]] == ["1-0"]
+    assert [each["id"] for each in cli("decisions", "--limit", "1", "--json").json["data"]] == ["2-0"]
+
+
+def test_following_decisions_shows_each_once_until_the_service_ends(
+    cli: Cli, admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin.decisions = [decision(1)]
+    news = iter(([decision(2), decision(10)], [], [decision(11)]))
+
+    def pause(_: float) -> None:
+        """Something happens while the command waits; in the end the service goes away."""
+        try:
+            admin.decisions += next(news)
+        except StopIteration:
+            admin.refuse["/admin/v1/decisions"] = (503, "the controller is away", "controller_unavailable")
+
+    monkeypatch.setattr("gateway.cli.decisions.time.sleep", pause)
+    followed = cli("decisions", "--follow", "--json")
+    assert [line.split('"id": "')[1].split('"')[0] for line in followed.out.splitlines() if '"id"' in line] == [
+        "1-0",
+        "2-0",
+        "10-0",
+        "11-0",
+    ]
+    assert followed.status == 1
+    assert "the controller is away" in followed.out
+
+
+def test_nothing_to_show_is_said_beside_the_data(cli: Cli, admin: FakeAdmin) -> None:
+    shown = cli("decisions")
+    assert (shown.status, shown.out) == (0, "")
+    assert "Nothing has been decided yet" in shown.err
+
+
+def test_long_cells_are_not_cut_where_nobody_sees_the_edge(cli: Cli, admin: FakeAdmin) -> None:
+    text = "a long reason " * 10
+    admin.decisions = [decision(1, reason=text)]
+    assert text.strip() in cli("decisions").out
