@@ -23,6 +23,7 @@ from gateway.aiohttp_transport import AiohttpTransport
 from gateway.auth import ADMIN, INFERENCE, Authenticator, RedisKeyStore
 from gateway.clock import Clock
 from gateway.demand import Demand
+from gateway.ending import end
 from gateway.endpoints import ENDPOINTS, by_path
 from gateway.exchange import Exchange
 from gateway.front import Front
@@ -118,9 +119,7 @@ def _lifespan(
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
             await publisher.withdraw()
             await deps.transport.close()
             await deps.redis.aclose()

@@ -29,8 +29,10 @@ _PYDANTIC = re.compile(r"\d+ validation errors?\b", re.IGNORECASE)
 _PYDANTIC_MESSAGE = re.compile(r"'msg': (?P<quote>['\"])(?P<text>.*?)(?P=quote)(?:,|})")
 _PARAM = re.compile(r"[A-Za-z_][\w.\[\]\-]{0,99}", re.ASCII)
 _PARAM_IN_MESSAGE = re.compile(
-    r"^(?:Invalid (?:value for )?)?[`'\"]?(?P<name>[a-z][a-z_]*[a-z])[`'\"]? (?:must|should|is|cannot|has)\b"
+    r"^(?:Invalid (?:value for )?)?[`'\"]?(?P<name>(?!it\b|there\b)[a-z](?:[a-z_]*[a-z])?)[`'\"]? (?:must|should|is|cannot|has)\b"
 )
+_VLLM_TAIL = re.compile(r"\s*\(parameter=[^()]*(?:\([^()]*\)[^()]*)*\)\s*$")
+_FOR_OPERATORS = re.compile(r"\s*[^.]*\b(?:VLLM_[A-Z_]+|environment variable)\b[^.]*\.?")
 _CODE = re.compile(r"[a-z][a-z0-9_]{2,63}", re.ASCII)
 _NO_SUCH_PATH = ("", "Not Found", "Method Not Allowed")  # what FastAPI and Starlette say of a path they do not serve
 
@@ -60,6 +62,7 @@ class Told:
     message: str = ""
     param: str | None = None
     code: str | None = None
+    validation: bool = False  # a sentence of pydantic's
 
 
 def rewrite(status: int, body: bytes, *, endpoint: Endpoint, model: str, request_id: str) -> GatewayError:
@@ -102,7 +105,12 @@ def read(body: bytes) -> Told:
     if isinstance(message, list):
         return _from_fastapi(message)
     raw = message if isinstance(message, str) else ""
-    return Told(message=_sentence(raw), param=_param(inner.get("param")), code=_code(inner.get("code")))
+    return Told(
+        message=_sentence(raw),
+        param=_param(inner.get("param")),
+        code=_code(inner.get("code")),
+        validation=bool(_PYDANTIC.match(raw)),
+    )
 
 
 def _refusal(status: int, told: Told, endpoint: Endpoint, model: str) -> EngineRefusal:
@@ -112,6 +120,8 @@ def _refusal(status: int, told: Told, endpoint: Endpoint, model: str) -> EngineR
     param = told.param
     if param is None and (named := _PARAM_IN_MESSAGE.match(told.message)):
         param = named["name"]
+    if param and told.validation and message == told.message:
+        message = f"{param}: {message}"  # pydantic's sentence does not say of what
     return EngineRefusal(status, message, param=param, code=told.code)
 
 
@@ -129,6 +139,7 @@ def _sentence(message: str) -> str:
         message = found["text"]
     lines = (line.strip() for line in message.splitlines())
     text = next((line for line in lines if line), "")
+    text = _FOR_OPERATORS.sub("", _VLLM_TAIL.sub("", text)).strip()
     return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
 
 
@@ -137,7 +148,7 @@ def _from_fastapi(details: list[Any]) -> Told:
     where = detail.get("loc")
     param = ".".join(str(part) for part in where) if isinstance(where, list) else None
     message = detail.get("msg")
-    return Told(message=_sentence(message) if isinstance(message, str) else "", param=_param(param))
+    return Told(message=_sentence(message) if isinstance(message, str) else "", param=_param(param), validation=True)
 
 
 def _param(param: Any) -> str | None:

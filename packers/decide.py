@@ -106,7 +106,7 @@ def _needs(draft: Draft) -> tuple[list[Need], list[Need]]:
     others: list[Need] = []
     for model in trial.models.values():
         desired = trial.desired[model.id]
-        if desired.count == 0 and model.demand.present:
+        if desired.count == 0 and (model.demand.held or model.demand.operator_wake):
             draft.hold(model, f"{model.id} is switched off: its max_replicas is {model.max_replicas}.")
         for number in range(desired.coming + 1, desired.count + 1):
             (firsts if number == 1 else others).append(Need(model, number, desired.why))

@@ -1,7 +1,8 @@
 """How many replicas a model should have, and which of those it has need not stay.
 
 1. A model has at least ``min_replicas``, and at least one while there is demand.
-2. Demand asks for ceil((in flight + held) / target_in_flight) replicas, at most ``max_replicas``.
+2. Demand asks for ceil((in flight + held) / target_in_flight) replicas, at most ``max_replicas``. What is in flight
+   while no replica is ready runs on one that is leaving, which will finish it: then only what is held counts.
 3. A ready, idle, unpinned replica beyond that number, unused for ``ttl_s``, has *expired*: it leaves its GPU.
 4. A sleeping, unpinned replica that nobody has used for 10 x ``ttl_s`` is *forgotten*: its process ends. So is one
    without which the model has more ready and sleeping replicas than ``max_replicas``, the longest unused first.
@@ -48,22 +49,23 @@ def desired_replicas(model: Model, replicas: Iterable[Replica], now_s: float) ->
     ready = [one for one in mine if one.state is ReplicaState.READY]
     asleep = [one for one in mine if one.state is ReplicaState.ASLEEP]
     starting = sum(one.state is ReplicaState.STARTING for one in mine)
-    count, why = _wanted(model)
+    count, why = _wanted(model, serving=bool(ready))
     coming = len(ready) + starting
     forgotten = () if coming < count else _forgotten(model, len(ready), asleep, now_s)
     return Desired(count, why, coming, _expired(model, count, ready, now_s), forgotten)
 
 
-def _wanted(model: Model) -> tuple[int, str]:
+def _wanted(model: Model, serving: bool) -> tuple[int, str]:
     demand = model.demand
-    requests = demand.in_flight + demand.held
+    requests = demand.held + (demand.in_flight if serving else 0)
     by_load = -(-requests // max(1, model.target_in_flight))
     # 1. and 2.
-    wanted = max(model.min_replicas, by_load, 1 if demand.present else 0)
+    asked = requests > 0 or demand.operator_wake
+    wanted = max(model.min_replicas, by_load, 1 if asked else 0)
     count = min(wanted, max(model.max_replicas, model.min_replicas))
     if requests and by_load >= model.min_replicas:
         return count, f"{counted(requests, 'request')} in flight or held"
-    if demand.present and not model.min_replicas:
+    if asked and not model.min_replicas:
         return count, "an operator asked for it"
     return count, f"min_replicas is {model.min_replicas}"
 

@@ -86,7 +86,10 @@ def _own_redis(home: Home) -> Check:
 
 
 def memory(meminfo: Path = Path("/proc/meminfo")) -> Check:
-    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in meminfo.open())}
+    kib = {
+        name: int(rest.split()[0])
+        for name, _, rest in (line.partition(":") for line in meminfo.read_text().splitlines())
+    }
     available_bytes = kib["MemAvailable"] * 1024
     cure = "" if available_bytes >= LEAST_MEMORY_BYTES else "end other programs, or serve fewer and smaller models"
     return _enough("memory", available_bytes, LEAST_MEMORY_BYTES, "available", cure)

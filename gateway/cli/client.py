@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from gateway.cli.errors import AskedWrongly, CliError, NotRunning, Refused, Unreachable
 from gateway.service import credentials, record
 from models.home import Home
+
+if TYPE_CHECKING:
+    import urllib.error
+    import urllib.request
 
 ADMIN = "/admin/v1"
 TIMEOUT_S = 30.0
@@ -36,6 +38,10 @@ class AdminClient:
         return self._ask("POST", f"{path}?{urlencode(query)}" if query else path, timeout_s)
 
     def _ask(self, method: str, path: str, timeout_s: float) -> Any:
+        import http.client
+        import urllib.error
+        import urllib.request
+
         request = urllib.request.Request(
             f"{self.url}{ADMIN}/{path}",
             method=method,
@@ -48,8 +54,10 @@ class AdminClient:
             raise _refused(refusal) from None
         except urllib.error.URLError as problem:
             raise Unreachable(self.url, _reason(problem.reason)) from None
-        except (OSError, ValueError) as problem:  # cut off, silent for too long, or not JSON
+        except OSError as problem:  # cut off, or silent for too long
             raise Unreachable(self.url, _reason(problem)) from None
+        except (ValueError, http.client.HTTPException):
+            raise Unreachable(self.url, "what does is no Roundhouse") from None
 
 
 def find_service(given: Path | None = None, env: Mapping[str, str] = os.environ) -> AdminClient:
@@ -84,6 +92,8 @@ def model_path(model_id: str, verb: str) -> str:
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
+    import urllib.request
+
     # A proxy from the environment has no way back to this machine's loopback.
     local = urlsplit(url).hostname in LOOPBACK_HOSTS
     return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))

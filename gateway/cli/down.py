@@ -39,7 +39,6 @@ def down(home: HomeFolder = None, dry_run: DryRun = False, json: Json = False) -
 def end_all(home: Home, wait_s: float = ORDERLY_S) -> dict[str, Any]:
     """What was there and is gone. Raises CliError when something would not end."""
     from gateway.service import record
-    from gateway.service.processes import family
     from gateway.service.sweep import sweep
 
     supervisor = record.holder(home)
@@ -48,7 +47,7 @@ def end_all(home: Home, wait_s: float = ORDERLY_S) -> dict[str, Any]:
         say(f"Ending the service (pid {supervisor.pid})")
         forced = not _end_supervisor(supervisor, wait_s)
     with _alone(home):
-        swept = sweep(lambda: family(home.instance), grace_s=0.0 if forced else 2.0)
+        swept = sweep(lambda: record.processes(home), grace_s=0.0 if forced else 2.0)
         record.remove(home)
     if swept.left:
         pids = sorted(process.pid for process in swept.left)
@@ -119,10 +118,10 @@ def _sentence(outcome: dict[str, Any]) -> str:
 
 def _show_processes(home: Home, json: bool) -> None:
     from gateway.service import record
-    from gateway.service.processes import command_line, family
+    from gateway.service.processes import command_line
 
     supervisor = record.holder(home)
-    found = family(home.instance) | ({supervisor} if supervisor else frozenset())
+    found = record.processes(home) | ({supervisor} if supervisor else frozenset())
     shown = [
         {"pid": process.pid, "command": command_line(process.pid)} for process in sorted(found, key=lambda p: p.pid)
     ]

@@ -12,7 +12,6 @@ from gateway.service import ray_head, record
 from gateway.service.demo import FILE_NAME
 from gateway.service.ports import PortInUse, check_free
 from gateway.service.probes import launcher_status
-from gateway.service.processes import family
 from models.home import Home
 
 
@@ -57,7 +56,7 @@ def _configured(home: Home) -> tuple[str, int]:
 def processes(home: Home) -> Check:
     """Whether something runs that nobody looks after."""
     holder = record.holder(home)
-    count = len(family(home.instance))
+    count = len(record.processes(home))
     if holder is None and count:
         found = f"{count} processes are left from a service that is gone"
         return Check(name="processes", verdict="warn", found=found, cure="roundhouse down")

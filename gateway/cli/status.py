@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from gateway.cli.client import find_service, home_of
 from gateway.cli.errors import CliError, NotRunning
 from gateway.cli.options import HomeFolder, Json
@@ -37,7 +39,7 @@ def status(home: HomeFolder = None, json: Json = False) -> None:
     else:
         _show(document)
     if problem is not None:
-        raise SystemExit(1)
+        raise typer.Exit(1)
 
 
 def _document(url: str, running: ServiceRecord | None, answer: Any, problem: CliError | None) -> dict[str, Any]:

@@ -40,9 +40,3 @@ def choose_config(given: Path | None, home: Home, folder: Path) -> ConfigChoice:
             os.link(partial, home.config)
         partial.unlink()
     return ConfigChoice(home.config, demo=True)
-
-
-def models_to_make(choice: ConfigChoice, sources: tuple[str, ...], home: Home) -> Path | None:
-    """The folder of the demo's models when the configuration serves some from there."""
-    below = f"{home.models}{os.sep}"
-    return home.models if choice.demo and any(source.startswith(below) for source in sources) else None

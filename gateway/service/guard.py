@@ -10,8 +10,9 @@ import os
 import signal
 import sys
 
-from gateway.service.processes import family
+from gateway.service.record import processes
 from gateway.service.sweep import sweep
+from models.home import Home
 
 GOODBYE = b"goodbye\n"
 GRACE_S = 2.0
@@ -19,12 +20,12 @@ GRACE_S = 2.0
 
 def main() -> int:
     """Exit status 1: some processes could not be ended."""
-    instance = sys.argv[1]
+    home = Home.find(sys.argv[1])
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     if os.read(0, len(GOODBYE)) == GOODBYE:
         return 0
-    return 1 if sweep(lambda: family(instance), grace_s=GRACE_S).left else 0
+    return 1 if sweep(lambda: processes(home), grace_s=GRACE_S).left else 0
 
 
 if __name__ == "__main__":

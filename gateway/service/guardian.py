@@ -48,7 +48,7 @@ class Guardian:
     def _start(self) -> subprocess.Popen[bytes]:
         self._started_s = time.monotonic()
         return subprocess.Popen(
-            (sys.executable, "-m", guard.__name__, self._home.instance),
+            (sys.executable, "-m", guard.__name__, str(self._home.root)),
             env=environment(self._home),
             cwd=self._home.logs,
             stdin=subprocess.PIPE,

@@ -108,18 +108,26 @@ def descendants(roots: Iterable[int], processes: Iterable[Process]) -> frozenset
     return frozenset(found)
 
 
-def family(instance: str, also_below: int | None = None) -> frozenset[ProcessId]:
-    """Every process of an installation: tagged with ``instance``, or below such a one, or in the session of such a one.
+def family(
+    instance: str, noted: frozenset[ProcessId] = frozenset(), also_below: int | None = None
+) -> frozenset[ProcessId]:
+    """Every process of an installation: tagged with ``instance`` or ``noted`` to be one, below such a one, or in the
+    session of such a one.
 
-    The last two find what has written over its own environment. ``also_below``: a process whose descendants belong to
-    it whatever they carry. The asking process and its ancestors never do.
+    The tag is in the environment that a process was started with; some, as Redis, write over it, which is why the others
+    count as well. ``also_below``: a process whose descendants belong to it whatever they carry. The asking process and
+    its ancestors never do.
     """
     processes = list(everyone())
-    tagged = {process.pid: process for process in processes if environment(process.pid).get(INSTANCE_ENV) == instance}
+    ours = {
+        process.pid: process
+        for process in processes
+        if process.id in noted or environment(process.pid).get(INSTANCE_ENV) == instance
+    }
     mine = ancestors(os.getpid())
-    led = {process.session for process in tagged.values() if process.session == process.pid} - {os.getsid(0)}
-    found = {process.id for process in processes if process.pid in tagged or process.session in led}
-    found |= descendants(tagged.keys() - mine, processes)
+    led = {process.session for process in ours.values() if process.session == process.pid} - {os.getsid(0)}
+    found = {process.id for process in processes if process.pid in ours or process.session in led}
+    found |= descendants(ours.keys() - mine, processes)
     if also_below is not None:
         found |= descendants((also_below,), processes)
     return frozenset(process for process in found if process.pid not in mine)

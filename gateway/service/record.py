@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from gateway.service.processes import ProcessId, alive, identify
+from gateway.service.processes import ProcessId, alive, family, identify
 from models.home import Home
 
 ServiceState = Literal["starting", "serving", "stopping"]
@@ -72,6 +72,14 @@ def running(home: Home) -> ServiceRecord | None:
     """The record of a supervisor that is alive."""
     record = read(home)
     return record if record and alive(record.supervisor) else None
+
+
+def processes(home: Home, also_below: int | None = None) -> frozenset[ProcessId]:
+    """Every living process of this installation, by its tag or because it is on record. See ``family``."""
+    record = read(home)
+    parts = record.parts if record else ()
+    noted = (ProcessId(part.pid, part.start_ticks) for part in parts if part.pid and part.start_ticks)
+    return family(home.instance, frozenset(noted), also_below)
 
 
 def remove(home: Home) -> None:

@@ -58,14 +58,17 @@ def render(event: Event) -> str | None:
 
 
 def to_json_lines(stream: TextIO) -> Report:
-    """For another process that shows them; a reader that is gone is no reason to stop serving."""
+    """For another process that shows them; once its reader has gone, nothing more is written."""
+    reader_gone = False
 
     def report(event: Event) -> None:
-        try:
-            stream.write(msgspec.json.encode(event).decode() + "\n")
-            stream.flush()
-        except (BrokenPipeError, ValueError):
-            return
+        nonlocal reader_gone
+        if not reader_gone:
+            try:
+                stream.write(msgspec.json.encode(event).decode() + "\n")
+                stream.flush()
+            except BrokenPipeError:
+                reader_gone = True
 
     return report
 

@@ -15,7 +15,7 @@ from gateway.service.host import LocalHost
 from gateway.service.parts import Installation, all_parts, reachable
 from gateway.service.ports import check_free
 from gateway.service.probes import http_ok
-from gateway.service.processes import ProcessId, family, identify
+from gateway.service.processes import ProcessId, identify
 from gateway.service.record import PartRecord, ServiceRecord, ServiceState
 from gateway.service.report import Event, Report
 from gateway.service.spec import PartSpec
@@ -24,6 +24,7 @@ from gateway.service.sweep import Swept, sweep
 
 READY_TIMEOUT_S = 60.0
 SWEEP_GRACE_S = 2.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class LeftBehind(Exception):
@@ -59,7 +60,7 @@ def run(this: Run, report: Report, make_parts: Callable[[Installation], tuple[Pa
 
 def clear_leftovers(installation: Installation, report: Report) -> None:
     """End what an earlier run left when it was killed. Raises LeftBehind."""
-    swept = sweep(lambda: family(installation.home.instance), grace_s=SWEEP_GRACE_S)
+    swept = sweep(lambda: record.processes(installation.home), grace_s=SWEEP_GRACE_S)
     _complain(swept)
     if swept.ended:
         report(Event(kind="note", text=f"Ended {len(swept.ended)} processes that an earlier run had left behind."))
@@ -82,7 +83,7 @@ class _Service:
     async def run(self) -> None:
         self._host.adopt_orphans()
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for signum in STOP_SIGNALS:
             loop.add_signal_handler(signum, self._on_signal)
         loop.add_signal_handler(signal.SIGCHLD, self._on_child)
         self._guardian = Guardian(self._home)
@@ -91,6 +92,10 @@ class _Service:
         finally:
             await self._end(self._guardian)
             self._guardian.dismiss()
+            for signum in STOP_SIGNALS:
+                # All is done: one more Ctrl-C must not turn a clean end into a crash.
+                loop.remove_signal_handler(signum)
+                signal.signal(signum, signal.SIG_IGN)
 
     async def _until_stopped(self) -> None:
         stopping = asyncio.create_task(self._stop.wait())
@@ -148,7 +153,7 @@ class _Service:
         guarding = guardian.id
 
         def left() -> frozenset[ProcessId]:
-            return family(self._home.instance, also_below=os.getpid()) - {guarding}
+            return record.processes(self._home, also_below=os.getpid()) - {guarding}
 
         grace_s = 0.0 if self._hurry.is_set() else SWEEP_GRACE_S
         swept = await asyncio.to_thread(sweep, left, grace_s=grace_s)

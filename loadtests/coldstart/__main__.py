@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TargetError, CallFailed) as problem:
         say(f"coldstart: {problem}")
         return 1
+    document["load_1m_at_end"] = machine()["load_1m"]  # a noisy neighbour shows
     document["figures"] = [figure.document() for figure in figures]
     name = f"coldstart-{began.strftime('%Y%m%dT%H%M%SZ')}.json"
     file = options.json or home_of(os.environ) / "loadtests" / name
@@ -143,7 +144,7 @@ def measure(target: Target, models: Sequence[str], options: argparse.Namespace) 
 
 def stock(folder: str, model: str, count: int, command: Command = stock_command) -> Figure:
     figure = Figure("stock vLLM server, spawn to first token", model)
-    say(f"{model}: stock vLLM server, about half a minute each")
+    say(f"{model}: starting a stock vLLM server, which takes a while")
     with tempfile.TemporaryDirectory(prefix="rh-stock-") as scratch:
         for _ in range(count):
             try:

@@ -48,8 +48,21 @@ class Admin:
         self._expect(model, "asleep", lambda states: set(states) == {"asleep"})
 
     def _order(self, model: str, verb: str) -> None:
+        self._await_idle(model)
         path = f"/admin/v1/models/{quote(model, safe='')}/{verb}?wait=true"
         post_json(self.target, path, None, admin=True, timeout_s=ORDER_TIMEOUT_S)
+
+    def _await_idle(self, model: str) -> None:
+        """Until nobody's request is known of: a demand that was reported a moment ago would start the model again."""
+        deadline_s = self.clock() + SETTLE_S
+        while busy := self._requests(model):
+            if self.clock() > deadline_s:
+                raise NotInState(f"{model} still has {busy} requests after {SETTLE_S:g} s; is somebody else using it?")
+            self.sleep(POLL_S)
+
+    def _requests(self, model: str) -> int:
+        shown = get_json(self.target, f"/admin/v1/models/{quote(model, safe='')}", admin=True)
+        return int(shown["in_flight"]) + int(shown["held"])
 
     def _expect(self, model: str, wanted: str, reached: Callable[[list[str]], bool]) -> None:
         deadline_s = self.clock() + SETTLE_S

@@ -77,6 +77,13 @@ class ControlServer:
             self._writers.discard(writer)
             writer.close()
 
+    def close(self) -> None:
+        """Hang up on everybody."""
+        if self._server is not None:
+            self._server.close()
+        for writer in self._writers:
+            writer.close()
+
     def push(self, status: EngineStatus) -> None:
         """Tell everybody; later connections are greeted with it."""
         self._status = status

@@ -75,32 +75,38 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves one ASGI application on a bound unix socket until the process ends."""
+    """Serves an ASGI application on a bound unix socket, which nobody can connect to before ``start``."""
 
-    def __init__(self, app: Asgi, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
-        # An app that has no use for lifespan events is served all the same ("auto").
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="auto",
-            ws="none",
-            timeout_keep_alive=KEEP_ALIVE_S,
-        )
-        self._server = _Server(config)
         self._serving: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
+    async def start(self, app: Asgi) -> None:
         """Returns once connections are accepted. Raises EngineError when the application does not start."""
-        self._serving = asyncio.get_running_loop().create_task(self._serve())
-        while not self._server.started:
+        server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="auto",  # an application that has no use for it is served all the same
+                ws="none",
+                timeout_keep_alive=KEEP_ALIVE_S,
+            )
+        )
+        self._serving = asyncio.get_running_loop().create_task(self._serve(server))
+        while not server.started:
             if self._serving.done():
                 raise EngineError("the engine's HTTP application did not start: see its log")
             await asyncio.sleep(STARTUP_POLL_S)
 
-    async def _serve(self) -> None:
+    async def _serve(self, server: uvicorn.Server) -> None:
         # uvicorn says "did not start" with SystemExit, which would take the event loop along.
         with contextlib.suppress(SystemExit):
-            await self._server.serve(sockets=[self._listener])
+            await server.serve(sockets=[self._listener])
+
+    def close(self) -> None:
+        """At once; answers that are under way are cut."""
+        if self._serving is not None:
+            self._serving.cancel()
+        self._listener.close()

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.cli.errors import AskedWrongly
 from gateway.service import ray_head
-from gateway.service.parts import part_names
+from gateway.service.parts import DRAIN_TIMEOUT_S, part_names
 from models.home import Home
 from models.store.client import URL_ENV
 from tests.deploy.conftest import DEPLOY, Machine
@@ -163,7 +163,7 @@ def test_the_gateway_stops_before_what_it_needs_and_waits_for_nothing(units: Uni
     gateway = units[UNIT_OF["gateway"]]
     assert set(gateway.words("After")) >= set(UNIT_OF.values()) - {gateway.name}
     assert "Requires" not in gateway.settings
-    assert int(gateway.one("TimeoutStopSec")) > 30
+    assert int(gateway.one("TimeoutStopSec")) > DRAIN_TIMEOUT_S
 
 
 def test_started_means_that_others_can_connect(units: Units) -> None:

@@ -37,7 +37,7 @@ def _drop_a_tensor(weights: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(weights)
-    tensors.pop(next(name for name in sorted(tensors) if "mlp" in name))
+    tensors.pop(next(name for name in sorted(tensors) if "down_proj" in name))
     save_file(tensors, weights, metadata={"format": "pt"})
 
 

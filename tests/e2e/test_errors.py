@@ -36,7 +36,7 @@ def test_a_model_that_can_never_fit_names_what_it_needs_and_what_there_is(servic
         ("truncated", "model.safetensors"),
         ("missing", "not-there"),
         ("wrong-argument", "max_modle_len"),
-        ("lacks-tensors", "mlp"),
+        ("lacks-tensors", "down_proj"),
     ],
 )
 def test_a_broken_model_tells_the_caller_and_the_admin_why(service: Service, model: str, said: str) -> None:

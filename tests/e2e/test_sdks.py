@@ -53,7 +53,8 @@ def test_openai_async(service: Service) -> None:
 
 
 def test_openai_completions_and_responses(client: openai.OpenAI) -> None:
-    assert client.completions.create(model="tiny-llama", prompt="once", max_tokens=3).choices[0].text
+    completion = client.completions.create(model="tiny-llama", prompt="once", max_tokens=3)
+    assert completion.choices[0].finish_reason in ("length", "stop")
     assert client.responses.create(model="tiny-llama", input="hi", max_output_tokens=16).output
     events = [
         e.type for e in client.responses.create(model="tiny-llama", input="hi", max_output_tokens=16, stream=True)

@@ -72,7 +72,7 @@ def test_vllms_list_of_validation_errors_becomes_its_first_sentence() -> None:
         "'input': 'hi'}\n  {'type': 'missing', 'loc': 'body.x', 'msg': 'Field required', 'input': {}}"
     )
     error = rewritten(400, vllm(message, param="body.messages"))
-    assert (error.message, error.param) == ("Input should be a valid list", "messages")
+    assert (error.message, error.param) == ("messages: Input should be a valid list", "messages")
 
 
 def test_a_validation_sentence_may_hold_quotes() -> None:
@@ -82,10 +82,33 @@ def test_a_validation_sentence_may_hold_quotes() -> None:
     assert rewritten(400, vllm(message)).message == "Input should be 'a' or 'b'"
 
 
+@pytest.mark.parametrize(
+    ("said", "param", "shown"),
+    [
+        (
+            "temperature must be in [0, 2], got 99.0. (parameter=temperature, value=99.0)",
+            "temperature",
+            "temperature must be in [0, 2], got 99.0.",
+        ),
+        ("stop is wrong. (parameter=stop, value=f(x))", "stop", "stop is wrong."),
+        (
+            "n must be at most 16384, got 100000. To increase this limit, set the VLLM_MAX_N_SEQUENCES environment variable.",
+            "n",
+            "n must be at most 16384, got 100000.",
+        ),
+        ("it must be shorter", None, "it must be shorter"),
+    ],
+)
+def test_what_is_meant_for_operators_is_left_out(said: str, param: str | None, shown: str) -> None:
+    """As vLLM 0.32 says it."""
+    error = rewritten(400, vllm(said))
+    assert (error.message, error.param) == (shown, param)
+
+
 def test_fastapis_own_422_is_understood() -> None:
     body = {"detail": [{"loc": ["body", "messages"], "msg": "Field required", "type": "missing"}]}
     error = rewritten(422, body)
-    assert (error.status, error.param, error.message) == (422, "messages", "Field required")
+    assert (error.status, error.param, error.message) == (422, "messages", "messages: Field required")
 
 
 def test_other_shapes_are_understood() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.ending import end
 from models.store.codec import encode
 from models.store.records import (
     Command,
@@ -93,15 +94,14 @@ async def controller(world: World, **reply: Any) -> AsyncIterator[list[Command]]
             if popped is not None:
                 command = msgspec.json.decode(popped[1], type=Command)
                 taken.append(command)
-                answer = CommandReply(id=command.id, **({"ok": True, "message": "done"} | reply))
+                answer = CommandReply(id=command.id, **{"ok": True, "message": "done", **reply})
                 await world.redis.rpush(world.keys.reply(command.id), encode(answer))
 
     running = asyncio.ensure_future(run())
     try:
         yield taken
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await end([running])
 
 
 async def test_gpus_and_nodes_with_what_is_on_them(ruled: World) -> None:

@@ -56,7 +56,7 @@ async def test_with_redis_dead_known_keys_are_served_and_unknown_ones_told_to_co
         assert headers["retry-after"]
 
         async def known_down() -> bool:
-            return (await ready(world))[1]["redis"] == "down"
+            return bool((await ready(world))[1]["redis"] == "down")
 
         await until_async(known_down)
         assert (await ready(world))[0] == 200, "what it knows is enough to serve"

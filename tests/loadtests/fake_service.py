@@ -30,6 +30,7 @@ class FakeModel:
     state: str | None = None  # of its one replica; None when there is none
     obeys: bool = True  # does what the admin says
     starts: list[str] = field(default_factory=list)  # the state that each request found
+    in_flight: list[int] = field(default_factory=list)  # what the admin API says of it, one after the other
 
 
 class FakeService:
@@ -96,7 +97,9 @@ class Handler(BaseHTTPRequestHandler):
             ]
             self.json(200, {"object": "list", "data": rows})
         elif (name := path.removeprefix("/admin/v1/models/")) in self.service.models:
-            self.json(200, {"model_id": name, "source": f"/models/{name}"})
+            asked = self.service.models[name].in_flight
+            busy = {"in_flight": asked.pop(0) if asked else 0, "held": 0}
+            self.json(200, {"model_id": name, "source": f"/models/{name}", **busy})
         else:
             self.refuse(404, "no such page", "not_found")
 

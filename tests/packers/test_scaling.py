@@ -22,7 +22,8 @@ def ids(replicas: tuple[Replica, ...]) -> list[ReplicaId]:
         (model("a", min_replicas=2, max_replicas=3), 2, "min_replicas is 2"),
         (model("a", min_replicas=2, max_replicas=3, held=1), 2, "min_replicas is 2"),
         (model("a", max_replicas=9, held=64), 2, "64 requests in flight or held"),
-        (model("a", max_replicas=9, held=40, in_flight=25), 3, "65 requests in flight or held"),
+        (model("a", max_replicas=9, held=40, in_flight=25), 2, "40 requests in flight or held"),
+        (model("a", in_flight=25), 0, "min_replicas is 0"),
         (model("a", max_replicas=2, held=1000), 2, "1000 requests in flight or held"),
         (model("a", max_replicas=9, held=5, target_in_flight=1), 5, "5 requests in flight or held"),
         (model("a", max_replicas=9, held=5, target_in_flight=0), 5, "5 requests in flight or held"),
@@ -33,6 +34,12 @@ def ids(replicas: tuple[Replica, ...]) -> list[ReplicaId]:
 def test_demand_and_bounds_say_how_many(of: Model, count: int, why: str) -> None:
     desired = desired_replicas(of, [], NOW_S)
     assert (desired.count, desired.why, desired.missing) == (count, why, count)
+
+
+def test_requests_in_flight_count_where_a_replica_serves_them_and_call_for_no_first_one() -> None:
+    of = model("a", max_replicas=9, held=40, in_flight=25)
+    assert desired_replicas(of, [replica("a-1", "n/0", state=READY)], NOW_S).count == 3
+    assert desired_replicas(of, [replica("a-1", "n/0", state=DRAINING)], NOW_S).count == 2
 
 
 def test_ready_and_starting_count_sleeping_draining_and_dead_do_not() -> None:

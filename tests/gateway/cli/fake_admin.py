@@ -1,4 +1,4 @@
-"""An admin API with a small world behind it. Its answers are made by the gateway's own views, so their shapes are real."""
+"""An admin API with a small world behind it. The gateway's own views make its answers, so their shapes are real."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -107,11 +108,10 @@ CATALOG = (
 )
 
 
-def decision(number: int, action: str = "start", **changes: object) -> DecisionRecord:
+def decision(number: int, action: str = "start", **changes: Any) -> DecisionRecord:
     given = {"model_id": "tiny-llama", "gpu": "vm/gpu-0", "reason": f"reason {number}", **changes}
-    return DecisionRecord(
-        id=f"{number}-0", at_unix_s=NOW_UNIX_S + number, snapshot_id=f"s{number}", action=action, **given
-    )  # type: ignore[arg-type]
+    at_unix_s = NOW_UNIX_S + number
+    return DecisionRecord(id=f"{number}-0", at_unix_s=at_unix_s, snapshot_id=f"s{number}", action=action, **given)
 
 
 @dataclass
@@ -174,7 +174,7 @@ def serving(admin: FakeAdmin) -> Iterator[FakeAdmin]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815 - the name that the server looks for
 
         def log_message(self, *_: object) -> None:
             """Nobody reads it."""

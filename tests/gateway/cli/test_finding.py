@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
 from gateway.cli.client import find_service
-from gateway.cli.errors import AskedWrongly, CliError, NotRunning, Unreachable
+from gateway.cli.errors import AskedWrongly, CliError, NotRunning
 from gateway.service import credentials
 from models.home import Home
 from tests.gateway.cli.conftest import Cli
@@ -64,22 +65,26 @@ def test_a_service_that_does_not_answer(cli: Cli, monkeypatch: pytest.MonkeyPatc
     assert "http://127.0.0.1:1" in refused.error["message"]
 
 
-def test_something_else_that_answers(home: Home) -> None:
-    """A server that hangs up is no service."""
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", b"HTTP/1.1 404 No\r\n\r\n"],
+)
+def test_something_else_that_answers(answer: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        import threading
 
         def hang_up() -> None:
             connection, _ = server.accept()
             connection.recv(1000)
+            connection.sendall(answer)
             connection.close()
 
         thread = threading.Thread(target=hang_up)
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(Unreachable):
+        with pytest.raises(CliError) as problem:
             find_service(env={URL: url, ADMIN_KEY: "rh-x"}).get("gpus")
         thread.join()
+    assert problem.value.code in ("unreachable", "unexpected_answer")
 
 
 def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

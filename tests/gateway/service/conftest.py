@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.service.parts import SOURCE_ROOT
-from gateway.service.processes import family, send
+from gateway.service.processes import send
+from gateway.service.record import processes
 from models.home import Home
 
 Started = Callable[..., "subprocess.Popen[str]"]
@@ -22,7 +23,7 @@ def home() -> Iterator[Home]:
     root = Path(tempfile.mkdtemp(prefix="rh-"))
     found = Home.find(root).create()
     yield found
-    left = family(found.instance)
+    left = processes(found)
     for process in left:
         send(process, signal.SIGKILL)
     shutil.rmtree(root, ignore_errors=True)

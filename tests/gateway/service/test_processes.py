@@ -120,6 +120,14 @@ def test_what_lost_both_tag_and_parent_is_found_by_its_session(start: Started) -
         send(known, signal.SIGKILL)
 
 
+def test_what_has_lost_its_tag_is_ours_when_it_is_noted(start: Started) -> None:
+    untagged, stranger = start(*SLEEP), start(*SLEEP)
+    noted = identify(untagged.pid)
+    assert noted is not None
+    found = family("ours", frozenset({noted, ProcessId(stranger.pid, 1)}))
+    assert found == {noted}, "a note of an earlier process with the stranger's pid says nothing of the stranger"
+
+
 def test_whoever_asks_is_no_part_of_the_family(start: Started) -> None:
     code = "from gateway.service.processes import family; print(len(family('ours')))"
     asking = start(sys.executable, "-c", code, env=tagged("ours"), stdout=subprocess.PIPE)

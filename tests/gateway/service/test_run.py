@@ -13,7 +13,7 @@ import pytest
 
 from gateway.service import credentials, record
 from gateway.service.ports import free_port
-from gateway.service.processes import PROC, command_line, everyone, family, identify, send
+from gateway.service.processes import PROC, ProcessId, alive, command_line, everyone, identify, send
 from models.home import Home
 from models.store.api_keys import decode_keys, hash_key
 from models.store.client import connect, unix_url
@@ -89,8 +89,9 @@ def test_a_run_from_start_to_end(start: Started, home: Home) -> None:
     service.process.terminate()
     assert service.ends() == 0
     service.says("it has ended")
-    assert family(home.instance) == frozenset()
+    assert record.processes(home) == frozenset()
     assert service.brood() == [], "the one without tag, parent and session was ended, too"
+    assert not [each.name for each in running.parts if alive(ProcessId(each.pid or 0, each.start_ticks or 0))]
     assert not home.service_file.exists()
     assert record.holder(home) is None
 
@@ -115,7 +116,7 @@ def test_a_part_that_fails_to_start_takes_everything_back(start: Started, home: 
     service = Service(start, home, "broken")
     assert service.says("StartFailed")[-1] == "StartFailed: broken ended with exit status 1 it is broken"
     assert service.ends() == 1
-    assert family(home.instance) == frozenset()
+    assert record.processes(home) == frozenset()
     assert service.brood() == []
     assert not home.service_file.exists()
 
@@ -124,7 +125,7 @@ def test_killed_while_serving_nothing_is_left(start: Started, home: Home) -> Non
     service = Service(start, home)
     service.says("it serves")
     service.process.kill()
-    eventually(lambda: not family(home.instance), "the guard has cleared up")
+    eventually(lambda: not record.processes(home), "the guard has cleared up")
 
 
 def test_killed_in_the_middle_of_its_start_nothing_is_left(start: Started, home: Home) -> None:
@@ -132,7 +133,7 @@ def test_killed_in_the_middle_of_its_start_nothing_is_left(start: Started, home:
     eventually(lambda: home.service_file.exists() and part(home, "slow").state == "starting", "it is starting")
     eventually(lambda: len(service.brood()) == 2, "the brood has hatched")
     service.process.kill()
-    eventually(lambda: not family(home.instance), "the guard has cleared up")
+    eventually(lambda: not record.processes(home), "the guard has cleared up")
 
 
 def test_stopped_in_the_middle_of_its_start_nothing_is_left(start: Started, home: Home) -> None:
@@ -140,7 +141,7 @@ def test_stopped_in_the_middle_of_its_start_nothing_is_left(start: Started, home
     eventually(lambda: home.service_file.exists() and part(home, "gateway").state == "ready", "it is starting")
     service.process.send_signal(signal.SIGINT)
     assert service.ends() == 0
-    assert family(home.instance) == frozenset()
+    assert record.processes(home) == frozenset()
     assert service.brood() == []
 
 
@@ -152,7 +153,7 @@ def test_a_second_interrupt_forces_the_end(start: Started, home: Home) -> None:
     assert service.process.poll() is None, "it waits for the stubborn part, for a minute if need be"
     service.process.send_signal(signal.SIGINT)
     assert service.ends() == 0
-    assert family(home.instance) == frozenset()
+    assert record.processes(home) == frozenset()
 
 
 def test_a_second_service_for_the_same_folder_is_refused(start: Started, home: Home) -> None:
@@ -184,24 +185,29 @@ def test_a_port_that_is_in_use_is_refused_before_anything_starts(start: Started,
 def test_what_a_killed_service_and_guard_have_left_is_ended_by_the_next(start: Started, home: Home) -> None:
     first = Service(start, home)
     first.says("it serves")
-    guards = [process for process in family(home.instance) if "gateway.service.guard" in command_line(process.pid)]
+    guards = [process for process in record.processes(home) if "gateway.service.guard" in command_line(process.pid)]
     assert len(guards) == 1
+    redis = part(home, "redis").pid
+    assert redis is not None
+    os.kill(redis, signal.SIGSTOP)  # so that it does not heed its starter's death; it wears no tag either
     os.kill(first.process.pid, signal.SIGSTOP)  # so that it does not replace its guard
     send(guards[0], signal.SIGKILL)
     first.process.kill()
     first.process.wait()
     eventually(lambda: not Path(PROC / str(guards[0].pid)).exists(), "the guard is gone")
-    assert family(home.instance), "the deaf child is still there"
+    left = {process.pid for process in record.processes(home)}
+    assert redis in left
+    assert len(left & set(first.brood())) == 1, "the deaf child is still there"
     second = Service(start, home)
     assert "earlier run had left behind" in "\n".join(second.says("it serves"))
     second.process.terminate()
     assert second.ends() == 0
-    assert family(home.instance) == frozenset()
+    assert record.processes(home) == frozenset()
 
 
 def test_a_guard_that_ends_is_replaced(start: Started, home: Home) -> None:
     def guards() -> list[int]:
-        return [one.pid for one in family(home.instance) if "gateway.service.guard" in command_line(one.pid)]
+        return [one.pid for one in record.processes(home) if "gateway.service.guard" in command_line(one.pid)]
 
     service = Service(start, home)
     service.says("it serves")
@@ -229,4 +235,4 @@ def test_a_part_that_dies_is_replaced_and_both_are_on_record(start: Started, hom
     eventually(lambda: part(home, "mortal").restarts >= 1 and part(home, "mortal").state == "ready", "it is back")
     service.process.terminate()
     assert service.ends() == 0
-    assert family(home.instance) == frozenset()
+    assert record.processes(home) == frozenset()

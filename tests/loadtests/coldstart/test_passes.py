@@ -91,6 +91,18 @@ def test_asleep_means_that_there_is_a_replica_and_it_sleeps() -> None:
             admin_of(service).put_to_sleep("llama")
 
 
+def test_an_order_waits_until_the_last_request_is_forgotten() -> None:
+    model = FakeModel(state="ready", in_flight=[1, 2, 0])
+    with FakeService({"llama": model}).running() as service:
+        admin = admin_of(service)
+        admin.stop("llama")
+        assert (model.in_flight, service.orders) == ([], ["stop llama"])
+        model.in_flight = [1] * 1000
+        with pytest.raises(NotInState, match="llama still has 1 requests after 15 s; is somebody else using it"):
+            admin.stop("llama")
+        assert service.orders == ["stop llama"]
+
+
 def test_the_catalog_says_where_the_weights_are() -> None:
     with FakeService({"llama": FakeModel()}).running() as service:
         assert Admin(service.target).source("llama") == "/models/llama"

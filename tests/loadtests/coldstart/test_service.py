@@ -48,10 +48,13 @@ def test_a_command_that_fails_is_told_with_its_output(tmp_path: Path) -> None:
         service.down()
 
 
-def test_a_service_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "UP_TIMEOUT_S", 0.3)
+@pytest.mark.parametrize("patience", ["UP_TIMEOUT_S", "AFTER_UP_TIMEOUT_S"])
+def test_a_service_that_never_answers_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: str
+) -> None:
+    monkeypatch.setattr(own, patience, 0.3)
     service = OwnService(tmp_path, 1, (sys.executable, "-c", "print('up, but deaf')"))
-    with pytest.raises(ServiceFailed, match=r"no answer within 0\.3 s of `roundhouse up` \(no service is running"):
+    with pytest.raises(ServiceFailed, match=r"no answer within \d+ s of `roundhouse up` \(no service is running"):
         service.up("llama")
 
 

@@ -51,5 +51,14 @@ def test_leaving_a_drain_forgets_where_it_was_going() -> None:
     tracked.move(ReplicaState.DRAINING, "", 2.0)
     tracked.draining_to, tracked.ending = ReplicaState.ASLEEP, True
     tracked.move(ReplicaState.ASLEEP, "", 3.0)
-    assert tracked.draining_to is None
-    assert not tracked.ending
+    shown = tracked.as_replica(pinned=False, priority=0)
+    assert (shown.state, shown.draining_to, tracked.ending) == (ReplicaState.ASLEEP, None, False)
+
+
+def test_one_that_ends_out_of_its_sleep_is_shown_as_asleep_until_it_is_gone() -> None:
+    tracked = _tracked()
+    for state in ("ready", "draining", "asleep", "draining"):
+        tracked.move(ReplicaState(state), "", 1.0)
+    tracked.draining_to = ReplicaState.DEAD
+    shown = tracked.as_replica(pinned=False, priority=0)
+    assert (shown.state, shown.draining_to) == (ReplicaState.ASLEEP, ReplicaState.DEAD)

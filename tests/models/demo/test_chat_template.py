@@ -58,7 +58,8 @@ def test_parts_are_joined_as_if_they_were_one_string(reader: PreTrainedTokenizer
 
 
 def test_empty_and_missing_content_are_nothing(reader: PreTrainedTokenizerBase) -> None:
-    for content in ("", [], None):
+    contents: tuple[Any, ...] = ("", [], None)
+    for content in contents:
         assert render(reader, user(content)) == "<|begin|><|user|><|end|>"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
@@ -20,7 +20,9 @@ def values(bits: Bf16) -> torch.Tensor:
     return torch.from_numpy(bits.copy()).view(torch.bfloat16)
 
 
+@settings(deadline=None)
 @given(st.lists(finite, min_size=1))
+@example([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 0.0, -0.0])  # halfway between two neighbours: the even one
 def test_rounding_is_that_of_torch(numbers: list[float]) -> None:
     expected = torch.tensor(numbers, dtype=torch.float32).to(torch.bfloat16)
     assert torch.equal(values(to_bf16(np.array(numbers))).view(torch.int16), expected.view(torch.int16))
@@ -49,7 +51,9 @@ def test_nothing_can_be_drawn_too() -> None:
 def test_what_was_written_is_read_by_the_library(tmp_path: Path) -> None:
     numbers = np.arange(6, dtype=np.float64).reshape(2, 3)
     file = tmp_path / "model.safetensors"
-    write_safetensors(file, [Tensor("a", (2, 3), lambda: to_bf16(numbers)), Tensor("b", (1,), lambda: to_bf16(numbers[0, :1]))])
+    write_safetensors(
+        file, [Tensor("a", (2, 3), lambda: to_bf16(numbers)), Tensor("b", (1,), lambda: to_bf16(numbers[0, :1]))]
+    )
     with safe_open(file, framework="pt") as read:
         assert read.metadata() == {"format": "pt"}
         assert sorted(read.keys()) == ["a", "b"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, pre_tokenizers
 
@@ -19,9 +19,11 @@ PARAGRAPHS = [paragraph for section in read_corpus().values() for paragraph in s
 TRAINED = train_tokenizer(PARAGRAPHS)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_comes_back_as_it_went_in(text: str) -> None:
-    assert TRAINED.decode(TRAINED.encode(text, add_special_tokens=False).ids) == text
+    ids = TRAINED.encode(text, add_special_tokens=False).ids
+    assert TRAINED.decode(ids, skip_special_tokens=False) == text
 
 
 def test_every_byte_is_a_token_of_its_own(tokenizer: Tokenizer) -> None:
