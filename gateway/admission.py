@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 from dataclasses import dataclass, field
 
 from gateway.clock import Clock
@@ -17,6 +18,7 @@ from packers.types import ModelId, ReplicaId
 RECHECK_S = 0.5  # how often a held request looks by itself: a suspicion may have ended without news
 RETRY_AFTER_FULL_S = 2.0
 RETRY_AFTER_TIMEOUT_S = 5.0
+_PATH = re.compile(r"(?<![\w/:.])(?:/[\w.+@-]+){2,}/?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +183,14 @@ def refused_at_once(failure: Failure | None, now_unix_s: float) -> GatewayError 
     return start_failed(failure, now_unix_s)
 
 
+def without_folders(message: str) -> str:
+    """Callers learn which file it is about, not where it lies; operators see the whole path in the admin API."""
+    return _PATH.sub(lambda path: path[0].rstrip("/").rpartition("/")[2], message)
+
+
 def start_failed(failure: Failure, now_unix_s: float) -> ModelStartFailed:
     return ModelStartFailed(
-        failure.message,
+        without_folders(failure.message),
         code=failure.code,
         permanent=failure.permanent,
         retry_after_s=max(1.0, failure.retry_at_unix_s - now_unix_s),

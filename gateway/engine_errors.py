@@ -15,6 +15,7 @@ from gateway.endpoints import Endpoint
 from gateway.errors import EngineError, EngineFailed, GatewayError, InvalidRequest, Unavailable, UnsupportedEndpoint
 
 LONGEST_MESSAGE = 500
+LONGEST_READ = 4000  # characters that are searched: an engine may repeat what a caller made up to be slow to search
 LARGEST_BODY_BYTES = 64 * 1024  # of an error answer; the rest is not read
 
 _UNSAFE = re.compile(
@@ -29,7 +30,8 @@ _PYDANTIC = re.compile(r"\d+ validation errors?\b", re.IGNORECASE)
 _PYDANTIC_MESSAGE = re.compile(r"'msg': (?P<quote>['\"])(?P<text>.*?)(?P=quote)(?:,|})")
 _PARAM = re.compile(r"[A-Za-z_][\w.\[\]\-]{0,99}", re.ASCII)
 _PARAM_IN_MESSAGE = re.compile(
-    r"^(?:Invalid (?:value for )?)?[`'\"]?(?P<name>(?!it\b|there\b)[a-z](?:[a-z_]*[a-z])?)[`'\"]? (?:must|should|is|cannot|has)\b"
+    r"^(?:Invalid (?:value for )?)?[`'\"]?(?P<name>(?!it\b|there\b)[a-z](?:[a-z_]*[a-z])?)[`'\"]? "
+    r"(?:must|should|is|cannot|has)\b"
 )
 _VLLM_TAIL = re.compile(r"\s*\(parameter=[^()]*(?:\([^()]*\)[^()]*)*\)\s*$")
 _FOR_OPERATORS = re.compile(r"\s*[^.]*\b(?:VLLM_[A-Z_]+|environment variable)\b[^.]*\.?")
@@ -135,6 +137,7 @@ def _is_about_the_path(told: Told) -> bool:
 
 def _sentence(message: str) -> str:
     """The first line that says something. vLLM lists validation errors as Python dicts, the sentence under ``msg``."""
+    message = message.lstrip()[:LONGEST_READ]
     if _PYDANTIC.match(message) and (found := _PYDANTIC_MESSAGE.search(message)):
         message = found["text"]
     lines = (line.strip() for line in message.splitlines())

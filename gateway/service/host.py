@@ -14,6 +14,7 @@ from typing import Protocol
 
 from gateway.service.processes import PROC, ProcessId, everyone, identify, send
 from gateway.service.spec import PartSpec
+from gateway.service.sweep import sweep
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -33,8 +34,8 @@ class Running(Protocol):
     def signal(self, signum: signal.Signals) -> None:
         """Does nothing when it has ended."""
 
-    def clear(self) -> None:
-        """Kill what is left in its session."""
+    async def clear(self) -> None:
+        """Kill what is left in its session; returns when it is gone."""
 
 
 class Host(Protocol):
@@ -144,10 +145,11 @@ class LocalProcess:
         if not self.over:
             send(self._id, signum)
 
-    def clear(self) -> None:
-        for process in everyone():
-            if process.session == self._id.pid:
-                send(process.id, signal.SIGKILL)
+    async def clear(self) -> None:
+        def left() -> frozenset[ProcessId]:
+            return frozenset(process.id for process in everyone() if process.session == self._id.pid)
+
+        await asyncio.to_thread(sweep, left, grace_s=0.0)
 
     def _on_end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._handle)

@@ -114,9 +114,9 @@ def family(
     """Every process of an installation: tagged with ``instance`` or ``noted`` to be one, below such a one, or in the
     session of such a one.
 
-    The tag is in the environment that a process was started with; some, as Redis, write over it, which is why the others
-    count as well. ``also_below``: a process whose descendants belong to it whatever they carry. The asking process and
-    its ancestors never do.
+    The tag is in the environment that a process was started with; some, as Redis, write over it, which is why the
+    others count as well. ``also_below``: a process whose descendants belong to it whatever they carry. The asking
+    process and its ancestors never do.
     """
     processes = list(everyone())
     ours = {

@@ -149,7 +149,7 @@ class Supervisor:
             shown = len(lines)
             if over:
                 break
-        self._forget(part)
+        await self._forget(part)
         if ending.result() != 0:
             raise StartFailed(part.spec.name, _ended(ending.result()), self._tail(part))
 
@@ -161,7 +161,7 @@ class Supervisor:
             while not await part.spec.ready():
                 await asyncio.wait([ending], timeout=PROBE_EVERY_S)
                 if ending.done():
-                    self._forget(part)
+                    await self._forget(part)
                     raise StartFailed(part.spec.name, _ended(ending.result()), self._tail(part))
         finally:
             ending.cancel()
@@ -186,7 +186,7 @@ class Supervisor:
             # Killed, not asked: asked, it would tidy up what its successor is to take over.
             await self._end(part, _at_once())
             return
-        self._forget(part)
+        await self._forget(part)
         part.restarts = part.restarts.after_running(_now() - began)
         text = f"{_ended(ending.result())}; starting it again{_after(part.restarts.wait_s)}"
         self._report(Event(kind="died", part=part.spec.name, text=text, lines=self._tail(part)))
@@ -206,14 +206,14 @@ class Supervisor:
             await _first_of(part.spec.stop_grace_s, part.running.wait(), hurry.wait())
         part.running.signal(signal.SIGKILL)
         await _first_of(KILL_WAIT_S, part.running.wait())
-        self._forget(part)
+        await self._forget(part)
         if self._stopping:
             self._set(part, "stopped")
             self._report(Event(kind="stopped", part=part.spec.name, seconds=_now() - began))
 
-    def _forget(self, part: Part) -> None:
+    async def _forget(self, part: Part) -> None:
         if part.running is not None and part.spec.takes_all:
-            part.running.clear()
+            await part.running.clear()
         part.running = None
 
     def _set(self, part: Part, state: PartState) -> None:

@@ -35,8 +35,8 @@ class Lanes:
 
     # Embeddings.
     constant: slice  # the same for all tokens
-    brace: slice  # whether there is a brace in the token
-    net: slice  # braces that it opens, less those that it closes
+    brace: slice  # whether there is a brace or a bracket in the token
+    net: slice  # how many of them it opens, less those that it closes
     identity: slice  # a random direction of its own
     features: slice  # its row of the bigram table
     # The first layer's heads.

@@ -42,7 +42,7 @@ class LedgerWatch(threading.Thread):
 def test_every_model_is_served_in_turn_by_evicting_idle_ones(service: Service) -> None:
     since = time.time()
     with LedgerWatch(service) as watch, service.http() as client:
-        for _ in range(2):
+        for _ in range(6):
             for model in CHAT:
                 answer = service.chat(model)
                 assert answer.status_code == 200, answer.text

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.admission import Admission, Claim, HoldQueue
+from gateway.admission import Admission, Claim, HoldQueue, without_folders
 from gateway.demand import Demand
 from gateway.errors import HoldQueueFull, HoldTimeout, ModelNotFound, ModelStartFailed, Unavailable
 from gateway.routing import Routes
@@ -351,3 +351,11 @@ def test_the_controller_never_sees_a_request_in_neither_place() -> None:
         assert min(seen) >= 1
 
     story(run())
+
+
+def test_callers_are_not_told_where_files_lie() -> None:
+    told = "Model 'm' cannot be started from /srv/models/tiny: its file weights/model.safetensors is cut off."
+    assert without_folders(told) == (
+        "Model 'm' cannot be started from tiny: its file weights/model.safetensors is cut off."
+    )
+    assert without_folders("see hf://org/repo@main and 1/2 GPUs") == "see hf://org/repo@main and 1/2 GPUs"

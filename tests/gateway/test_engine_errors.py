@@ -92,7 +92,8 @@ def test_a_validation_sentence_may_hold_quotes() -> None:
         ),
         ("stop is wrong. (parameter=stop, value=f(x))", "stop", "stop is wrong."),
         (
-            "n must be at most 16384, got 100000. To increase this limit, set the VLLM_MAX_N_SEQUENCES environment variable.",
+            "n must be at most 16384, got 100000. To increase this limit, set the VLLM_MAX_N_SEQUENCES "
+            "environment variable.",
             "n",
             "n must be at most 16384, got 100000.",
         ),
@@ -103,6 +104,14 @@ def test_what_is_meant_for_operators_is_left_out(said: str, param: str | None, s
     """As vLLM 0.32 says it."""
     error = rewritten(400, vllm(said))
     assert (error.message, error.param) == (shown, param)
+
+
+@pytest.mark.parametrize("piece", ["'msg': '", "(parameter=(", "a ", "VLLM_ ", "1 validation error: 'msg': \"", "/x/"])
+def test_a_message_made_to_be_slow_to_search_is_searched_only_so_far(piece: str) -> None:
+    """64 KB of it would take minutes if the whole were searched; the test's own time limit would end it."""
+    for start in ("", "1 validation error:\n"):
+        error = rewritten(400, vllm(start + piece * (64_000 // len(piece))))
+        assert len(error.message) <= LONGEST_MESSAGE + 120
 
 
 def test_fastapis_own_422_is_understood() -> None:

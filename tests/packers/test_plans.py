@@ -166,7 +166,7 @@ def test_every_model_in_need_gets_an_answer_and_one_hold_at_most(snapshot: Snaps
     assert len(held) == len(set(held))
     for one in snapshot.models:
         mine = [r for r in snapshot.replicas if r.model == one.id and r.state in (READY, STARTING)]
-        if (one.demand.present or one.min_replicas) and not mine:
+        if (one.demand.held or one.demand.operator_wake or one.min_replicas) and not mine:
             assert one.id in answered
     for refusal in (action for action in plan.actions if isinstance(action, Refuse)):
         assert refusal.no_fit.needs_bytes > max(gpu.memory_bytes for gpu in snapshot.gpus)

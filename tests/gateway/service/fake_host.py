@@ -49,7 +49,7 @@ class FakeProcess:
         elif self._act.heeds_s is not None:
             self._loop.call_later(self._act.heeds_s, self._end, 0)
 
-    def clear(self) -> None:
+    async def clear(self) -> None:
         self._host.note(f"{self._name} leaves nothing")
 
     def answers(self) -> bool:

@@ -103,8 +103,10 @@ async def test_a_bound_socket_is_served():
     app.may_answer.set()
     with short_folder() as folder:
         path = str(folder / "h")
-        await HttpServer(Gate(app), bind_private(path)).start()
+        server = HttpServer(bind_private(path))
+        await server.start(Gate(app))
         assert await call(path, "/anything") == (200, {})
+        server.close()
 
 
 async def test_an_application_that_does_not_start_is_named():
@@ -112,5 +114,8 @@ async def test_an_application_that_does_not_start_is_named():
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no"})
 
-    with short_folder() as folder, pytest.raises(EngineError, match="did not start"):
-        await HttpServer(broken, bind_private(str(folder / "h"))).start()
+    with short_folder() as folder:
+        server = HttpServer(bind_private(str(folder / "h")))
+        with pytest.raises(EngineError, match="did not start"):
+            await server.start(broken)
+        server.close()
