@@ -27,7 +27,9 @@ ADMIN = "admin"
 KNOWN_FOR_S = 60.0
 UNKNOWN_FOR_S = 5.0
 GRACE_S = 60.0  # a key seen this recently keeps working while the store is away
-LOOKUP_TIMEOUT_S = 0.15  # a silent store adds at most this to a request ...
+LOOKUP_TIMEOUT_S = 0.15  # a silent store adds at most these two to a request ...
+LAST_LOOK_S = 0.04
+GIVE_UP_S = 2.0  # nobody waits this long; a late answer still serves the next request
 STORE_PAUSE_S = 1.0  # ... and is then left alone for this long
 MOST_UNKNOWN = 10_000  # whoever tries keys fills no more memory than this
 
@@ -50,7 +52,7 @@ class RedisKeyStore:
 
     async def find(self, key_hash: str) -> KeyRecord | None:
         try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+            async with asyncio.timeout(GIVE_UP_S):
                 raw = await self._redis.hget(self._keys.api_keys, key_hash)
         except (RedisError, OSError, TimeoutError) as down:
             raise KeyStoreDown(type(down).__name__) from down
@@ -109,32 +111,41 @@ class Authenticator:
         if now_s < self._unknown.get(key_hash, float("-inf")):  # 2
             return None
         if now_s >= self._ask_again_s:  # 3
-            generation = self._generation
             try:
-                record = await self._ask(key_hash)
+                return await self._ask(key_hash)
             except KeyStoreDown as down:
                 self._ask_again_s = self._clock.monotonic() + STORE_PAUSE_S
                 log.warning("the key store does not answer", reason=str(down))
-            else:
-                if generation == self._generation:
-                    self._remember(key_hash, record, self._clock.monotonic())
-                return record
         if known is not None and now_s - known.seen_s <= GRACE_S:  # 4
             known.seen_s = now_s
             return known.record
         raise StoreUnavailable("API keys cannot be checked at the moment; try again.", retry_after_s=STORE_PAUSE_S)
 
     async def _ask(self, key_hash: str) -> KeyRecord | None:
-        """One question per key at a time: a burst of first requests must not become a burst of connections."""
+        """One question per key at a time: a burst of first requests must not become a burst of connections.
+
+        A late answer is not thrown away: it is remembered for the caller's next try. Raises KeyStoreDown.
+        """
         asking = self._asking.get(key_hash)
         if asking is None:
             asking = self._asking[key_hash] = asyncio.ensure_future(self._store.find(key_hash))
-            asking.add_done_callback(lambda done: self._answered(key_hash, done))
-        return await asyncio.shield(asking)  # whoever asked first may leave
+            generation = self._generation
+            asking.add_done_callback(lambda done: self._answered(key_hash, generation, done))
+        # The second look is for a loop that stood still itself: its answer may be there, only not read yet.
+        for patience_s in (LOOKUP_TIMEOUT_S, LAST_LOOK_S):
+            await asyncio.wait((asking,), timeout=patience_s)
+            if asking.done():
+                return asking.result()
+        raise KeyStoreDown("it takes too long")
 
-    def _answered(self, key_hash: str, done: asyncio.Task[KeyRecord | None]) -> None:
+    def _answered(self, key_hash: str, generation: int, done: asyncio.Task[KeyRecord | None]) -> None:
         if self._asking.get(key_hash) is done:
             del self._asking[key_hash]
+        if done.cancelled() or done.exception() is not None:
+            return
+        self._ask_again_s = float("-inf")
+        if generation == self._generation:  # else it may be from before the news
+            self._remember(key_hash, done.result(), self._clock.monotonic())
 
     def _remember(self, key_hash: str, record: KeyRecord | None, now_s: float) -> None:
         if record is not None:

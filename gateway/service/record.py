@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import msgspec
 from gateway.service.processes import ProcessId, alive, family, identify
 from models.home import Home
 
+DYING_S = 5.0
 ServiceState = Literal["starting", "serving", "stopping"]
 
 
@@ -89,11 +91,13 @@ def remove(home: Home) -> None:
 def lock(home: Home) -> int:
     """Take the installation for this process, for as long as the returned descriptor is open. Raises AlreadyRunning."""
     descriptor = os.open(_lock_file(home), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise AlreadyRunning(home, running(home)) from None
+    deadline = time.monotonic() + DYING_S
+    while not _try_lock(descriptor):
+        # A killed holder counts as dead when its first thread is; the lock goes only with its last.
+        if _holder(descriptor) is not None or time.monotonic() > deadline:
+            os.close(descriptor)
+            raise AlreadyRunning(home, running(home))
+        time.sleep(0.01)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
@@ -106,13 +110,22 @@ def holder(home: Home) -> ProcessId | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-        return identify(int(pid)) if pid.isdigit() else None
+        return None if _try_lock(descriptor) else _holder(descriptor)
     finally:
         os.close(descriptor)
-    return None
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(descriptor: int) -> ProcessId | None:
+    pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+    return identify(int(pid)) if pid.isdigit() else None
 
 
 def _lock_file(home: Home) -> Path:

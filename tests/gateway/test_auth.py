@@ -12,6 +12,8 @@ import pytest
 from gateway.auth import (
     GRACE_S,
     KNOWN_FOR_S,
+    LAST_LOOK_S,
+    LOOKUP_TIMEOUT_S,
     MOST_UNKNOWN,
     STORE_PAUSE_S,
     UNKNOWN_FOR_S,
@@ -168,9 +170,9 @@ def test_a_burst_of_first_requests_is_one_question() -> None:
 def test_the_first_of_a_burst_may_leave_without_harm_to_the_others() -> None:
     async def run() -> None:
         door = Door()
-        door.store.takes_s = 1.0
+        door.store.takes_s = 0.1
         first, second = asyncio.ensure_future(door.knock()), asyncio.ensure_future(door.knock())
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.05)
         first.cancel()
         assert (await second).key_id == "key_1"
         assert door.store.asked == 1
@@ -181,14 +183,69 @@ def test_the_first_of_a_burst_may_leave_without_harm_to_the_others() -> None:
 def test_an_answer_from_before_a_revocation_is_not_remembered_after_it() -> None:
     async def run() -> None:
         door = Door()
-        door.store.takes_s = 1.0
+        door.store.takes_s = 0.1
         early = asyncio.ensure_future(door.knock())
-        await asyncio.sleep(0.5)  # the store was read; now the key is revoked
+        await asyncio.sleep(0.05)  # the store was read; now the key is revoked
         door.store.records = {hash_key(KEY): record(revoked_s=1.0)}
         door.authenticator.invalidate()
         assert isinstance(await door.refused(), Unauthorized), "it asks anew, not the old question's answer"
         await early
         assert isinstance(await door.refused(), Unauthorized)
+
+    story(run())
+
+
+def test_a_silent_store_costs_a_request_at_most_a_fifth_of_a_second() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.knock()
+        door.authenticator.invalidate()
+        door.store.takes_s = 60.0
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        await door.knock()  # on trust
+        assert loop.time() - began_s <= 0.2
+        assert isinstance(await door.refused("never-seen"), StoreUnavailable)
+        assert loop.time() - began_s <= 0.2, "it is not asked again at once"
+
+    story(run())
+
+
+def test_a_late_answer_serves_the_next_try_and_shows_that_the_store_lives() -> None:
+    async def run() -> None:
+        door = Door()
+        door.store.takes_s = 0.3
+        assert isinstance(await door.refused(), StoreUnavailable)
+        await asyncio.sleep(0.2)
+        asked = door.store.asked
+        await door.knock()
+        assert door.store.asked == asked, "the late answer was kept"
+        door.store.takes_s = 0.0
+        door.store.records[hash_key("other")] = record()
+        await door.knock("other")  # and nobody waits for a pause to end
+
+    story(run())
+
+
+def test_a_late_answer_from_before_a_revocation_is_not_kept() -> None:
+    async def run() -> None:
+        door = Door()
+        door.store.takes_s = 0.3
+        await door.refused()
+        door.store.records = {hash_key(KEY): record(revoked_s=1.0)}
+        door.authenticator.invalidate()
+        await asyncio.sleep(0.2)
+        door.store.takes_s = 0.0
+        assert isinstance(await door.refused(), Unauthorized)
+
+    story(run())
+
+
+def test_an_answer_just_after_the_first_look_is_still_taken() -> None:
+    async def run() -> None:
+        door = Door()
+        door.store.takes_s = LOOKUP_TIMEOUT_S + LAST_LOOK_S / 2
+        await door.knock()
 
     story(run())
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.auth import INFERENCE, LOOKUP_TIMEOUT_S, Authenticator, RedisKeyStore
+from gateway.clock import Clock
 from models.store.client import connect_async
 from models.store.embedded import EmbeddedRedis
 from models.store.keys import Keys
@@ -92,3 +95,19 @@ async def test_a_silent_redis_does_not_hang_requests(own: tuple[World, EmbeddedR
         assert status == 503
         os.kill(server.pid, signal.SIGCONT)
         await world.route(world.model("m", "m-1"), world.model("n"))
+
+
+async def test_when_this_process_stood_still_redis_is_not_blamed(bare_world: World) -> None:
+    """The deadline passes while nothing of ours runs; the answer has long been there and only needs to be read.
+
+    The loop stands still at each point of a lookup in turn.
+    """
+    world = bare_world
+    for steps in range(12):
+        key = await world.make_key(f"key {steps}", INFERENCE)
+        authenticator = Authenticator(RedisKeyStore(world.redis, world.keys), Clock())
+        knocking = asyncio.ensure_future(authenticator.authenticate([(b"x-api-key", key.encode())], INFERENCE))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        time.sleep(LOOKUP_TIMEOUT_S + 0.05)  # noqa: ASYNC251 - standing still is what this is about
+        assert (await knocking).name == f"key {steps}"
