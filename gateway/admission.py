@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 import re
 from dataclasses import dataclass, field
 
@@ -84,7 +83,6 @@ class Admission:
     demand: Demand
     queue: HoldQueue
     clock: Clock
-    rng: random.Random
 
     def find(self, name: str) -> ModelRoute:
         """Raises ModelNotFound, and Unavailable while no table was ever seen."""
@@ -120,7 +118,7 @@ class Admission:
 
     def claim(self, route: ModelRoute) -> Claim | None:
         """A place on the least busy ready replica, None when there is none."""
-        chosen = pick(self.routes.candidates(route, self.clock.monotonic()), self.demand.on_replica, self.rng)
+        chosen = pick(self.routes.candidates(route, self.clock.monotonic()), self.demand.on_replica)
         if chosen is None:
             return None
         claim = Claim(ModelId(route.model_id), ReplicaId(chosen.replica_id), chosen.endpoint)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -53,7 +52,6 @@ class Deps:
     keys: Keys = field(default_factory=Keys)
     limits: Limits = field(default_factory=Limits)
     clock: Clock = field(default_factory=Clock)
-    rng: random.Random = field(default_factory=random.Random)
     transport: Transport = field(default_factory=AiohttpTransport)
     worker: str = field(default_factory=new_worker_id)
 
@@ -61,7 +59,7 @@ class Deps:
 def create_app(deps: Deps) -> Front:
     routes, health, news = Routes(), StoreHealth(), asyncio.Event()
     demand = Demand(on_change=news.set)
-    admission = Admission(routes, demand, HoldQueue(deps.limits.hold_limit), deps.clock, deps.rng)
+    admission = Admission(routes, demand, HoldQueue(deps.limits.hold_limit), deps.clock)
     authenticator = Authenticator(RedisKeyStore(deps.redis, deps.keys), deps.clock)
     metrics = Metrics(demand.totals, lambda: routes.version, lambda: health.up)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -93,12 +92,9 @@ class Routes:
         return suspicion is not None and now_s < suspicion.until_s
 
 
-def pick(
-    candidates: list[ReplicaRoute], in_flight: Callable[[ReplicaId], int], rng: random.Random
-) -> ReplicaRoute | None:
-    """The replica with the fewest requests in flight from here; ties are broken at random."""
-    if not candidates:
-        return None
-    loads = [in_flight(ReplicaId(replica.replica_id)) for replica in candidates]
-    least = min(loads)
-    return rng.choice([replica for replica, load in zip(candidates, loads, strict=True) if load == least])
+def pick(candidates: list[ReplicaRoute], in_flight: Callable[[ReplicaId], int]) -> ReplicaRoute | None:
+    """The replica with the fewest requests in flight from here; of equals the first.
+
+    Always the same one of equals: its prefix cache stays warm, and replicas that are no longer needed fall idle.
+    """
+    return min(candidates, key=lambda replica: in_flight(ReplicaId(replica.replica_id)), default=None)

@@ -112,4 +112,6 @@ class Home:
             "OMP_WAIT_POLICY": "PASSIVE",
             "MALLOC_ARENA_MAX": "2",
             "HF_HUB_OFFLINE": "1",
+            # Ray and vLLM name their processes, and would write the names over the environment that marks them.
+            "SPT_NOENV": "1",
         }

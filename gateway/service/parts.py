@@ -80,8 +80,6 @@ def environment(home: Home) -> dict[str, str]:
     return {
         **inherited,
         **home.environment(),
-        # Ray and vLLM give their processes telling names, and would write them over the environment that marks them.
-        "SPT_NOENV": "1",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": _python_path(inherited.get("PYTHONPATH", "")),
     }

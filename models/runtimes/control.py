@@ -53,17 +53,24 @@ class ControlServer:
         """Serve the connection that the order came in on."""
         connection.setblocking(False)
         reader, writer = await asyncio.open_unix_connection(sock=connection, limit=wire.LINE_LIMIT_BYTES)
-        serving = asyncio.get_running_loop().create_task(self.serve(reader, writer))
+        self._greet(writer)  # now: the engine may fail before a task of its own would come to it
+        serving = asyncio.get_running_loop().create_task(self._read(reader, writer))
         self._tasks.add(serving)
         serving.add_done_callback(self._tasks.discard)
 
     async def listen(self, listener: socket.socket) -> None:
         # Kept: uvloop closes the socket of a server that nobody holds.
-        self._server = await asyncio.start_unix_server(self.serve, sock=listener, limit=wire.LINE_LIMIT_BYTES)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=wire.LINE_LIMIT_BYTES)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._greet(writer)
+        await self._read(reader, writer)
+
+    def _greet(self, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         self._send(writer, self._status)
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answering: set[asyncio.Task[None]] = set()
         try:
             while (line := await reader.readline()).endswith(b"\n"):
@@ -81,7 +88,7 @@ class ControlServer:
         """Hang up on everybody."""
         if self._server is not None:
             self._server.close()
-        for writer in self._writers:
+        for writer in tuple(self._writers):
             writer.close()
 
     def push(self, status: EngineStatus) -> None:

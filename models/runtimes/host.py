@@ -35,6 +35,7 @@ from models.runtimes.wire import ControlRequest
 
 DRAIN_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 2.0
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 OOM_SCORE = 300  # short of memory, the kernel ends an engine rather than the launcher or the store
 
 log = logging.getLogger("roundhouse.engine")
@@ -110,7 +111,7 @@ class EngineHost:
         self._ended = loop.create_future()
         self._lease = Lease(self._order.lease_s, loop.time)
         self._control = ControlServer(self._status, self._handle)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in END_SIGNALS:
             loop.add_signal_handler(number, self._end, f"signal {number.name}")
         await self._control.adopt(connection)
         try:
@@ -124,6 +125,8 @@ class EngineHost:
         return 0
 
     async def _close(self) -> None:
+        for number in END_SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
         await self._control.flush()
         self._remove_sockets()
         self._control.close()

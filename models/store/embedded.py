@@ -40,6 +40,7 @@ def redis_command(home: Home, server: RedisServer | None = None) -> list[str]:
         "save": "",
         "protected-mode": "yes",
         "daemonize": "no",
+        "set-proc-title": "no",  # it would write over its environment, by which it is found
         "loglevel": "warning",
         "maxmemory-policy": "noeviction",
     }

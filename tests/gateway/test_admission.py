@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Coroutine
 from typing import Any
 
@@ -25,7 +24,7 @@ class Desk:
 
     def __init__(self, hold_limit: int = 100) -> None:
         self.demand = Demand()
-        self.admission = Admission(Routes(), self.demand, HoldQueue(hold_limit), loop_clock(), random.Random(1))
+        self.admission = Admission(Routes(), self.demand, HoldQueue(hold_limit), loop_clock())
         self._version = 0
 
     def table(self, *models: ModelRoute) -> None:

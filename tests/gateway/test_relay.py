@@ -57,7 +57,7 @@ class Stage:
 
     def __init__(self, *scripts: Script, replicas: str = "a") -> None:
         self.transport = FakeTransport(list(scripts))
-        self.admission = Admission(Routes(), Demand(), HoldQueue(10), loop_clock(), random.Random(1))
+        self.admission = Admission(Routes(), Demand(), HoldQueue(10), loop_clock())
         self.relay = Relay(self.admission, self.transport)
         self.caller = Caller()
         self.exchange = Exchange("req_1", "POST", "/v1/chat/completions", started_s=0.0)

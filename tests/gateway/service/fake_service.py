@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from gateway.service import parts, probes
+from gateway.service import run as service_run
 from gateway.service.ports import PortInUse
 from gateway.service.record import AlreadyRunning
 from gateway.service.report import Event, to_screen
@@ -74,6 +75,7 @@ def main() -> int:
     root, port = sys.argv[1], int(sys.argv[2])
     kind = sys.argv[3] if len(sys.argv) > 3 else None
     home = Home.find(Path(root))
+    service_run.SWEEP_GRACE_S = 0.3  # the brood will not heed anyway
     installation = parts.Installation(home=home, config=home.config, gateway=parts.GatewayOptions(port=port))
     this = Run(installation, f"http://127.0.0.1:{port}", Event(kind="serving", text="it serves"))
     try:
