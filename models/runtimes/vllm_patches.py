@@ -86,6 +86,20 @@ def _tell_the_bytes(_old: Any) -> Any:
     return check
 
 
+def _nothing_may_be_missing(old: Any) -> Any:
+    """vLLM lets every linear layer of an unquantized model stay as allocated when its weights are not in the files."""
+
+    def track(self: Any, model: Any, loaded_weights: set[str] | None, quantized: bool = False) -> None:
+        if loaded_weights is not None and not quantized:
+            weights = {name for name, _ in model.named_parameters() if name.endswith(".weight")}
+            missing = sorted(weights - loaded_weights)
+            if missing:
+                raise ValueError(f"Following weights were not initialized from checkpoint: {{'{missing[0]}'}}")
+        old(self, model, loaded_weights, quantized)
+
+    return track
+
+
 PATCHES = (
     PatchPoint(
         "vllm.v1.engine.core_client",
@@ -103,6 +117,12 @@ PATCHES = (
         "allocate_kv_cache",
         ("kv_cache_config", "device", "layout", "kernel_block_sizes"),
         kv_memory.mapped,
+    ),
+    PatchPoint(
+        "vllm.model_executor.model_loader.default_loader",
+        "DefaultModelLoader.track_weights_loading",
+        ("self", "model", "loaded_weights", "quantized"),
+        _nothing_may_be_missing,
     ),
     PatchPoint(
         "vllm.v1.core.kv_cache_utils",

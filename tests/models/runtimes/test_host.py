@@ -9,6 +9,7 @@ import socket
 import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from models.runtimes import host
@@ -67,8 +68,6 @@ async def test_from_order_to_ready_to_stop(folder):
 async def test_nobody_is_served_before_it_is_ready(folder):
     ordered = order(folder, load_s=0.2)
     async with living(ordered) as (owner, _):
-        import aiohttp
-
         with pytest.raises(aiohttp.ClientConnectorError):
             await call(ordered.http_path, "/echo")
         with pytest.raises(EngineError, match="still loading"):
