@@ -138,8 +138,12 @@ def state_folder(home: Home) -> Check:
     return Check(name="state folder", verdict="ok", found=str(home.root))
 
 
-def gpus() -> Check:
-    """Having none is fine where they are simulated."""
+def gpus(simulated: tuple[int, ...] | None = None) -> Check:
+    """``simulated``: sizes in bytes of those that the configuration simulates instead of using real ones."""
+    if simulated is not None:
+        return Check(
+            name="gpus", verdict="ok", found=f"simulated by the configuration: {', '.join(map(bytes_text, simulated))}"
+        )
     from models.nvml import NvmlUnavailable, driver_version, probe
 
     try:

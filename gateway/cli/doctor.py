@@ -13,6 +13,7 @@ from gateway.cli.output import show_json, show_text
 
 if TYPE_CHECKING:
     from gateway.cli.checks import Check
+    from models.home import Home
 
 MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
@@ -34,13 +35,25 @@ def doctor(home: HomeFolder = None, port: Port = None, json: Json = False) -> No
         raise typer.Exit(1)
 
 
+def _gpus(home: Home) -> Check:
+    """Against the configuration in force; what is wrong with that is another check's to say."""
+    from gateway.cli import checks, service_checks
+    from models.catalog.config import load_config
+    from models.catalog.errors import CatalogError
+
+    try:
+        return checks.gpus(load_config(service_checks.config_path(home)).simulated_gpus)
+    except CatalogError:
+        return checks.gpus()
+
+
 def _checks(given: HomeFolder, port: Port) -> Iterator[Callable[[], Check]]:
     from functools import partial
 
     from gateway.cli import checks, service_checks
 
     home = home_of(given)
-    yield from (checks.python, checks.packages, partial(checks.redis, home), checks.gpus, checks.memory)
+    yield from (checks.python, checks.packages, partial(checks.redis, home), partial(_gpus, home), checks.memory)
     yield from (partial(checks.disk, home), checks.shared_memory, checks.open_files, partial(checks.state_folder, home))
     yield partial(service_checks.configuration, home)
     yield partial(service_checks.port, home, port)

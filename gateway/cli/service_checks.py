@@ -15,9 +15,14 @@ from gateway.service.probes import launcher_status
 from models.home import Home
 
 
-def configuration(home: Home) -> Check:
+def config_path(home: Home) -> Path:
+    """The file that ``up`` would take."""
     here = Path(FILE_NAME)
-    path = here if here.is_file() else home.config
+    return here if here.is_file() else home.config
+
+
+def configuration(home: Home) -> Check:
+    path = config_path(home)
     if not path.exists():
         return Check(name="configuration", verdict="ok", found="none; `up` writes the demo's")
     try:

@@ -65,7 +65,7 @@ def gpu_text(planned: Planned) -> str:
 
 def _example(planned: Planned) -> list[str]:
     chat = [card.model_id for card in planned.config.models if card.runtime == "vllm"]
-    source = f". {shlex.quote(_shown(planned.installation.home.demo_env))}"
+    source = f"set -a; . {shlex.quote(_shown(planned.installation.home.demo_env))}; set +a"
     path, body = (
         "chat/completions",
         '{"model": "%s", "max_tokens": 32, "messages": [{"role": "user", "content": "Hello"}]}',

@@ -110,10 +110,10 @@ class EngineConnection:
         Raises EngineError with the engine's own sentence when it failed or ended, once its process is gone.
         """
         while True:
-            if self.status.state in ("ready", "asleep"):
-                return self.status
             if self.closed.is_set():
                 raise EngineError(self.end_reason())
+            if self.status.state in ("ready", "asleep"):
+                return self.status
             if self.status.state == "failed":
                 # Whoever hears of the failure may count on the process, its memory and its sockets being gone.
                 await self.closed.wait()

@@ -111,7 +111,9 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         raise NvmlUnavailable("no driver")
 
     monkeypatch.setattr("models.nvml.probe", none)
-    assert checks.gpus().verdict == "warn", "simulated ones do"
+    assert checks.gpus().verdict == "warn"
+    simulated = checks.gpus((512 << 20, 1 << 30))
+    assert (simulated.verdict, simulated.found) == ("ok", "simulated by the configuration: 512 MiB, 1 GiB")
 
 
 def test_a_wrong_configuration(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
