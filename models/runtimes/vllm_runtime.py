@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ async def load(order: EngineOrder) -> VllmEngine:
     _look_at(order)
     args = vllm_args.parse(order)
     phases.done("arguments")
-    with _no_collections():
+    with _no_collections(), _passing_folder():
         # Off the main thread: what computes there would need OpenMP workers that fork has not brought along.
         config = await asyncio.to_thread(AsyncEngineArgs.from_cli_args(args).create_engine_config)
         phases.done("config")
@@ -130,6 +131,17 @@ async def load(order: EngineOrder) -> VllmEngine:
         await init_app_state(llm, app.state, args, tasks)
         phases.done("app")
     return VllmEngine(order, llm, app, args, phases.timings_s)
+
+
+@contextmanager
+def _passing_folder() -> Iterator[None]:
+    """vLLM leaves a rendezvous file in the temporary folder at every start, of no use once it has started."""
+    with tempfile.TemporaryDirectory(prefix="engine-") as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _look_at(order: EngineOrder) -> None:
