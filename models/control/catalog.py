@@ -19,6 +19,7 @@ class Entry:
     card: ModelCard
     footprint: Footprint
     max_model_len: int | None
+    created_unix_s: int = 0  # when its folder was made; 0 while there is none
 
     @property
     def id(self) -> ModelId:
@@ -75,10 +76,12 @@ class CatalogReader:
     def entry(self, card: ModelCard) -> Entry:
         """A card whose source is broken stays in the catalog: its start will fail with the reason."""
         try:
-            _, info = self.inspect(card)
+            folder, info = self.inspect(card)
         except SourceError:
             return Entry(card, card.footprint(None, self.defaults), _asked_model_len(card))
-        return Entry(card, card.footprint(info, self.defaults), _asked_model_len(card) or info.max_model_len)
+        length = _asked_model_len(card) or info.max_model_len
+        created = int((folder / "config.json").stat().st_mtime)
+        return Entry(card, card.footprint(info, self.defaults), length, created)
 
     def entries(self, cards: Iterable[ModelCard]) -> dict[ModelId, Entry]:
         return {entry.id: entry for entry in map(self.entry, cards)}

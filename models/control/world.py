@@ -114,6 +114,7 @@ class World:
             ),
             failure=self.failures.get(entry.id),
             max_model_len=entry.max_model_len,
+            created_unix_s=entry.created_unix_s,
             owned_by=entry.card.owned_by,
         )
 

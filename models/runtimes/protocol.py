@@ -136,8 +136,13 @@ class EngineError(Exception):
 class Engine(Protocol):
     """A loaded model inside a child process."""
 
-    app: Asgi  # serves /health, /v1/models and the runtime's endpoints
-    timings_s: dict[str, float]  # phases of ``Runtime.load``
+    @property
+    def app(self) -> Asgi:
+        """Serves /health, /v1/models and the runtime's endpoints."""
+
+    @property
+    def timings_s(self) -> dict[str, float]:
+        """Phases of ``Runtime.load``."""
 
     async def sleep(self) -> None:
         """Give the GPU bytes back, keep the weights in host RAM. Requests must have drained before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,8 +18,13 @@ class TorchModel(Protocol):
     A class is named in a card as ``engine_args: {python_class: "package.module:Class"}`` and is made without arguments.
     """
 
-    task: ClassVar[str]  # which endpoint serves it, a key of torch_runtime.TASKS
-    module: torch.nn.Module  # its weights, moved to the host while it is asleep; set by load
+    @property
+    def task(self) -> str:
+        """Which endpoint serves it, a key of ``torch_runtime.TASKS``. A class attribute will do."""
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """Its weights, which leave the device while it is asleep. An attribute that ``load`` sets will do."""
 
     def load(self, folder: Path, device: str) -> None:
         """Read the weights. ``device``: "cpu" or "cuda". Raise EngineError, or anything, when that cannot be done."""
@@ -38,6 +43,12 @@ class Embedding:
 class EmbeddingModel(TorchModel, Protocol):
     """Task "embeddings": inputs are texts or lists of token ids, outputs ``Embedding``."""
 
-    dimensions: int
-    vocabulary_size: int
-    max_tokens: int  # longer inputs are cut
+    @property
+    def dimensions(self) -> int: ...
+
+    @property
+    def vocabulary_size(self) -> int: ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Longer inputs are cut."""

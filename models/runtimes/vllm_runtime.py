@@ -18,9 +18,11 @@ from typing import Any
 
 from models.runtimes import model_folder
 from models.runtimes.proc import private_bytes, trim_heap
-from models.runtimes.protocol import Asgi, EngineOrder, Measured
+from models.runtimes.protocol import Asgi, EngineError, EngineOrder, Measured
 
 WATCH_PERIOD_S = 0.2
+RESET_TRIES = 50
+RESET_PAUSE_S = 0.02
 
 log = logging.getLogger("roundhouse.engine")
 
@@ -56,9 +58,10 @@ ENVIRONMENT = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_LOGGING_LEVEL": "ERROR",  # of the launcher; engines say more, to their own logs
     "GLOO_SOCKET_IFNAME": "lo",  # an engine is a process group of one, yet gloo listens for others
-    "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",  # its threads would be missing in a forked child
 }
+# Each would undo what the order says: open endpoints, another KV cache, a key that the gateway does not know.
+UNWANTED = ("VLLM_SERVER_DEV_MODE", "VLLM_CPU_KVCACHE_SPACE", "VLLM_API_KEY")
 
 
 class VllmRuntime:
@@ -73,8 +76,10 @@ class VllmRuntime:
         raise ImportError("vllm is not installed")
 
     def preimport(self) -> None:
-        for key, value in ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
+        os.environ.update(ENVIRONMENT)
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        for key in UNWANTED:
+            os.environ.pop(key, None)
         from vllm.platforms import current_platform
 
         from models.runtimes import vllm_args, vllm_patches
@@ -195,10 +200,18 @@ class VllmEngine:
         if self._on_gpu:
             await self._llm.sleep(level=1)
         else:
-            await self._llm.reset_prefix_cache()
+            await self._forget_prefixes()
             _release_kv_pages()
         trim_heap()
         self._asleep = True
+
+    async def _forget_prefixes(self) -> None:
+        """Of requests whose clients have left, the engine may still hold some for a step or two."""
+        for _ in range(RESET_TRIES):
+            if await self._llm.reset_prefix_cache():
+                return
+            await asyncio.sleep(RESET_PAUSE_S)
+        raise EngineError("it cannot sleep: requests still hold its KV cache")
 
     async def wake(self) -> None:
         """On the CPU nothing is to be done: the cache's pages come back, as zeros, when they are written."""

@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import time
+from typing import Any
 
-from models.runtimes.protocol import EngineError, EngineOrder, Measured
+from models.runtimes.protocol import Engine, EngineError, EngineOrder, Measured
 
 NAME = "tests.models.runtimes.fake_runtime"
 
@@ -20,9 +21,10 @@ class FakeEngine:
         self.broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.unblocked = asyncio.Event()
 
-    async def app(self, scope, receive, send):
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            return await self._lifespan(receive, send)
+            await self._lifespan(receive, send)
+            return
         message = await receive()
         match scope["path"]:
             case "/break":
@@ -79,7 +81,7 @@ class FakeRuntime:
     def warm(self, scratch: str) -> None:
         pass
 
-    async def load(self, order: EngineOrder) -> FakeEngine:
+    async def load(self, order: EngineOrder) -> Engine:
         asked = order.engine_args
         if "say" in asked:
             print(asked["say"], flush=True)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from models.runtimes import wire
@@ -122,7 +123,7 @@ async def test_the_reason_waits_for_the_launchers_report(folder):
         waiting = asyncio.create_task(engine.wait_ready())
         await asyncio.sleep(0.02)
         report = ExitReport(pid=1, replica_id="r1", signal=11)
-        Path(exit_path(engine.status.order.control_path)).write_bytes(wire.encode(report))
+        Path(exit_path(engine.status.order.control_path)).write_bytes(msgspec.json.encode(report))
         with pytest.raises(EngineError, match="killed by signal 11"):
             await waiting
 
@@ -134,7 +135,7 @@ async def test_an_older_engines_report_is_not_taken_for_this_ones(folder):
     async with peer(folder / "e.ctl", behave):
         engine = await EngineConnection.connect(folder / "e.ctl")
         report = ExitReport(pid=999, replica_id="r1", signal=11)
-        Path(exit_path(engine.status.order.control_path)).write_bytes(wire.encode(report))
+        Path(exit_path(engine.status.order.control_path)).write_bytes(msgspec.json.encode(report))
         with pytest.raises(EngineError, match="process 1 ended"):
             await engine.wait_ready()
 

