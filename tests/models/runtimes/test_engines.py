@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -86,10 +87,14 @@ class Started:
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("vllm:num_requests_running{"))
 
 
+_numbers = itertools.count(1)
+
+
 @contextlib.asynccontextmanager
-async def engine(running, source, runtime="vllm", replica_id="r", **settings):
+async def engine(running, source, runtime="vllm", replica_id="", **settings):
     await running.ready()
-    ordered = order(running.folder, replica_id, source=source, runtime=runtime, **settings)
+    # A name of its own, as in production: the process of the one before may take a moment longer to end.
+    ordered = order(running.folder, replica_id or f"r{next(_numbers)}", source=source, runtime=runtime, **settings)
     connection = await running.start(ordered)
     try:
         yield Started(connection)
