@@ -55,6 +55,10 @@ class ConfigWatcher:
             return None
         return self._load()
 
+    def read_now(self) -> Changed | Rejected | None:
+        """Read the files as they are, for somebody who says that they are ready. None: they mean what is in force."""
+        return self._load()
+
     def _load(self) -> Changed | Rejected | None:
         self._models_dir = self._find_models_dir()
         before = self._fingerprint()

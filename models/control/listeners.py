@@ -84,9 +84,10 @@ def _take(outcome: Changed | Rejected | None, post: Post) -> ConfigError | None:
 
 
 def _reload(command: Command, watcher: ConfigWatcher, post: Post) -> CommandReply:
-    now = time.monotonic()
-    # The first look sees that the files changed, the second one that they have settled.
-    error = _take(watcher.poll(now + WATCH_S) or watcher.poll(now + 2 * WATCH_S), post)
+    outcome = watcher.read_now()
+    error = _take(outcome, post)
     if error is not None:
-        return CommandReply(id=command.id, ok=False, message=str(error), code="invalid_configuration")
-    return CommandReply(id=command.id, ok=True, message="configuration read")
+        message = f"the configuration is not taken, the last good one stays in force:\n{error}"
+        return CommandReply(id=command.id, ok=False, message=message, code="invalid_configuration")
+    message = "the configuration means what is in force already" if outcome is None else "the configuration is read"
+    return CommandReply(id=command.id, ok=True, message=message)

@@ -207,3 +207,17 @@ class TestFolderOfCards:
         assert watched.look() == ["new"]
         watched.write("{model_id: newer, model_source: x}", other / "new.yaml")
         assert watched.look() == ["newer"]
+
+
+def test_read_now_does_not_wait_for_files_to_settle(watched):
+    watched.write(ONE)
+    watched.look()
+    watched.write(TWO)
+    assert isinstance(watched.watcher.read_now(), Changed)
+    assert watched.in_force == ["one", "two"]
+    assert watched.watcher.read_now() is None
+    watched.write(BAD)
+    assert isinstance(watched.watcher.read_now(), Rejected)
+    assert isinstance(watched.watcher.read_now(), Rejected), "as often as it is asked"
+    assert watched.in_force == ["one", "two"]
+    assert watched.look() == []
