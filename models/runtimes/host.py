@@ -138,6 +138,10 @@ class EngineHost:
 
     async def _live(self) -> str:
         """From binding to the wish to end; that wish's reason. Raises EngineError when the engine fails."""
+        if self._order.lease_s <= 0:
+            raise EngineError(
+                f"lease_s must be above 0, not {self._order.lease_s:g}: without a lease nothing would end it"
+            )
         self._http = HttpServer(await self._bind())
         self._lease_watch = asyncio.create_task(self._watch_lease())
         loading = asyncio.create_task(self._load())

@@ -29,7 +29,7 @@ from models.runtimes import wire
 from models.runtimes.exits import ExitRecords, exit_report
 from models.runtimes.host import become
 from models.runtimes.logs import log_to_stderr
-from models.runtimes.proc import rss_bytes
+from models.runtimes.proc import is_ending, rss_bytes
 from models.runtimes.protocol import EngineOrder, EngineStatus, LauncherStatus, Refusal, Runtime
 from models.runtimes.sockets import bind_private, remove
 from models.runtimes.warming import Warmer
@@ -38,6 +38,12 @@ BACKLOG = 256
 MOST_WAITING_ORDERS = 256
 READ_BYTES = 65536
 
+ENVIRONMENT = {
+    # Spinning OpenMP threads of one engine starve all others; libgomp reads this when torch is imported.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Asking whether there is a GPU must not initialize CUDA, which no forked child survives.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+}
 # What libraries would otherwise keep in the home folder or in /tmp, below the scratch folder.
 CACHES = {"VLLM_CACHE_ROOT": "vllm", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 
@@ -241,10 +247,17 @@ class Launcher:
         runtime = self._warmer.runtime(ordered.order.runtime)
         if isinstance(runtime, str):
             self._decline(ordered, runtime)
-        elif any(child.order.control_path == ordered.order.control_path for child in self._children.values()):
+        elif self._is_running(ordered.order.control_path):
             self._decline(ordered, f"replica {ordered.order.replica_id} is running already")
         else:
             self._fork(ordered, runtime)
+
+    def _is_running(self, control_path: str) -> bool:
+        children = [child for child in self._children.values() if child.order.control_path == control_path]
+        for child in children:
+            if is_ending(child.pid):
+                self._reap(child)
+        return any(child.pid in self._children for child in children)
 
     def _decline(self, ordered: Ordered, why: str) -> None:
         log.warning("%s: %s", ordered.order.replica_id, why)
@@ -282,6 +295,9 @@ class Launcher:
         os.close(self._lock)
 
     def _reap(self, child: Child) -> None:
+        """Waits for a child that is ending; nothing happens when this was done before."""
+        if child.pid not in self._children:
+            return
         _, wait_status = os.waitpid(child.pid, 0)
         self._selector.unregister(child.pidfd)
         os.close(child.pidfd)
@@ -331,8 +347,8 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = _arguments()
     log_to_stderr("%(name)s: %(message)s")
-    # Spinning OpenMP threads of one engine starve all others; libgomp reads this when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
     runtimes = tuple(name for name in arguments.runtimes.split(",") if name)
     arguments.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     for key, folder in CACHES.items():

@@ -29,6 +29,14 @@ def rss_bytes(pid: int | None = None) -> int:
     return 1024 * int(found[1]) if found else 0
 
 
+def is_ending(pid: int) -> bool:
+    """Whether the process is gone or about to be: its first thread is, others may need a moment more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def trim_heap() -> None:
     """Give the C heap's free pages back to the kernel (glibc; nothing happens elsewhere)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

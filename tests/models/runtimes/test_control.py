@@ -157,6 +157,26 @@ async def test_an_owner_that_reads_nothing_is_hung_up_on_and_others_are_served(f
         deaf.close()
 
 
+async def test_a_flush_waits_until_everything_has_left(folder):
+    async def handler(request):
+        raise AssertionError(request)
+
+    async with connected(folder, handler) as (control, owner):
+        await owner.hear()
+        slow = socket.socket(socket.AF_UNIX)
+        slow.connect(str(folder / "c"))
+        await asyncio.to_thread(slow.recv, 1)  # greeted
+        control.push(msgspec.structs.replace(status_of(folder, "failed"), error="x" * 900_000))
+        flushing = asyncio.create_task(control.flush())
+        await owner.hear()
+        assert not flushing.done()  # more than a socket takes while nobody reads
+        received = 0
+        while received < 900_000:
+            received += len(await asyncio.to_thread(slow.recv, 1 << 20))
+        await asyncio.wait_for(flushing, 5)
+        slow.close()
+
+
 def test_a_lease_runs_from_its_last_renewal():
     clock = Clock()
     lease = Lease(10.0, clock)

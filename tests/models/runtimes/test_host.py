@@ -185,6 +185,13 @@ async def test_without_renewals_the_lease_ends_it(folder):
         assert await asyncio.wait_for(running, 5) == 0
 
 
+async def test_an_order_without_a_lease_is_refused(folder):
+    async with living(order(folder, lease_s=0)) as (owner, running):
+        assert await running == 1
+        with pytest.raises(EngineError, match="lease_s must be above 0"):
+            await owner.wait_ready()
+
+
 async def test_the_lease_holds_while_it_loads_too(folder):
     async with living(order(folder, lease_s=0.1, load_s=60)) as (owner, running):
         assert await asyncio.wait_for(running, 5) == 0

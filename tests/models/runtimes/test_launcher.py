@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from models.runtimes import launcher as launcher_module
 from models.runtimes import wire
 from models.runtimes.client import EngineConnection, LauncherClient, scan
 from models.runtimes.exits import read_exit_report
+from models.runtimes.launcher import Launcher, Ordered, Peer
 from models.runtimes.protocol import Device, EngineError
 from tests.models.runtimes.fake_runtime import NAME
 from tests.models.runtimes.http_calls import call
@@ -120,6 +122,19 @@ async def test_a_failed_start_can_be_tried_again_at_once_under_the_same_name(sha
             await connection.wait_ready()
         assert not is_alive(connection.status.pid)
     engine = await shared.start(order(shared.folder, "again"))
+    await engine.call("stop")
+    await engine.close()
+
+
+async def test_a_replica_may_be_started_again_the_moment_its_process_has_ended(shared):
+    await shared.ready()
+    for _ in range(20):
+        engine = await shared.start(order(shared.folder, "moment"))
+        os.kill(engine.status.pid, signal.SIGKILL)
+        while is_alive(engine.status.pid):  # a zombie is not, reaped or not
+            await asyncio.sleep(0)
+        await engine.close()
+    engine = await shared.start(order(shared.folder, "moment"))
     await engine.call("stop")
     await engine.close()
 
@@ -237,6 +252,28 @@ async def test_orders_wait_while_it_warms_and_pings_are_answered(folder):
         assert status.started == 1  # nobody waits for the other one any more
         await engine.call("stop")
         await engine.close()
+
+
+def test_only_so_many_orders_may_wait_for_the_warm_up(folder, monkeypatch):
+    monkeypatch.setattr(launcher_module, "MOST_WAITING_ORDERS", 2)
+    cold = Launcher(str(folder / "l.sock"), folder / "scratch", (FAKE,))
+    pairs = [socket.socketpair() for _ in range(3)]
+    for number, (_, theirs) in enumerate(pairs):
+        cold._take(Ordered(order(folder, f"r{number}"), Peer(theirs), time.monotonic()))
+    answers = []
+    for ours, _ in pairs:
+        ours.setblocking(False)
+        try:
+            answers.append(json.loads(ours.recv(65536)))
+        except BlockingIOError:
+            answers.append(None)
+    assert answers[:2] == [None, None]
+    assert (answers[2]["state"], answers[2]["pid"]) == ("failed", 0)
+    assert answers[2]["error"] == "the launcher is still warming and 2 orders wait already"
+    for pair in pairs:
+        for end in pair:
+            end.close()
+    cold._forget_everything()
 
 
 async def test_a_second_launcher_on_the_same_socket_is_refused(folder):

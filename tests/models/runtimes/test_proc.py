@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import subprocess
 
-from models.runtimes.proc import private_bytes, rss_bytes, trim_heap
+from models.runtimes.proc import is_ending, private_bytes, rss_bytes, trim_heap
 
 MIB = 1 << 20
 
@@ -32,3 +33,12 @@ def test_trimming_the_heap_does_no_harm():
     kept = bytearray(MIB)
     trim_heap()
     assert not any(kept)
+
+
+def test_a_process_is_ending_from_its_last_instruction_until_it_is_gone():
+    assert not is_ending(os.getpid())
+    child = subprocess.Popen(["/bin/true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert is_ending(child.pid)
+    child.wait()
+    assert is_ending(child.pid)
