@@ -186,18 +186,32 @@ class RayFleet:
             return str(problem)
 
     async def _ping(self, node: NodeId) -> None:
-        """Report a node whose actor has not answered for NODE_LOST_AFTER_S (Ray restarts the actor meanwhile)."""
+        """Report a node that Ray has given up. One whose actor is only silent is being started again by Ray."""
         silent_s = 0.0
         while True:
             await asyncio.sleep(NODE_PING_S)
             try:
                 await asyncio.wait_for(_ask(self._nodes[node].pid.remote()), NODE_PING_S)
                 silent_s = 0.0
-            except (StartFailed, ActorGone, TimeoutError):
+            except (StartFailed, TimeoutError):
                 silent_s += NODE_PING_S
-            if silent_s >= NODE_LOST_AFTER_S:
-                await self._tell(NodeLost(node=node, reason=f"{node} has not answered for {silent_s:.0f} s"))
-                silent_s = 0.0
+            if silent_s >= NODE_LOST_AFTER_S and await self._is_dead(node):
+                await self._lose(node, f"{node} has not answered for {silent_s:.0f} s, and Ray has given it up")
+                return
+
+    async def _is_dead(self, node: NodeId) -> bool:
+        try:
+            alive = await asyncio.wait_for(asyncio.to_thread(live_nodes), NODE_PING_S)
+        except (RayError, TimeoutError):  # Ray's head is away: nobody knows, so nothing is given up
+            return False
+        return self._ray_nodes[node] not in alive
+
+    async def _lose(self, node: NodeId, reason: str) -> None:
+        gone = [replica for replica, (where, _) in self._status.items() if where == node]
+        self._wanted_gone.update(gone)
+        for replica in gone:
+            self._status.pop(replica, None)
+        await self._tell(NodeLost(node=node, reason=reason))
 
     async def _tell(self, event: FleetEvent) -> None:
         for listener in self._listeners:

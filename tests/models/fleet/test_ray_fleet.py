@@ -9,10 +9,10 @@ import signal
 import pytest
 
 from models.fleet.keeper import process_start_ticks
-from models.fleet.protocol import StartFailed
+from models.fleet.protocol import FleetEvent, StartFailed
 from models.home import Home
 from packers.types import ReplicaId
-from tests.models.fleet.conftest import _ray_stage
+from tests.models.fleet.conftest import Stage, _ray_stage
 from tests.models.fleet.test_contract import order
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +50,34 @@ async def test_an_engine_outlives_its_replica_actor_and_gets_a_new_one(ray_sessi
         (found,) = (await stage.fleet.observe())[stage.node.id]
         assert found.pid == status.pid
         assert (await stage.fleet.sleep(replica)).state == "asleep"
+
+
+async def test_a_killed_node_actor_comes_back_and_loses_nothing(ray_session: Home) -> None:
+    async with _ray_stage(ray_session) as stage:
+        events: list[FleetEvent] = []
+
+        async def on_event(event: FleetEvent) -> None:
+            events.append(event)
+
+        stage.fleet.subscribe(on_event)
+        status = await stage.fleet.start(stage.node.id, order(stage))
+        replica = ReplicaId(status.order.replica_id)
+        await _actor_pid(replica)
+        os.kill(await _node_pid(stage), signal.SIGKILL)
+
+        async def answers() -> bool:
+            return len((await stage.fleet.observe()).get(stage.node.id, ())) == 1
+
+        await _until(answers)
+        assert (await stage.fleet.sleep(replica)).pid == status.pid
+        assert (await stage.fleet.start(stage.node.id, order(stage))).state == "ready"
+        assert events == []
+
+
+async def _node_pid(stage: Stage) -> int:
+    import ray
+
+    return int(await ray.get_actor(f"node-{stage.node.id}", namespace="roundhouse").pid.remote())
 
 
 async def _actor_pid(replica: ReplicaId) -> int:
