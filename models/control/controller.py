@@ -2,7 +2,7 @@
 
 One step (``Controller.step``):
 1. observe: take every message from the inbox into the world;
-2. finish: give replicas that have drained to the fleet for sleep or stop;
+2. finish: drain engines whose card has changed, and give replicas that have drained to the fleet for sleep or stop;
 3. decide: one snapshot, one plan (``packers.decide``);
 4. apply: change the ledger and the replicas' states, note each decision with its reasons;
 5. write: the new state goes to Redis (``flush``), and only then do the fleet's actions begin.
@@ -134,6 +134,7 @@ class Controller:
         for message in inbox:  # 1. observe
             self._observe(message, now)
         self.world.refresh_use(now)
+        self._retire_outdated(now)
         self._finish_drained(now)  # 2. finish
         self.world.seq += 1
         snapshot = self.world.snapshot(now)
@@ -196,7 +197,7 @@ class Controller:
             case Lost(replica, reason):
                 self._lost(replica, reason)
             case CatalogChanged():
-                self._catalog_changed(message, now)
+                self._catalog_changed(message)
             case CatalogRejected(error):
                 self.world.config_error = error
         self._dirty = True
@@ -238,7 +239,7 @@ class Controller:
             self.world.ledger.release(replica)
         return tracked
 
-    def _catalog_changed(self, message: CatalogChanged, now: float) -> None:
+    def _catalog_changed(self, message: CatalogChanged) -> None:
         before, after = self.world.entries, self._load_catalog(message)
         self.world.entries = after
         self.world.config_error = None
@@ -246,12 +247,15 @@ class Controller:
             old, new = before.get(model), after.get(model)
             if old is None or new is None or old.card.hash != new.card.hash:
                 self.world.failures.forget(model)
-        for tracked in list(self.world.replicas.values()):
-            entry = after.get(tracked.model)
+        self.journal.note_text("catalog", None, f"configuration reloaded: {len(after)} models")
+
+    def _retire_outdated(self, now: float) -> None:
+        """An engine whose card has changed finishes what it has; also one that was just starting or falling asleep."""
+        for tracked in self.world.replicas.values():
+            entry = self.world.entries.get(tracked.model)
             if entry is None or entry.card.engine_hash != tracked.card_hash:
                 why = "its model was removed from the catalog" if entry is None else "its card changed"
                 self._drain(tracked, ReplicaState.DEAD, why, now)
-        self.journal.note_text("catalog", None, f"configuration reloaded: {len(after)} models")
 
     # -- 2. finish -----------------------------------------------------------------------------------------------
 

@@ -88,6 +88,27 @@ async def test_a_changed_card_replaces_its_engine_when_next_asked_for() -> None:
     assert scene.states()["a-3"] == "ready"
 
 
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+async def test_a_card_that_changes_under_a_start_or_a_sleep_leaves_no_outdated_engine(seconds: float) -> None:
+    scene = Scene([card("a", 60)])
+    scene.fleet.sleep_s = 1.0
+    scene.hold("a")
+    if seconds > 1:
+        await scene.run(1.2)
+        scene.order("sleep", "a")
+        await scene.run(0.3)
+        assert scene.states() == {"a-1": "draining"}
+    else:
+        await scene.run(seconds)
+        assert scene.states() == {"a-1": "starting"}
+    scene.cards = [card("a", 70)]
+    scene.controller.post(CatalogChanged(config=None))  # type: ignore[arg-type]
+    await scene.run(3)
+    assert "a-1" not in scene.states()
+    assert "a-1" not in scene.fleet.engines
+    assert not scene.held, "whoever waited was served by an engine of the new card"
+
+
 async def test_a_rejected_configuration_is_shown_and_the_last_good_one_stays() -> None:
     scene = Scene([card("a", 60)])
     scene.controller.post(CatalogRejected("models[0].ttl: is negative"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,9 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        while not task.done():  # redis-py on Python 3.11 can lose a cancellation
+            task.cancel()
+            await asyncio.wait([task], timeout=0.2)
 
 
 async def heard(inbox: list[Message], enough: Callable[[list[Message]], bool]) -> list[Message]:
