@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from gateway.ending import end
 from models.catalog.watch import ConfigWatcher
 from models.control.listeners import listen_commands, listen_demand
 from models.control.messages import CatalogChanged, CatalogRejected, Message, Ordered, Reported
@@ -36,9 +37,7 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        while not task.done():  # redis-py on Python 3.11 can lose a cancellation
-            task.cancel()
-            await asyncio.wait([task], timeout=0.2)
+        await end([task])
 
 
 async def heard(inbox: list[Message], enough: Callable[[list[Message]], bool]) -> list[Message]:
