@@ -4,6 +4,10 @@
 PYTHON ?= python3
 # Passed on to what the target starts: make test ARGS="-k ledger", make run ARGS="--gpus 2x4GiB".
 ARGS ?=
+# The traces of the policy benchmarks, and which seeds and goals of them (empty: all).
+DATA ?= ../shared/data
+SEEDS ?=
+ONLY ?=
 # auto: the CUDA stack where an NVIDIA driver answers, else the CPU stack.
 STACK ?= auto
 # Asked for the CPU build of PyTorch when pip does not find it anywhere else.
@@ -20,10 +24,10 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-gpu lint loadtest bench-coldstart clean
+.PHONY: help venv run test test-gpu lint loadtest bench-coldstart bench-packing bench-residency bench-autoscale clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: ## create or refresh .venv (run and test do it by themselves)
 	@$(PYTHON) helm-free-deploy/bootstrap --stack $(STACK) --torch-cpu-index $(TORCH_CPU_INDEX) $(EXACT_PYTHON)
@@ -48,6 +52,9 @@ loadtest: venv ## load the running service and report what users would feel
 
 bench-coldstart: venv ## time the first token of models that are not running
 	@$(BIN)/python -m loadtests.coldstart $(ARGS)
+
+bench-packing bench-residency bench-autoscale: bench-%: venv ## policies against their goals; DATA=dir SEEDS=42..51 ONLY=P1
+	@$(BIN)/python -m loadtests.policies.$* --data "$(DATA)" --seeds "$(SEEDS)" --only "$(ONLY)" $(ARGS)
 
 clean: ## remove .venv, caches and build leftovers (the service's state in .roundhouse stays)
 	@rm -rf .venv .venv.lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -41,6 +41,7 @@ from packers.eviction import EVICTION
 from packers.placement import PLACEMENT
 from packers.serve import serve
 from packers.shelves import Need, obstacle
+from packers.state import State
 from packers.trial import Trial
 from packers.types import Model, ModelId, Plan, ReplicaState, Snapshot
 
@@ -70,6 +71,12 @@ def decide(snapshot: Snapshot, policies: Policies = DEFAULT_POLICIES) -> Plan:
 
     Raises LedgerError when the snapshot contradicts itself: replicas over capacity, on unknown GPUs, or listed twice.
     """
+    return decide_on(State.of(snapshot), snapshot.id, snapshot.now_s, policies)
+
+
+def decide_on(state: State, snapshot_id: str, now_s: float, policies: Policies = DEFAULT_POLICIES) -> Plan:
+    """``decide(state.snapshot(snapshot_id, now_s), policies)``, without building the snapshot. Changes nothing."""
+    snapshot = state.snapshot(snapshot_id, now_s)
     trial = Trial(snapshot)
     draft = Draft(trial, PLACEMENT[policies.placement], EVICTION[policies.eviction])
     _let_go(draft)

@@ -6,10 +6,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from packers.load import NO_LOAD, NO_MEMORY, Load, ScaleMemory
+from packers.usage import UNUSED, Usage
+
 ModelId = NewType("ModelId", str)
 ReplicaId = NewType("ReplicaId", str)
 GpuId = NewType("GpuId", str)  # "<node>/<index>", unique in the cluster
 NodeId = NewType("NodeId", str)
+PoolId = NewType("PoolId", str)
+
+OWNED = PoolId("owned")
 
 
 class ReplicaState(StrEnum):
@@ -24,10 +30,12 @@ class ReplicaState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What one replica needs, by kind.
+    """What one replica needs, by kind. Of a tensor-parallel group: what it needs on each of its GPUs.
 
     While it serves it holds ``gpu_bytes`` on its GPU; while it sleeps ``residue_bytes`` stay on the GPU and
-    ``host_bytes`` of the node's RAM hold the weights.
+    ``host_bytes`` of the node's RAM hold the weights. ``kv_cache_bytes`` is the wish (of a replica: what it got), and
+    it may be as little as ``kv_min_bytes`` (None: the wish is the minimum). ``compute_milli``: thousandths of a GPU's
+    compute that it claims, ``cpu_milli``: thousandths of a CPU core of the node.
     """
 
     weights_bytes: int
@@ -35,15 +43,55 @@ class Footprint:
     overhead_bytes: int
     residue_bytes: int = 0
     host_bytes: int = 0
+    kv_min_bytes: int | None = None
+    compute_milli: int = 0
+    cpu_milli: int = 0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) < 0:
-                raise ValueError(f"footprint.{name} must not be negative, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not value >= 0:  # "not >=" refuses NaN, too
+                raise ValueError(f"footprint.{name} must not be negative, got {value}")
+        if self.kv_min_bytes is not None and self.kv_min_bytes > self.kv_cache_bytes:
+            wish = self.kv_cache_bytes
+            raise ValueError(f"footprint.kv_min_bytes must not exceed kv_cache_bytes ({wish}), got {self.kv_min_bytes}")
 
     @property
     def gpu_bytes(self) -> int:
         return self.weights_bytes + self.kv_cache_bytes + self.overhead_bytes
+
+    @property
+    def gpu_min_bytes(self) -> int:
+        """With its KV cache shrunk to the minimum."""
+        kv_bytes = self.kv_cache_bytes if self.kv_min_bytes is None else self.kv_min_bytes
+        return self.weights_bytes + kv_bytes + self.overhead_bytes
+
+
+class PoolKind(StrEnum):
+    OWNED = "owned"  # paid for whether used or not
+    BURST = "burst"  # rented by the second
+    SPOT = "spot"  # rented cheaply, and taken away at short notice
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """GPUs of one kind of contract. ``reclaims_per_hour``: how often a GPU of it is taken away, on average."""
+
+    id: PoolId
+    kind: PoolKind = PoolKind.OWNED
+    price_per_gpu_hour: float = 0.0
+    reclaims_per_hour: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimes:
+    """Seconds from the order to a ready replica: ``disk_s`` without a process, ``host_s`` out of its sleep in RAM."""
+
+    disk_s: float = 10.0
+    host_s: float = 1.0
+
+
+DEFAULT_START = StartTimes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +102,23 @@ class Gpu:
     memory_bytes: int
     name: str = "simulated"
     simulated: bool = True
+    compute_milli: int = 1000
+    pool: PoolId = OWNED
+    cordoned: bool = False  # an operator wants it empty: nothing new goes there, what is there leaves
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """``host_bytes``: host RAM that sleeping replicas of this node may hold together."""
+    """``host_bytes``: host RAM that sleeping replicas of this node may hold together.
+
+    ``cpu_milli``: thousandths of CPU cores, 0 where they are not counted. ``link_bytes_per_s``: from host RAM to its
+    GPUs, shared by them; 0 where it was not measured.
+    """
 
     id: NodeId
     host_bytes: int
+    cpu_milli: int = 0
+    link_bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +136,26 @@ class Replica:
     # ASLEEP or DEAD while DRAINING; DEAD while ASLEEP for a sleeping one that is being ended: it still holds its
     # residue and host bytes, but not gpu_bytes as a DRAINING one does.
     draining_to: ReplicaState | None = None
+    peers: tuple[GpuId, ...] = ()  # the other GPUs of its tensor-parallel group, on the same node
+    replaces: ReplicaId | None = None  # it was started to take that one's place: that one leaves once this one serves
+
+    @property
+    def gpus(self) -> tuple[GpuId, ...]:
+        return (self.gpu, *self.peers)
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What all gateways together see of a model. ``held`` requests wait for a replica."""
+    """What all gateways together see of a model. ``held`` requests wait for a replica.
+
+    ``earliest_deadline_s``: when the first of them gives up, in the snapshot's clock.
+    """
 
     in_flight: int = 0
     held: int = 0
     oldest_wait_s: float = 0.0
     operator_wake: bool = False
+    earliest_deadline_s: float | None = None
 
     @property
     def present(self) -> bool:
@@ -97,7 +164,14 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A catalog entry as policies see it, with its current demand."""
+    """A catalog entry as policies see it, with its current demand and what is known of its past.
+
+    ``tensor_parallel``: GPUs of one node that a replica spans; its footprint then holds for each of them.
+    ``gpu_types``: names of the GPUs it runs on; empty for any. ``affinity``: models on whose nodes it wants to be.
+    ``anti_affinity``: models with which it shares no node; its own id keeps its replicas on different nodes.
+    ``wakes_anywhere``: asleep it can wake on any GPU of its node, not just where it fell asleep.
+    ``resizes``: its KV cache can grow and shrink while it serves.
+    """
 
     id: ModelId
     footprint: Footprint
@@ -110,6 +184,16 @@ class Model:
     target_in_flight: int = 32  # wanted requests in flight per replica
     demand: Demand = field(default_factory=Demand)
     retry_at_s: float = 0.0  # after a failed start: not before this time
+    tensor_parallel: int = 1
+    gpu_types: tuple[str, ...] = ()
+    affinity: tuple[ModelId, ...] = ()
+    anti_affinity: tuple[ModelId, ...] = ()
+    wakes_anywhere: bool = False
+    resizes: bool = False
+    startup: StartTimes = DEFAULT_START
+    usage: Usage = UNUSED
+    load: Load = NO_LOAD
+    scale_memory: ScaleMemory = NO_MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +206,7 @@ class Snapshot:
     nodes: tuple[Node, ...]
     replicas: tuple[Replica, ...]
     models: tuple[Model, ...]
+    pools: tuple[Pool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +239,29 @@ class Start:
     footprint: Footprint
     reason: str
     candidates: tuple[Candidate, ...] = ()
+    peers: tuple[GpuId, ...] = ()
+    replaces: ReplicaId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wake:
+    """``gpu``: where it wakes; another one than where it sleeps only if its model ``wakes_anywhere``."""
+
     replica: ReplicaId
     model: ModelId
     gpu: GpuId
+    reason: str
+    peers: tuple[GpuId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Give a serving replica's KV cache ``kv_cache_bytes`` on each of its GPUs."""
+
+    replica: ReplicaId
+    model: ModelId
+    gpu: GpuId
+    kv_cache_bytes: int
     reason: str
 
 
@@ -206,12 +307,13 @@ class Refuse:
     no_fit: NoFit
 
 
-Action = Start | Wake | Sleep | Stop | Hold | Refuse
+Action = Start | Wake | Sleep | Stop | Resize | Hold | Refuse
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Ordered actions decided from one snapshot."""
+    """Ordered actions decided from one snapshot. ``memories``: what autoscaling wants to be told the next time."""
 
     snapshot_id: str
     actions: tuple[Action, ...]
+    memories: tuple[tuple[ModelId, ScaleMemory], ...] = ()

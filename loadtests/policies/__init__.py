@@ -1,0 +1,1 @@
+"""Benchmarks of the packing policies on public or own traces: placement, residency, autoscaling. No service runs."""
