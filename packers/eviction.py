@@ -1,24 +1,30 @@
-"""Whom to evict. ``packers.shelves`` says who *may* go; a policy in ``EVICTION`` chooses among those.
+"""Whom to evict. ``packers.verdicts`` says who *may* go; a policy in ``EVICTION`` chooses among those.
 
-``lru``, on one GPU:
+All policies share these rules; what a replica is *worth* is ``packers.residency``. On one GPU:
 1. Cheapest first: a replica without which its model still has all it should have before one that only
    ``min_replicas`` keeps; a ready one before a sleeping one, of which only the residue is to be had; lower priority
-   first; longest unused first; then by id.
+   first; worth least first (where worths add up: per byte that it frees); longest unused first; then by id.
 2. Take victims in that order until the footprint fits; then drop, dearest first, whoever is not needed.
+3. Where worths add up: would one victim alone that is no harder to let go (1.) do, or those that are worth least
+   regardless of their bytes, and cost less? Then those. What is freed beyond the need is credited at the price per
+   byte of the cheapest: two small ones or one large one is a question of cost.
 
 Between GPUs:
-3. The GPU where the least harm is done (as in 1: nobody kept by ``min_replicas``, lower priority first); then one where
-   a sleeping replica of the needing model would be woken, which is quicker than a start; then the one whose most
-   recently used victim was used longest ago; then the fewest victims; then the smallest id.
+4. The GPU where the least harm is done (as in 1: nobody kept by ``min_replicas``, lower priority first); then one where
+   a sleeping replica of the needing model would be woken, which is quicker than a start.
+5. Then where the victims are worth least: their sum where worths add up, else the dearest of them.
+6. Then the fewest victims; then the smallest id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 
-from packers.types import Gpu, Replica
+from packers.residency import RESIDENCY, Residency, Stay, Tier
+from packers.types import Gpu, Model, Replica
 
 
 class Harm(IntEnum):
@@ -31,7 +37,10 @@ class Harm(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """A replica that may be evicted. ``frees_bytes`` of its GPU come back when it is stopped."""
+    """A replica that may be evicted. ``frees_bytes`` of its GPU come back when it is stopped.
+
+    ``model``: the catalog's word on it; None when it is in no catalog any more, then it is worth nothing.
+    """
 
     replica: Replica
     asleep: bool
@@ -39,6 +48,7 @@ class Victim:
     last_use_s: float
     priority: int
     harm: Harm = Harm.NONE
+    model: Model | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,7 @@ class Shelf:
     free_bytes: int
     wakes: Replica | None
     victims: tuple[Victim, ...]
+    now_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,45 +80,105 @@ class Eviction:
 
 
 EvictionPolicy = Callable[[Sequence[Shelf]], tuple[Eviction, ...]]
+Ease = tuple[int, bool, int]
 
 
-def lru(shelves: Sequence[Shelf]) -> tuple[Eviction, ...]:
-    """Every eviction that makes room, one per GPU at most, best first. Score: the latest use of any victim (s)."""
-    found = [eviction for shelf in shelves if (eviction := _on_shelf(shelf)) is not None]
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    victim: Victim
+    ease: Ease
+    worth: float
+    price: float  # per byte where worths add up, else the worth
+
+    @property
+    def key(self) -> tuple[Ease, float, float, str]:
+        return self.ease, self.price, self.victim.last_use_s, self.victim.replica.id
+
+
+def evict(residency: Residency, shelves: Sequence[Shelf]) -> tuple[Eviction, ...]:
+    """Every eviction that makes room, one per GPU at most, best first.
+
+    Score: the sum of the victims' worths, or, where worths do not add up, the highest.
+    """
+    found = [eviction for shelf in shelves if (eviction := _on_shelf(residency, shelf)) is not None]
     return tuple(sorted(found, key=_between_gpus))
 
 
-EVICTION: dict[str, EvictionPolicy] = {"lru": lru}
+EVICTION: dict[str, EvictionPolicy] = {name: partial(evict, policy) for name, policy in RESIDENCY.items()}
 
 
-def _cheapness(victim: Victim) -> tuple[int, bool, int, float, str]:
-    # 1.
-    return victim.harm, victim.asleep, victim.priority, victim.last_use_s, victim.replica.id
+lru = EVICTION["lru"]
 
 
-def _on_shelf(shelf: Shelf) -> Eviction | None:
+def _on_shelf(residency: Residency, shelf: Shelf) -> Eviction | None:
     # 2.
-    free_bytes = shelf.free_bytes
-    chosen: list[Victim] = []
-    for victim in sorted(shelf.victims, key=_cheapness):
-        if free_bytes >= shelf.needs_bytes:
-            break
-        chosen.append(victim)
-        free_bytes += victim.frees_bytes
-    if free_bytes < shelf.needs_bytes:
+    short_bytes = shelf.needs_bytes - shelf.free_bytes
+    # 1.
+    priced = sorted((_price(residency, victim, shelf.now_s) for victim in shelf.victims), key=lambda one: one.key)
+    chosen = _enough(priced, short_bytes)
+    if chosen is None:
         return None
-    for victim in reversed(chosen.copy()):
-        if free_bytes - victim.frees_bytes >= shelf.needs_bytes:
-            chosen.remove(victim)
-            free_bytes -= victim.frees_bytes
-    latest_use_s = max((victim.last_use_s for victim in chosen), default=0.0)
-    return Eviction(shelf, tuple(chosen), latest_use_s, "the least recently used that may go")
+    if residency.adds_up and chosen:
+        # 3.
+        ease = max(one.ease for one in chosen)
+        chosen = min(
+            [chosen, *_others(priced, short_bytes, ease)], key=lambda those: _cost(those, short_bytes, priced[0].price)
+        )
+        score = sum(one.worth for one in chosen)
+    else:
+        score = max((one.worth for one in chosen), default=0.0)
+    return Eviction(shelf, tuple(one.victim for one in chosen), score, residency.why)
 
 
-def _between_gpus(eviction: Eviction) -> tuple[int, int, bool, float, int, str]:
-    # 3.
-    victims = eviction.victims
-    harm = max((victim.harm for victim in victims), default=Harm.NONE)
-    priority = max((victim.priority for victim in victims), default=0)
+def _price(residency: Residency, victim: Victim, now_s: float) -> _Priced:
+    tier = Tier.HOST if victim.asleep else Tier.GPU
+    stay = Stay(tier, now_s, victim.last_use_s, victim.replica.state_since_s, victim.frees_bytes)
+    worth = residency.value(victim.model, stay)
+    price = worth / max(1, victim.frees_bytes) if residency.adds_up else worth
+    return _Priced(victim, (victim.harm, victim.asleep, victim.priority), worth, price)
+
+
+def _enough(priced: Iterable[_Priced], short_bytes: int) -> list[_Priced] | None:
+    """The first ones until they do, less those that turn out not to be needed."""
+    chosen: list[_Priced] = []
+    for one in priced:
+        if short_bytes <= 0:
+            break
+        chosen.append(one)
+        short_bytes -= one.victim.frees_bytes
+    if short_bytes > 0:
+        return None
+    for one in reversed(chosen.copy()):
+        if short_bytes + one.victim.frees_bytes <= 0:
+            chosen.remove(one)
+            short_bytes += one.victim.frees_bytes
+    return chosen
+
+
+def _others(priced: Sequence[_Priced], short_bytes: int, ease: Ease) -> list[list[_Priced]]:
+    """Each that would do alone, and those worth least; nobody harder to let go than ``ease``."""
+    may_go = [one for one in priced if one.ease <= ease]
+    found = [[one] for one in may_go if one.victim.frees_bytes >= short_bytes]
+    least = _enough(sorted(may_go, key=lambda one: (one.ease, one.worth, one.victim.replica.id)), short_bytes)
+    return found if least is None else [*found, least]
+
+
+def _cost(chosen: Sequence[_Priced], short_bytes: int, price: float) -> tuple[Ease, float, int, list[str]]:
+    if len(chosen) == 1:
+        (one,) = chosen
+        return one.ease, one.worth - price * (one.victim.frees_bytes - short_bytes), 1, [one.victim.replica.id]
+    spare_bytes = sum([one.victim.frees_bytes for one in chosen]) - short_bytes
+    worth = sum([one.worth for one in chosen]) - price * spare_bytes
+    return max([one.ease for one in chosen]), worth, len(chosen), [one.victim.replica.id for one in chosen]
+
+
+def _harm(eviction: Eviction) -> tuple[int, int]:
+    # 4.
+    harm = max((victim.harm for victim in eviction.victims), default=Harm.NONE)
+    return harm, max((victim.priority for victim in eviction.victims), default=0)
+
+
+def _between_gpus(eviction: Eviction) -> tuple[tuple[int, int], bool, float, int, str]:
+    # 4. to 6.
     starts = eviction.shelf.wakes is None
-    return harm, priority, starts, eviction.score, len(victims), eviction.shelf.gpu.id
+    return _harm(eviction), starts, eviction.score, len(eviction.victims), eviction.shelf.gpu.id

@@ -1,13 +1,16 @@
-"""Which replica has reserved which bytes of which GPU and of each node's host RAM. Never above capacity."""
+"""Which replica has reserved how much of which GPUs and of its node. Never above capacity.
+
+A ``Holding`` is one reservation, a ``Tally`` the sums of many, a ``Ledger`` knows each by its replica.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from packers.explain import size
-from packers.types import Gpu, GpuId, ModelId, Node, NodeId, Replica, ReplicaId, ReplicaState, Snapshot
+from packers.types import Footprint, Gpu, GpuId, ModelId, Node, NodeId, Replica, ReplicaId, ReplicaState, Snapshot
 
 
 class LedgerError(Exception):
@@ -15,12 +18,16 @@ class LedgerError(Exception):
 
 
 class OverCapacity(LedgerError):
-    """``place`` (a GPU, or a node's host RAM) has ``free_bytes`` for this replica, which needs ``needed_bytes``."""
+    """``place`` has ``free_bytes`` for this replica, which needs ``needed_bytes``.
+
+    ``kind``: of GPU memory or of a node's host RAM; for "compute" and "cpu" the two figures are thousandths of a GPU's
+    compute and of a CPU core.
+    """
 
     def __init__(
         self,
         replica: ReplicaId,
-        kind: Literal["gpu", "host"],
+        kind: Literal["gpu", "host", "compute", "cpu"],
         place: GpuId | NodeId,
         needed_bytes: int,
         free_bytes: int,
@@ -30,8 +37,16 @@ class OverCapacity(LedgerError):
         self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
 
     def __str__(self) -> str:
-        where = f"GPU {self.place}" if self.kind == "gpu" else f"the host RAM of node {self.place}"
-        return f"replica {self.replica} needs {size(self.needed_bytes)} of {where}, {size(self.free_bytes)} are free"
+        needed, free = size(self.needed_bytes), size(self.free_bytes)
+        if self.kind in ("compute", "cpu"):
+            needed, free = f"{self.needed_bytes / 1000:g}", f"{self.free_bytes / 1000:g}"
+        where = {
+            "gpu": f"GPU {self.place}",
+            "host": f"the host RAM of node {self.place}",
+            "compute": f"the compute of GPU {self.place}",
+            "cpu": f"the CPU cores of node {self.place}",
+        }[self.kind]
+        return f"replica {self.replica} needs {needed} of {where}, {free} are free"
 
 
 class UnknownGpu(LedgerError):
@@ -52,9 +67,20 @@ class UnknownNode(LedgerError):
         return f"node {self.node!r} is not in the ledger; every GPU's node has to be among the nodes"
 
 
+class Holding(NamedTuple):
+    """What a replica holds: ``gpu_bytes`` and ``compute_milli`` on each GPU, the rest once, on its node."""
+
+    gpus: tuple[GpuId, ...]
+    node: NodeId
+    gpu_bytes: int
+    host_bytes: int = 0
+    compute_milli: int = 0
+    cpu_milli: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One replica's reservation."""
+    """One replica's reservation. ``gpu_bytes`` on ``gpu`` and on each of its ``peers``; ``host_bytes`` together."""
 
     replica: ReplicaId
     model: ModelId
@@ -62,16 +88,26 @@ class Entry:
     node: NodeId
     gpu_bytes: int
     host_bytes: int
+    peers: tuple[GpuId, ...] = ()
+    compute_milli: int = 0
+    cpu_milli: int = 0
+
+    @property
+    def holding(self) -> Holding:
+        gpus = (self.gpu, *self.peers)
+        return Holding(gpus, self.node, self.gpu_bytes, self.host_bytes, self.compute_milli, self.cpu_milli)
 
 
 def leaving(replica: Replica) -> bool:
     """True when its bytes are on their way back: it drains, or it is asleep and being ended."""
-    dying = replica.state is ReplicaState.ASLEEP and replica.draining_to is ReplicaState.DEAD
-    return replica.state is ReplicaState.DRAINING or dying
+    state = replica.state
+    if state is ReplicaState.DRAINING:
+        return True
+    return state is ReplicaState.ASLEEP and replica.draining_to is ReplicaState.DEAD
 
 
 def holds(replica: Replica) -> tuple[int, int]:
-    """(GPU bytes, host bytes) that a replica holds in its present state.
+    """(GPU bytes on each of its GPUs, host bytes of all together) that a replica holds in its present state.
 
     One that drains towards sleep holds its host bytes already: two of them must not both count on the same RAM.
     """
@@ -80,9 +116,9 @@ def holds(replica: Replica) -> tuple[int, int]:
         case ReplicaState.DEAD:
             return 0, 0
         case ReplicaState.ASLEEP:
-            return footprint.residue_bytes, footprint.host_bytes
+            return footprint.residue_bytes, host_bytes(replica)
         case ReplicaState.DRAINING if replica.draining_to is ReplicaState.ASLEEP:
-            return max(footprint.gpu_bytes, footprint.residue_bytes), footprint.host_bytes
+            return max(footprint.gpu_bytes, footprint.residue_bytes), host_bytes(replica)
         case _:
             return footprint.gpu_bytes, 0
 
@@ -92,8 +128,114 @@ def will_hold(replica: Replica) -> tuple[int, int]:
     if not leaving(replica):
         return holds(replica)
     if replica.draining_to is ReplicaState.ASLEEP:
-        return replica.footprint.residue_bytes, replica.footprint.host_bytes
+        return replica.footprint.residue_bytes, host_bytes(replica)
     return 0, 0
+
+
+def host_bytes(replica: Replica) -> int:
+    """Host RAM that it takes asleep: its footprint's for each of its GPUs."""
+    return replica.footprint.host_bytes * (1 + len(replica.peers))
+
+
+def holding(replica: Replica, node: NodeId) -> Holding:
+    """What it holds now. It claims compute and CPU for as long as it is neither asleep nor dead."""
+    gpu_bytes, in_host_bytes = holds(replica)
+    if replica.state in (ReplicaState.ASLEEP, ReplicaState.DEAD):
+        return Holding(replica.gpus, node, gpu_bytes, in_host_bytes)
+    return awake(replica.footprint, replica.gpus, node, gpu_bytes, in_host_bytes)
+
+
+def awake(footprint: Footprint, gpus: tuple[GpuId, ...], node: NodeId, gpu_bytes: int, host_bytes: int = 0) -> Holding:
+    """With the compute and CPU of one that starts, serves or drains."""
+    cpu_milli = footprint.cpu_milli * len(gpus)
+    return Holding(gpus, node, gpu_bytes, host_bytes, footprint.compute_milli, cpu_milli)
+
+
+class Tally:
+    """What is free of each GPU and node. ``touched`` collects the GPUs of which that changes, for whoever keeps count.
+
+    A node with no ``cpu_milli`` does not count CPU.
+    """
+
+    __slots__ = ("_gpus", "_nodes", "compute", "cpu", "gpu", "host", "touched")
+
+    def __init__(self, gpus: dict[GpuId, Gpu], nodes: dict[NodeId, Node], touched: set[GpuId] | None = None) -> None:
+        self._gpus, self._nodes = gpus, nodes
+        self.gpu = {gpu.id: gpu.memory_bytes for gpu in gpus.values()}
+        self.compute = {gpu.id: gpu.compute_milli for gpu in gpus.values()}
+        self.host = {node.id: node.host_bytes for node in nodes.values()}
+        self.cpu = {node.id: node.cpu_milli for node in nodes.values()}
+        self.touched: set[GpuId] = set() if touched is None else touched
+
+    def free_gpu(self, gpu: GpuId) -> int:
+        """Bytes of the GPU that nobody has reserved. Raises UnknownGpu."""
+        try:
+            return self.gpu[gpu]
+        except KeyError:
+            raise UnknownGpu(gpu) from None
+
+    def free_host(self, node: NodeId) -> int:
+        """Bytes of host RAM for sleeping replicas that nobody has reserved. Raises UnknownNode."""
+        try:
+            return self.host[node]
+        except KeyError:
+            raise UnknownNode(node) from None
+
+    def check(self, replica: ReplicaId, wanted: Holding, before: Holding | None = None) -> None:
+        """Raises OverCapacity when ``wanted`` does not fit in place of ``before``, which is reserved."""
+        for gpu in wanted.gpus:
+            had = before if before is not None and gpu in before.gpus else None
+            free_bytes = self.free_gpu(gpu) + (had.gpu_bytes if had else 0)
+            if wanted.gpu_bytes > free_bytes:
+                raise OverCapacity(replica, "gpu", gpu, wanted.gpu_bytes, free_bytes)
+            if wanted.compute_milli:
+                free_milli = self.compute[gpu] + (had.compute_milli if had else 0)
+                if wanted.compute_milli > free_milli:
+                    raise OverCapacity(replica, "compute", gpu, wanted.compute_milli, free_milli)
+        had = before if before is not None and before.node == wanted.node else None
+        free_bytes = self.free_host(wanted.node) + (had.host_bytes if had else 0)
+        if wanted.host_bytes > free_bytes:
+            raise OverCapacity(replica, "host", wanted.node, wanted.host_bytes, free_bytes)
+        if wanted.cpu_milli and self._nodes[wanted.node].cpu_milli:
+            free_milli = self.cpu[wanted.node] + (had.cpu_milli if had else 0)
+            if wanted.cpu_milli > free_milli:
+                raise OverCapacity(replica, "cpu", wanted.node, wanted.cpu_milli, free_milli)
+
+    def add(self, holding: Holding) -> None:
+        """Reserve it; the caller has checked."""
+        gpus, node, gpu_bytes, host_bytes, compute_milli, cpu_milli = holding
+        for gpu in gpus:
+            self.gpu[gpu] -= gpu_bytes
+            self.compute[gpu] -= compute_milli
+        self.host[node] -= host_bytes
+        self.cpu[node] -= cpu_milli
+        self.touched.update(gpus)
+
+    def remove(self, holding: Holding) -> None:
+        gpus, node, gpu_bytes, host_bytes, compute_milli, cpu_milli = holding
+        for gpu in gpus:
+            self.gpu[gpu] += gpu_bytes
+            self.compute[gpu] += compute_milli
+        self.host[node] += host_bytes
+        self.cpu[node] += cpu_milli
+        self.touched.update(gpus)
+
+    def put_gpu(self, gpu: Gpu, more_bytes: int, more_milli: int) -> None:
+        """A new GPU, or one that has become larger by so much."""
+        self._gpus[gpu.id] = gpu
+        self.gpu[gpu.id] = self.gpu.get(gpu.id, 0) + more_bytes
+        self.compute[gpu.id] = self.compute.get(gpu.id, 0) + more_milli
+
+    def put_node(self, node: Node, more_bytes: int, more_milli: int) -> None:
+        self._nodes[node.id] = node
+        self.host[node.id] = self.host.get(node.id, 0) + more_bytes
+        self.cpu[node.id] = self.cpu.get(node.id, 0) + more_milli
+
+    def drop_gpu(self, gpu: GpuId) -> None:
+        del self._gpus[gpu], self.gpu[gpu], self.compute[gpu]
+
+    def drop_node(self, node: NodeId) -> None:
+        del self._nodes[node], self.host[node], self.cpu[node]
 
 
 class Ledger:
@@ -110,8 +252,7 @@ class Ledger:
             if gpu.node not in self._nodes:
                 raise UnknownNode(gpu.node)
         self._entries: dict[ReplicaId, Entry] = {}
-        self._gpu_used = dict.fromkeys(self._gpus, 0)
-        self._host_used = dict.fromkeys(self._nodes, 0)
+        self._tally = Tally(self._gpus, self._nodes)
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Ledger:
@@ -130,56 +271,56 @@ class Ledger:
         if replica.state is ReplicaState.DEAD:
             self.release(replica.id)
             return
-        gpu_bytes, host_bytes = holds(replica)
-        self.reserve(replica.id, replica.model, replica.gpu, gpu_bytes, host_bytes)
+        self._enter(replica.id, replica.model, holding(replica, self._gpu(replica.gpu).node))
 
-    def reserve(self, replica: ReplicaId, model: ModelId, gpu: GpuId, gpu_bytes: int, host_bytes: int = 0) -> None:
+    def reserve(
+        self,
+        replica: ReplicaId,
+        model: ModelId,
+        gpu: GpuId,
+        gpu_bytes: int,
+        host_bytes: int = 0,
+        peers: tuple[GpuId, ...] = (),
+    ) -> None:
         """Reserve, in place of the replica's earlier reservation. Raises OverCapacity, UnknownGpu, LedgerError."""
-        if gpu_bytes < 0 or host_bytes < 0:
+        self._enter(replica, model, Holding((gpu, *peers), self._gpu(gpu).node, gpu_bytes, host_bytes))
+
+    def _enter(self, replica: ReplicaId, model: ModelId, wanted: Holding) -> None:
+        if wanted.gpu_bytes < 0 or wanted.host_bytes < 0:
             raise LedgerError(f"replica {replica} cannot reserve a negative number of bytes")
-        node = self._gpu(gpu).node
+        check_group(replica, wanted.gpus, self._gpus)
         before = self._entries.get(replica)
-        gpu_free, host_free = self.free_gpu(gpu), self.free_host(node)
-        if before is not None:
-            gpu_free += before.gpu_bytes if before.gpu == gpu else 0
-            host_free += before.host_bytes if before.node == node else 0
-        if gpu_bytes > gpu_free:
-            raise OverCapacity(replica, "gpu", gpu, gpu_bytes, gpu_free)
-        if host_bytes > host_free:
-            raise OverCapacity(replica, "host", node, host_bytes, host_free)
+        self._tally.check(replica, wanted, before.holding if before else None)
         self.release(replica)
-        self._entries[replica] = Entry(replica, model, gpu, node, gpu_bytes, host_bytes)
-        self._gpu_used[gpu] += gpu_bytes
-        self._host_used[node] += host_bytes
+        gpus, node, gpu_bytes, host_bytes, compute_milli, cpu_milli = wanted
+        self._entries[replica] = Entry(
+            replica, model, gpus[0], node, gpu_bytes, host_bytes, gpus[1:], compute_milli, cpu_milli
+        )
+        self._tally.add(wanted)
 
     def release(self, replica: ReplicaId) -> Entry | None:
         """Give back what the replica has reserved; returns it, or None when there was nothing."""
         entry = self._entries.pop(replica, None)
         if entry is not None:
-            self._gpu_used[entry.gpu] -= entry.gpu_bytes
-            self._host_used[entry.node] -= entry.host_bytes
+            self._tally.remove(entry.holding)
         return entry
 
     def free_gpu(self, gpu: GpuId) -> int:
         """Bytes of the GPU that nobody has reserved. Raises UnknownGpu."""
-        return self._gpu(gpu).memory_bytes - self._gpu_used[gpu]
+        return self._tally.free_gpu(gpu)
 
     def free_host(self, node: NodeId) -> int:
         """Bytes of host RAM for sleeping replicas that nobody has reserved. Raises UnknownNode."""
-        if node not in self._nodes:
-            raise UnknownNode(node)
-        return self._nodes[node].host_bytes - self._host_used[node]
+        return self._tally.free_host(node)
 
     def reserved_gpu(self, gpu: GpuId) -> int:
         """Raises UnknownGpu."""
-        self._gpu(gpu)
-        return self._gpu_used[gpu]
+        return self._gpu(gpu).memory_bytes - self._tally.gpu[gpu]
 
     def reserved_host(self, node: NodeId) -> int:
         """Raises UnknownNode."""
-        if node not in self._nodes:
-            raise UnknownNode(node)
-        return self._host_used[node]
+        free_bytes = self._tally.free_host(node)
+        return self._nodes[node].host_bytes - free_bytes
 
     def entries(self) -> tuple[Entry, ...]:
         """Every reservation, by replica id."""
@@ -190,11 +331,10 @@ class Ledger:
 
     def copy(self) -> Ledger:
         """An independent ledger with the same reservations."""
-        twin = Ledger.__new__(Ledger)
-        twin._gpus, twin._nodes = self._gpus, self._nodes  # never change after the start
-        twin._entries = dict(self._entries)
-        twin._gpu_used = dict(self._gpu_used)
-        twin._host_used = dict(self._host_used)
+        twin = Ledger(self._gpus.values(), self._nodes.values())
+        for entry in self._entries.values():
+            twin._entries[entry.replica] = entry
+            twin._tally.add(entry.holding)
         return twin
 
     def _gpu(self, gpu: GpuId) -> Gpu:
@@ -202,3 +342,15 @@ class Ledger:
             return self._gpus[gpu]
         except KeyError:
             raise UnknownGpu(gpu) from None
+
+
+def check_group(replica: ReplicaId, gpus: tuple[GpuId, ...], known: dict[GpuId, Gpu]) -> None:
+    """Raises UnknownGpu, and LedgerError when a tensor-parallel group spans nodes or lists a GPU twice."""
+    for gpu in gpus:
+        if gpu not in known:
+            raise UnknownGpu(gpu)
+    if len(gpus) > 1:
+        if len(set(gpus)) < len(gpus):
+            raise LedgerError(f"replica {replica} lists a GPU of its group twice: {', '.join(gpus)}")
+        if len({known[gpu].node for gpu in gpus}) > 1:
+            raise LedgerError(f"the GPUs of replica {replica} are on different nodes: {', '.join(gpus)}")

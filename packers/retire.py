@@ -5,9 +5,10 @@
    that is being made (``slack_bytes``); else it is stopped.
 3. There is host RAM for it on its node: it sleeps.
 4. There will be, when sleeping replicas that are being ended are gone: it stays until then.
-5. There would be, if sleeping replicas on that node were ended that are worth less (lower priority, or equal and longer
-   unused), not pinned and not about to be woken: those are stopped, longest unused first and no more than it takes,
-   and it stays until they are gone.
+5. There would be, if sleeping replicas on that node were ended that are worth less, not pinned and not about to be
+   woken: those are stopped, worth least first and no more than it takes, and it stays until they are gone. Lower
+   priority is worth less; then the residency policy says: of worths that only have an order each has to be less than
+   its own, of worths that add up all of them together (per byte of host RAM, least first).
 6. Otherwise it is stopped.
 """
 
@@ -17,9 +18,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from packers.explain import size
+from packers.ledger import host_bytes
+from packers.residency import LRU, Bid, Residency, outbid
 from packers.scaling import last_use_s
 from packers.trial import Trial
-from packers.types import Replica, ReplicaState
+from packers.types import Replica, ReplicaId, ReplicaState
 
 
 class Way(Enum):
@@ -37,26 +40,26 @@ class WayOut:
     stops_first: tuple[Replica, ...] = ()
 
 
-def way_out(replica: Replica, trial: Trial, slack_bytes: int | None = None) -> WayOut:
+def way_out(replica: Replica, trial: Trial, slack_bytes: int | None = None, residency: Residency = LRU) -> WayOut:
     """Pure: looks at ``trial`` and changes nothing in it. ``slack_bytes`` None: nobody needs the GPU memory."""
     # 1. and 2.
     why_not = _cannot_sleep(replica, trial, slack_bytes)
     if why_not is not None:
         return WayOut(Way.STOP, why_not)
     # 3. and 4.
-    host_bytes = replica.footprint.host_bytes
-    if trial.free_host(replica) >= host_bytes:
+    needs_bytes = host_bytes(replica)
+    if trial.free_host(replica) >= needs_bytes:
         return WayOut(Way.SLEEP)
-    if trial.free_host_soon(replica) >= host_bytes:
+    if trial.free_host_soon(replica) >= needs_bytes:
         return WayOut(Way.SLEEP_LATER)
     # 5.
-    makes_room = _makes_room(replica, trial)
+    makes_room = _makes_room(replica, trial, residency)
     if makes_room:
         return WayOut(Way.SLEEP_LATER, stops_first=makes_room)
     # 6.
     node = trial.gpu[replica.gpu].node
     free_bytes = max(0, trial.free_host_soon(replica))
-    return WayOut(Way.STOP, f"it needs {size(host_bytes)} of host RAM to sleep, {node} has {size(free_bytes)} free")
+    return WayOut(Way.STOP, f"it needs {size(needs_bytes)} of host RAM to sleep, {node} has {size(free_bytes)} free")
 
 
 def apply(replica: Replica, out: WayOut, trial: Trial) -> None:
@@ -88,29 +91,20 @@ def _cannot_sleep(replica: Replica, trial: Trial, slack_bytes: int | None) -> st
     return None
 
 
-def _makes_room(replica: Replica, trial: Trial) -> tuple[Replica, ...]:
+def _makes_room(replica: Replica, trial: Trial, residency: Residency) -> tuple[Replica, ...]:
     """The sleeping replicas to stop; empty when even all that may be stopped do not make room."""
     node = trial.gpu[replica.gpu].node
-    worth = _worth(replica, trial)
-    chosen: list[Replica] = []
-    short_bytes = replica.footprint.host_bytes - trial.free_host_soon(replica)
-    for other in sorted(trial.replicas, key=lambda one: (_worth(one, trial), one.id)):
-        if short_bytes <= 0:
-            break
-        if trial.gpu[other.gpu].node == node and _may_end(other, trial) and _worth(other, trial) < worth:
-            chosen.append(other)
-            short_bytes -= other.footprint.host_bytes
-    if short_bytes > 0:
-        return ()
-    for other in reversed(chosen.copy()):
-        if short_bytes + other.footprint.host_bytes <= 0:
-            chosen.remove(other)
-            short_bytes += other.footprint.host_bytes
-    return tuple(chosen)
+    there = [one for one in trial.asleep_on(node) if _may_end(one, trial)]
+    short_bytes = host_bytes(replica) - trial.free_host_soon(replica)
+    chosen = outbid(_bid(replica, trial), [_bid(one, trial) for one in there], short_bytes, trial.now_s, residency)
+    by_id = {one.id: one for one in there}
+    return tuple(by_id[ReplicaId(bid.name)] for bid in chosen)
 
 
-def _worth(replica: Replica, trial: Trial) -> tuple[int, float]:
-    return trial.priority(replica), last_use_s(replica)
+def _bid(replica: Replica, trial: Trial) -> Bid:
+    model = trial.models.get(replica.model)
+    used_s, since_s = last_use_s(replica), replica.state_since_s
+    return Bid(replica.id, model, trial.priority(replica), host_bytes(replica), used_s, since_s)
 
 
 def _may_end(replica: Replica, trial: Trial) -> bool:

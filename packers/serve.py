@@ -1,77 +1,126 @@
-"""One missing replica: rules 5 to 12 of ``packers.decide``."""
+"""One missing replica: rules 7 to 15 of ``packers.decide``."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from packers.draft import Draft, Outcome
 from packers.explain import names
-from packers.placement import Placement, no_fit
-from packers.shelves import Need, Obstacle, obstacle, shelves
-from packers.trial import Trial, wake_bytes
-from packers.types import NoFit, Replica
+from packers.limits import Limits
+from packers.no_room import could_ever_fit
+from packers.room import Clearing, clearings
+from packers.shelves import Obstacle, obstacle
+from packers.squeeze import squeeze
+from packers.trial import Trial
+from packers.types import Footprint, GpuId, Model, NoFit, Replica, ReplicaId
+from packers.verdicts import Need
 
 
 def serve(need: Need, draft: Draft) -> Outcome:
     """Enter into the draft what is to be done about the missing replica."""
-    return _turn_away(need, draft) or _wake(need, draft) or _start(need, draft)
+    where = draft.trial.limits(need.model)
+    return _turn_away(need, where, draft) or _wake(need, where, draft) or _start(need, where, draft)
 
 
-def _turn_away(need: Need, draft: Draft) -> Outcome | None:
+def _turn_away(need: Need, where: Limits, draft: Draft) -> Outcome | None:
     model, trial = need.model, draft.trial
-    # 5.
-    largest_bytes = max((gpu.memory_bytes for gpu in trial.gpus), default=0)
-    if model.footprint.gpu_bytes > largest_bytes and not trial.sleepers(model.id, falling_asleep=True):
-        why = no_fit(model.id, model.footprint, trial.gpus, trial)
+    # 7.
+    if not _possible(model, trial) and not trial.sleepers(model.id, falling_asleep=True):
+        why = trial.no_room(model, model.footprint, where)
         if need.first and trial.gpus:
             return draft.refuse(model, why)
         draft.hold(model, why.reason, why)
         return Outcome.BLOCKED
-    # 6.
+    # 8.
     if model.retry_at_s > trial.now_s:
         draft.hold(model, f"{model.id} waits before its next start: the last one failed.")
         return Outcome.BLOCKED
     return None
 
 
-def _wake(need: Need, draft: Draft) -> Outcome | None:
+def _possible(model: Model, trial: Trial) -> bool:
+    footprint = model.footprint
+    if footprint.gpu_min_bytes > trial.index.largest_bytes:
+        return False
+    plain = model.tensor_parallel == 1 and not model.gpu_types and not footprint.compute_milli
+    return plain or could_ever_fit(model, trial.gpus)
+
+
+def _wake(need: Need, where: Limits, draft: Draft) -> Outcome | None:
+    if need.replaces is not None:
+        return None  # a move is a start: the sleeping ones have their own GPU
     trial = draft.trial
-    # 7.
-    fits = [one for one in trial.sleepers(need.model.id) if trial.free_gpu(one.gpu) >= wake_bytes(one)]
-    if fits:
-        return draft.wake(need, min(fits, key=lambda one: (trial.free_gpu(one.gpu) - wake_bytes(one), one.id)))
-    # 8.
-    falling = trial.sleepers(need.model.id, falling_asleep=True)
-    soon = [one for one in falling if _left_soon(one, trial) >= 0]
-    if not soon:
-        return None
-    sleeper = min(soon, key=lambda one: (_left_soon(one, trial), one.id))
-    return draft.wait_to_wake(need, sleeper)
-
-
-def _left_soon(sleeper: Replica, trial: Trial) -> int:
-    return trial.soon.free_gpu(sleeper.gpu) - wake_bytes(sleeper)
-
-
-def _start(need: Need, draft: Draft) -> Outcome:
-    model, trial = need.model, draft.trial
     # 9.
-    placed = draft.placement(model.footprint, trial.gpus, trial, model.id)
-    if isinstance(placed, Placement):
-        return draft.start(need, placed)
+    found = _berths(trial.sleepers(need.model.id), where, trial)
+    if found:
+        _, name, gpus = min(found)
+        return draft.wake(need, trial.state.replicas[name], gpus)
     # 10.
-    later = draft.placement(model.footprint, trial.gpus, trial.soon, model.id)
-    if isinstance(later, Placement):
-        trial.promise(model, later.gpu)
-        return draft.wait_for_room(need, later.gpu, placed)
+    found = _berths(trial.sleepers(need.model.id, falling_asleep=True), where, trial, soon=True)
+    if not found:
+        return None
+    _, name, gpus = min(found)
+    return draft.wait_to_wake(need, trial.state.replicas[name], gpus)
+
+
+def _berths(
+    sleepers: list[Replica], where: Limits, trial: Trial, soon: bool = False
+) -> list[tuple[int, ReplicaId, tuple[GpuId, ...]]]:
+    """(free bytes that stay, who, where) for every way to wake one."""
+    found = []
+    for one in sleepers:
+        if trial.gpu[one.gpu].node in where.excluded:
+            continue
+        for gpus in trial.berths(one, soon):
+            left_bytes = trial.left_after_wake(one, gpus, soon)
+            if left_bytes is not None:
+                found.append((left_bytes, one.id, gpus))
+    return found
+
+
+def _start(need: Need, where: Limits, draft: Draft) -> Outcome:
+    model, trial = need.model, draft.trial
+    least = smallest(model.footprint)
     # 11.
-    evictions = draft.eviction(shelves(need, trial))
-    if evictions:
-        return draft.evict(need, evictions, placed)
+    for footprint in (model.footprint,) if least is model.footprint else (model.footprint, least):
+        spot = trial.spot(model, footprint, where)
+        if spot is not None:
+            return draft.start(need, spot, where, _grown(model.footprint, spot.gpus, trial))
     # 12.
-    draft.hold(model, _explain(placed, obstacle(need, trial)), placed)
+    why = trial.no_room(model, least, where)
+    later = trial.spot(model, least, where, soon=True)
+    if later is not None:
+        trial.promise(model, later.gpus, least)
+        return draft.wait_for_room(need, later.gpus, why)
+    # 13.
+    squeezed = squeeze(need, where, draft)
+    if squeezed is not None:
+        return squeezed
+    # 14.
+    cleared: Clearing | None = clearings(need, where, trial, draft.eviction)
+    if cleared is not None:
+        return draft.evict(need, cleared, least, why)
+    # 15.
+    draft.hold(model, _explain(why, obstacle(need, where, trial), trial), why)
     return Outcome.BLOCKED
 
 
-def _explain(why: NoFit, closest: Obstacle | None) -> str:
+def smallest(footprint: Footprint) -> Footprint:
+    """With the KV cache shrunk to its minimum."""
+    if footprint.kv_min_bytes is None or footprint.kv_min_bytes == footprint.kv_cache_bytes:
+        return footprint
+    return replace(footprint, kv_cache_bytes=footprint.kv_min_bytes)
+
+
+def _grown(wish: Footprint, gpus: tuple[GpuId, ...], trial: Trial) -> Footprint:
+    """As much KV cache as fits there, up to the wish."""
+    room_bytes = min(trial.free_gpu(gpu) for gpu in gpus)
+    if room_bytes >= wish.gpu_bytes:
+        return wish
+    return replace(wish, kv_cache_bytes=wish.kv_cache_bytes - (wish.gpu_bytes - room_bytes))
+
+
+def _explain(why: NoFit, closest: Obstacle | None, trial: Trial) -> str:
     if closest is None:
         return why.reason
     gpu = closest.gpu.id
@@ -80,5 +129,5 @@ def _explain(why: NoFit, closest: Obstacle | None) -> str:
     if closest.promised_to:
         sentence += f" Memory there is promised to {names(closest.promised_to)}."
     if closest.would_do:
-        sentence += f" It would fit on {gpu} without {names(replica.model for replica in closest.would_do)}."
+        sentence += f" It would fit on {gpu} {trial.if_gone(closest.would_do)}."
     return sentence

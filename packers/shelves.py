@@ -1,48 +1,18 @@
-"""Who may be evicted for whom. These rules hold whatever the eviction policy is.
-
-A replica may be evicted for a needing model unless
-1. it is pinned, or its model is;
-2. it is busy (requests in flight), starting, on its way out already, or woken by this very decision;
-3. it is ready and its model has demand that it is wanted for. Beyond the number of replicas that the demand asks for,
-   an idle one may go, but only for another model's first replica;
-4. it is ready and without it its model would have fewer than ``min_replicas``, unless the needing model has strictly
-   higher priority;
-5. it has higher priority than the needing model, unless callers of that model are waiting and it has no replica at
-   all: an idle replica, however important, does not keep a request waiting. Priority then only says who goes first;
-6. it is asleep and its model is about to wake it. It may go all the same when callers of the needing model are
-   waiting and it has no replica at all: two sleeping models must not block each other for good;
-7. it is ready and of the needing model itself.
-"""
+"""Where room can be made for a model by evicting those who may go (``packers.verdicts``), and what is in the way."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from packers.eviction import Harm, Shelf, Victim
+from packers.eviction import Shelf
 from packers.explain import size
-from packers.ledger import holds
+from packers.limits import Limits
 from packers.placement import CANDIDATES_SHOWN
-from packers.scaling import last_use_s
 from packers.trial import Trial, wake_bytes
-from packers.types import Candidate, Gpu, Model, ModelId, Replica, ReplicaState
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """One replica that a model lacks. ``number`` counts from 1: the first one ends the waiting, more share the load."""
-
-    model: Model
-    number: int
-    why: str
-
-    @property
-    def first(self) -> bool:
-        return self.number == 1
-
-    @property
-    def urgent(self) -> bool:
-        """Somebody waits, and nothing serves."""
-        return self.first and self.model.demand.present
+from packers.types import Candidate, Gpu, GpuId, ModelId, Replica
+from packers.verdicts import Need, blockers, victims
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,129 +28,113 @@ class Obstacle:
     promised_to: tuple[ModelId, ...]
 
 
-def bytes_needed(need: Need, gpu: Gpu, trial: Trial) -> tuple[int, Replica | None] | None:
-    """GPU bytes that the needed replica takes there, and the sleeper that would wake. None: the GPU is too small."""
-    sleeper = trial.sleeper_on(need.model, gpu)
+def shelves(need: Need, where: Limits, trial: Trial) -> list[Shelf]:
+    """GPUs where evicting all that may go would make room for one GPU's part of the replica, by id.
+
+    All such in a cluster of up to ``trial.look_at``; in a larger one those among the first so many, by
+    ``Columns.likely``, among which there is any.
+    """
+    sleepers = sleepers_to_wake(need, where, trial)
+    for gpus in _likely(need, sleepers, where, trial):
+        found = [
+            shelf
+            for gpu in gpus
+            if where.refusal(gpu) is None and (shelf := shelf_on(need, gpu, sleepers.get(gpu.id), trial)) is not None
+        ]
+        if len(found) >= need.model.tensor_parallel:
+            return sorted(found, key=lambda shelf: shelf.gpu.id)
+    return []
+
+
+def sleepers_to_wake(need: Need, where: Limits, trial: Trial) -> dict[GpuId, Replica]:
+    """Of groups none: ``packers.room`` looks at each as a whole."""
+    if need.replaces is not None or need.model.tensor_parallel > 1:
+        return {}
+    return trial.sleepers_by_gpu(need.model, where)
+
+
+def _likely(need: Need, sleepers: dict[GpuId, Replica], where: Limits, trial: Trial) -> Iterable[Sequence[Gpu]]:
+    if not trial.large or need.model.tensor_parallel > 1:
+        return (trial.gpus,)
+    wakes = {gpu: wake_bytes(sleeper, gpu) for gpu, sleeper in sleepers.items()}
+    needs_bytes = need.model.footprint.gpu_min_bytes
+    return trial.columns.likely(needs_bytes, wakes, where, trial.closed, trial.look_at)
+
+
+def shelf_on(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> Shelf | None:
+    """None: even if all that may go went, there would not be room."""
+    needs_bytes = bytes_needed(need, gpu, sleeper)
+    if needs_bytes is None or gpu.id in trial.closed:
+        return None
+    free_bytes = trial.soon.gpu[gpu.id]
+    if free_bytes + trial.idle_bytes(gpu.id) < needs_bytes:
+        return None  # only a bound, but it spares looking closely at most GPUs of a busy cluster
+    may_go = victims(need, gpu, sleeper, trial)
+    if free_bytes + sum([victim.frees_bytes for victim in may_go]) < needs_bytes:
+        return None
+    milli = need.model.footprint.compute_milli
+    if milli and trial.soon.compute[gpu.id] + sum(trial.held_milli(victim.replica) for victim in may_go) < milli:
+        return None
+    return Shelf(gpu, needs_bytes, free_bytes, sleeper, tuple(may_go), trial.now_s)
+
+
+def bytes_needed(need: Need, gpu: Gpu, sleeper: Replica | None) -> int | None:
+    """GPU bytes that the needed replica takes there, by waking ``sleeper`` if there is one. None: it is too small."""
     if sleeper is not None:
-        return wake_bytes(sleeper), sleeper
-    needs_bytes = need.model.footprint.gpu_bytes
-    return (needs_bytes, None) if needs_bytes <= gpu.memory_bytes else None
+        return wake_bytes(sleeper, gpu.id)
+    needs_bytes = need.model.footprint.gpu_min_bytes
+    return needs_bytes if needs_bytes <= gpu.memory_bytes else None
 
 
-def shelves(need: Need, trial: Trial) -> list[Shelf]:
-    """Every GPU where evicting all that may go would make room, by GPU id."""
-    found = []
-    for gpu in trial.gpus:
-        needed = bytes_needed(need, gpu, trial)
-        if needed is None or gpu.id in trial.closed:
-            continue
-        needs_bytes, sleeper = needed
-        free_bytes = trial.soon.free_gpu(gpu.id)
-        if free_bytes + trial.idle_bytes[gpu.id] < needs_bytes:
-            continue  # only a bound, but it spares looking closely at most GPUs of a busy cluster
-        victims = tuple(verdict for verdict in _verdicts(need, gpu, sleeper, trial) if isinstance(verdict, Victim))
-        if free_bytes + sum(victim.frees_bytes for victim in victims) >= needs_bytes:
-            found.append(Shelf(gpu, needs_bytes, free_bytes, sleeper, victims))
-    return found
-
-
-def rejected(need: Need, chosen: list[Shelf], trial: Trial) -> list[Candidate]:
+def rejected(need: Need, where: Limits, chosen: list[Shelf], trial: Trial) -> list[Candidate]:
     """A few of the GPUs where eviction would not help, and why."""
     helped = {shelf.gpu.id for shelf in chosen}
-    others = [gpu for gpu in trial.gpus if gpu.id not in helped][:CANDIDATES_SHOWN]
-    return [Candidate(gpu.id, trial.soon.free_gpu(gpu.id), rejected=_hindrance(need, gpu, trial)) for gpu in others]
+    others = list(islice((gpu for gpu in trial.gpus if gpu.id not in helped), CANDIDATES_SHOWN - len(chosen)))
+    sleepers = sleepers_to_wake(need, where, trial)
+    return [
+        Candidate(gpu.id, trial.soon.gpu[gpu.id], rejected=_hindrance(need, where, gpu, sleepers.get(gpu.id), trial))
+        for gpu in others
+    ]
 
 
-def obstacle(need: Need, trial: Trial) -> Obstacle | None:
+def obstacle(need: Need, where: Limits, trial: Trial) -> Obstacle | None:
     """Looks at the GPU that comes closest, one not barred by pinned replicas first. None when all are too small."""
-    ranked = []
-    for gpu in trial.gpus:
-        needed = bytes_needed(need, gpu, trial)
-        if needed is not None:
-            barred = trial.pinned_bytes[gpu.id] + needed[0] > gpu.memory_bytes
-            ranked.append((barred, needed[0] - trial.soon.free_gpu(gpu.id), gpu, needed))
-    if not ranked:
+    sleepers = sleepers_to_wake(need, where, trial)
+    gpu = _closest(need, sleepers, where, trial)
+    needs_bytes = bytes_needed(need, gpu, sleepers.get(gpu.id)) if gpu is not None else None
+    if gpu is None or needs_bytes is None:
         return None
-    _, short_bytes, gpu, (needs_bytes, sleeper) = min(ranked, key=lambda rank: (rank[0], rank[1], rank[2].id))
-    verdicts = _verdicts(need, gpu, sleeper, trial)
-    blockers = tuple(verdict for verdict in verdicts if not isinstance(verdict, Victim))
-    free_bytes = needs_bytes - short_bytes
-    free_bytes += sum(verdict.frees_bytes for verdict in verdicts if isinstance(verdict, Victim))
+    sleeper = sleepers.get(gpu.id)
+    stay = tuple(blockers(need, gpu, sleeper, trial))
+    free_bytes = trial.soon.gpu[gpu.id]
+    free_bytes += sum(victim.frees_bytes for victim in victims(need, gpu, sleeper, trial))
     would_do = []
-    for replica, _ in sorted(blockers, key=lambda blocker: blocker[0].id):
+    for replica, _ in sorted(stay, key=lambda blocker: blocker[0].id):
         if free_bytes < needs_bytes and not trial.pinned(replica):
             would_do.append(replica)
-            free_bytes += holds(replica)[0]
+            free_bytes += trial.held_bytes(replica)
     fits = free_bytes >= needs_bytes
-    return Obstacle(gpu, blockers, tuple(would_do) if fits else (), tuple(trial.promised.get(gpu.id, ())))
+    return Obstacle(gpu, stay, tuple(would_do) if fits else (), tuple(trial.promised.get(gpu.id, ())))
 
 
-def _verdicts(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> list[Victim | tuple[Replica, str]]:
-    """Each replica on the GPU, longest unused first: a victim, or why it is none."""
-    spare: dict[ModelId, int] = {}
-    found: list[Victim | tuple[Replica, str]] = []
-    for replica in trial.on_gpu[gpu.id]:
-        frees_bytes = holds(replica)[0]
-        if not frees_bytes or replica.id in trial.going or (sleeper is not None and replica.id == sleeper.id):
-            continue
-        why_not, harm = _judge(need, replica, spare, trial)
-        if why_not is not None:
-            found.append((replica, why_not))
-            continue
-        asleep = replica.state is ReplicaState.ASLEEP
-        found.append(Victim(replica, asleep, frees_bytes, last_use_s(replica), trial.priority(replica), harm))
-    return found
+def _closest(need: Need, sleepers: dict[GpuId, Replica], where: Limits, trial: Trial) -> Gpu | None:
+    if trial.large:
+        wakes = {gpu: wake_bytes(sleeper, gpu) for gpu, sleeper in sleepers.items()}
+        return trial.columns.closest(need.model.footprint.gpu_min_bytes, wakes, where)
+    ranked = []
+    for gpu in trial.gpus:
+        needs_bytes = bytes_needed(need, gpu, sleepers.get(gpu.id))
+        if needs_bytes is not None and where.refusal(gpu) is None:
+            barred = trial.pinned_bytes(gpu.id) + needs_bytes > gpu.memory_bytes
+            ranked.append((barred, needs_bytes - trial.soon.gpu[gpu.id], gpu.id, gpu))
+    return min(ranked)[3] if ranked else None
 
 
-def _judge(need: Need, replica: Replica, spare: dict[ModelId, int], trial: Trial) -> tuple[str | None, Harm]:
-    # 1. and 2.
-    if trial.pinned(replica):
-        return "pinned", Harm.NONE
-    if replica.state is ReplicaState.STARTING or replica.id in trial.taken:
-        return "starting", Harm.NONE
-    if replica.in_flight:
-        return "busy", Harm.NONE
-    # 5.
-    if not need.urgent and trial.priority(replica) > need.model.priority:
-        return "of higher priority", Harm.NONE
-    if replica.state is ReplicaState.ASLEEP:
-        return _judge_sleeper(need, replica, trial)
-    return _judge_ready(need, replica, spare, trial)
-
-
-def _judge_sleeper(need: Need, replica: Replica, trial: Trial) -> tuple[str | None, Harm]:
-    # 6.
-    desired = trial.desired.get(replica.model)
-    wanted = replica.model != need.model.id and desired is not None and desired.missing > 0
-    if not wanted:
-        return None, Harm.NONE
-    return (None, Harm.WAITING) if need.urgent else ("about to be woken", Harm.NONE)
-
-
-def _judge_ready(need: Need, replica: Replica, spare: dict[ModelId, int], trial: Trial) -> tuple[str | None, Harm]:
-    # 7.
-    if replica.model == need.model.id:
-        return "its own", Harm.NONE
-    model = trial.models.get(replica.model)
-    if model is None:
-        return None, Harm.NONE
-    # 3.
-    left = spare.setdefault(model.id, trial.ready(model.id) - trial.desired[model.id].count)
-    if model.demand.present and (left <= 0 or not need.first):
-        return "wanted by callers", Harm.NONE
-    if left > 0:
-        spare[model.id] = left - 1
-        return None, Harm.NONE
-    # 4.
-    if need.model.priority > model.priority:
-        return None, Harm.MINIMUM
-    return "kept by min_replicas", Harm.NONE
-
-
-def _hindrance(need: Need, gpu: Gpu, trial: Trial) -> str:
-    needed = bytes_needed(need, gpu, trial)
-    if needed is None:
+def _hindrance(need: Need, where: Limits, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> str:
+    refusal = where.refusal(gpu)
+    if refusal is not None:
+        return refusal
+    if bytes_needed(need, gpu, sleeper) is None:
         return f"too small: {size(gpu.memory_bytes)}"
-    verdicts = _verdicts(need, gpu, needed[1], trial)
-    in_the_way = [f"{one[0].model} is {one[1]}" for one in verdicts if not isinstance(one, Victim)]
+    in_the_way = [f"{replica.model} is {why_not}" for replica, why_not in blockers(need, gpu, sleeper, trial)]
     return "; ".join(dict.fromkeys(in_the_way)) or "its free memory is promised to others"

@@ -14,7 +14,7 @@ LEAVER = replica("a", "n/0", 60, host=60)
 
 def out(*others: Replica, host: int, leaver: Replica = LEAVER, models: tuple[Model, ...] = ()) -> WayOut:
     known = models or (model("a"), model("b", 30), model("c", 30))
-    return way_out(leaver, Trial(world({"n/0": 100, "n/1": 100, "o/0": 100}, known, [leaver, *others], host=host)))
+    return way_out(leaver, Trial.of(world({"n/0": 100, "n/1": 100, "o/0": 100}, known, [leaver, *others], host=host)))
 
 
 def test_with_host_ram_it_sleeps() -> None:
@@ -42,7 +42,7 @@ def test_who_cannot_sleep_stops(leaver: Replica, of: Model, why: str) -> None:
 
 def test_it_stops_when_its_residue_would_take_the_room_that_is_made() -> None:
     leaver = replica("a", "n/0", 60, residue=5)
-    trial = Trial(world({"n/0": 100}, [model("a")], [leaver]))
+    trial = Trial.of(world({"n/0": 100}, [model("a")], [leaver]))
     assert way_out(leaver, trial, slack_bytes=5 * MIB) == WayOut(Way.SLEEP)
     stops = way_out(leaver, trial, slack_bytes=5 * MIB - 1)
     assert stops == WayOut(Way.STOP, "asleep it would still hold 5 MiB there")
@@ -89,7 +89,7 @@ def test_host_ram_promised_to_one_that_falls_asleep_is_not_free() -> None:
 
 def test_applying_enters_it_into_both_ledgers() -> None:
     old = replica("b", "n/1", 30, ASLEEP, idle_s=900, host=30)
-    trial = Trial(world({"n/0": 100, "n/1": 100}, [model("a"), model("b", 30)], [LEAVER, old], host=60))
+    trial = Trial.of(world({"n/0": 100, "n/1": 100}, [model("a"), model("b", 30)], [LEAVER, old], host=60))
     answer = way_out(LEAVER, trial)
     apply(LEAVER, answer, trial)
     assert answer.way is Way.SLEEP_LATER

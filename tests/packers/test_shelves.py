@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 
 from packers.eviction import Harm
-from packers.shelves import Need, obstacle, shelves
+from packers.limits import NO_LIMITS
+from packers.shelves import obstacle, shelves
 from packers.trial import Trial
 from packers.types import Model, Replica
+from packers.verdicts import Need
 from tests.packers.worlds import ASLEEP, DEAD, DRAINING, MIB, STARTING, model, replica, world
 
 
 def judged(need: Need, resident: Replica, *others: Model) -> tuple[str | None, Harm | None]:
     """(why it may not go, the harm if it may) on a GPU that it fills."""
-    trial = Trial(world({"n/0": 60}, [need.model, *others], [resident]))
-    found = shelves(need, trial)
-    closest = obstacle(need, trial)
+    trial = Trial.of(world({"n/0": 60}, [need.model, *others], [resident]))
+    found = shelves(need, NO_LIMITS, trial)
+    closest = obstacle(need, NO_LIMITS, trial)
     assert closest is not None
     if found:
         (victim,) = found[0].victims
@@ -84,8 +86,8 @@ def test_what_is_beyond_the_demand_may_go_for_a_first_replica_only() -> None:
     of = model("a", in_flight=1, max_replicas=2)
     for number, expected in ((1, [["a-2"]]), (2, [])):
         need = urgent(number=number)
-        trial = Trial(world({"n/0": 60, "n/1": 60}, [need.model, of], [busy, idle]))
-        assert [[v.replica.id for v in shelf.victims] for shelf in shelves(need, trial)] == expected
+        trial = Trial.of(world({"n/0": 60, "n/1": 60}, [need.model, of], [busy, idle]))
+        assert [[v.replica.id for v in shelf.victims] for shelf in shelves(need, NO_LIMITS, trial)] == expected
 
 
 def test_only_as_many_go_as_the_model_can_spare() -> None:
@@ -93,8 +95,8 @@ def test_only_as_many_go_as_the_model_can_spare() -> None:
     need = Need(model("need", 60, held=1, priority=1), 1, "held")
     same = Need(model("need", 60, held=1), 1, "held")
     kept = model("a", 20, min_replicas=1, max_replicas=3)
-    assert shelves(same, Trial(world({"n/0": 60}, [same.model, kept], mine))) == []
-    (found,) = shelves(need, Trial(world({"n/0": 60}, [need.model, kept], mine)))
+    assert shelves(same, NO_LIMITS, Trial.of(world({"n/0": 60}, [same.model, kept], mine))) == []
+    (found,) = shelves(need, NO_LIMITS, Trial.of(world({"n/0": 60}, [need.model, kept], mine)))
     assert [(v.replica.id, v.harm) for v in found.victims] == [
         ("a-3", Harm.NONE),
         ("a-2", Harm.NONE),
@@ -115,8 +117,8 @@ def test_what_leaves_already_is_neither_victim_nor_obstacle() -> None:
         replica("a", "n/0", state=DRAINING, to=ASLEEP),
         replica("a", "n/0", 60, ASLEEP, residue=60, to=DEAD),
     ):
-        trial = Trial(world({"n/0": 60}, [need.model, model("a")], [resident]))
-        (found,) = shelves(need, trial)
+        trial = Trial.of(world({"n/0": 60}, [need.model, model("a")], [resident]))
+        (found,) = shelves(need, NO_LIMITS, trial)
         assert (found.victims, found.free_bytes) == ((), 60 * MIB)
 
 
@@ -124,7 +126,7 @@ def test_a_models_own_replicas_do_not_make_room_for_it_but_its_other_sleepers_do
     assert judged(urgent("a", number=2), replica("a", "n/0"))[0] == "its own"
     mine = [replica("a-1", "n/0", 50, ASLEEP, residue=20), replica("a-2", "n/0", 60, ASLEEP, residue=20)]
     need = Need(model("a", 60, held=1), 1, "held")
-    (found,) = shelves(need, Trial(world({"n/0": 60}, [need.model], mine)))
+    (found,) = shelves(need, NO_LIMITS, Trial.of(world({"n/0": 60}, [need.model], mine)))
     assert found.wakes is mine[0]
     assert (found.needs_bytes, found.free_bytes) == (30 * MIB, 20 * MIB)
     assert [victim.replica.id for victim in found.victims] == ["a-2"]
@@ -137,7 +139,9 @@ def test_replicas_of_models_that_left_the_catalog_may_go() -> None:
 def test_the_obstacle_is_the_gpu_that_pinning_does_not_bar() -> None:
     need = urgent()
     replicas = [replica("p", "n/0", 50, pinned=True), replica("b", "n/1", 80, busy=1)]
-    closest = obstacle(need, Trial(world({"n/0": 100, "n/1": 100, "n/2": 10}, [need.model, model("b")], replicas)))
+    closest = obstacle(
+        need, NO_LIMITS, Trial.of(world({"n/0": 100, "n/1": 100, "n/2": 10}, [need.model, model("b")], replicas))
+    )
     assert closest is not None
     assert closest.gpu.id == "n/1"
     assert [one.id for one in closest.would_do] == ["b-1"]
@@ -145,11 +149,13 @@ def test_the_obstacle_is_the_gpu_that_pinning_does_not_bar() -> None:
 
 def test_when_pinned_ones_bar_every_gpu_nothing_would_do() -> None:
     need = urgent()
-    closest = obstacle(need, Trial(world({"n/0": 100}, [need.model], [replica("p", "n/0", 50, pinned=True)])))
+    closest = obstacle(
+        need, NO_LIMITS, Trial.of(world({"n/0": 100}, [need.model], [replica("p", "n/0", 50, pinned=True)]))
+    )
     assert closest is not None
     assert closest.would_do == ()
 
 
 def test_there_is_no_obstacle_where_every_gpu_is_too_small() -> None:
     need = Need(model("need", 200, held=1), 1, "held")
-    assert obstacle(need, Trial(world({"n/0": 100}, [need.model]))) is None
+    assert obstacle(need, NO_LIMITS, Trial.of(world({"n/0": 100}, [need.model]))) is None

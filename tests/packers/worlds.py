@@ -20,6 +20,7 @@ from packers.types import (
     Replica,
     ReplicaId,
     ReplicaState,
+    Resize,
     Sleep,
     Snapshot,
     Start,
@@ -145,6 +146,8 @@ def _short(action: Action) -> str:
             return f"stop {name}"
         case Stop(replica=name, evicted_for=needing):
             return f"stop {name} for {needing}"
+        case Resize(replica=name, kv_cache_bytes=kv_bytes):
+            return f"resize {name} to {kv_bytes // MIB}"
         case Hold(model=name):
             return f"hold {name}"
         case Refuse(model=name):

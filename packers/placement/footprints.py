@@ -1,7 +1,9 @@
-"""Where a new replica goes. A policy looks at every GPU's free bytes and returns a Placement, or a NoFit that says why.
+"""Where a new replica goes, by the free bytes of every GPU alone: what ``decide`` asks today.
 
-``PLACEMENT`` is the registry: best-fit keeps the largest holes whole for large models (least free bytes stay behind);
-first-fit takes the first GPU by id, so that the later ones stay empty. Ties go to the smaller GPU id.
+``PLACEMENT`` is the registry of such functions. best-fit keeps the largest holes whole for large models (least free
+bytes stay behind); first-fit takes the first GPU by id, so that the later ones stay empty; ties go to the smaller GPU
+id. The others are the Cluster's policies: each call builds a Cluster of what is free and asks a Placer, with the
+footprint at hand as the only kind of ask to expect. They see no CPUs, no host RAM and no other models here.
 """
 
 from __future__ import annotations
@@ -12,10 +14,16 @@ from heapq import nsmallest
 from typing import Protocol
 
 from packers.explain import size
-from packers.types import Candidate, Footprint, Gpu, GpuId, ModelId, NoFit
+from packers.placement.ask import Ask, Spot
+from packers.placement.cluster import Cluster, Taken
+from packers.placement.mix import Mix
+from packers.placement.placer import Placer
+from packers.placement.rejections import CANDIDATES_SHOWN
+from packers.placement.rule import Rule
+from packers.placement.rules import RULES
+from packers.types import Candidate, Footprint, Gpu, GpuId, ModelId, Node, NoFit
 
 ANY_MODEL = ModelId("this model")
-CANDIDATES_SHOWN = 16  # kept with a decision: enough to see why, small enough to store for every one
 
 
 class Room(Protocol):
@@ -57,7 +65,32 @@ def first_fit(footprint: Footprint, gpus: Sequence[Gpu], room: Room, model: Mode
     return _choose(scored, footprint, gpus, room, model)
 
 
-PLACEMENT: dict[str, PlacementPolicy] = {"best-fit": best_fit, "first-fit": first_fit}
+def by_rule(rule: Rule) -> PlacementPolicy:
+    """The same question, answered by one of the Cluster's policies."""
+
+    def place(footprint: Footprint, gpus: Sequence[Gpu], room: Room, model: ModelId = ANY_MODEL) -> Placement | NoFit:
+        nodes = [Node(node, 0) for node in sorted({gpu.node for gpu in gpus})]
+        cluster = Cluster(gpus, nodes)
+        for gpu in gpus:
+            used_bytes = gpu.memory_bytes - room.free_gpu(gpu.id)
+            if used_bytes > 0:
+                cluster.hold(Taken(gpu.node, (gpu.id,), used_bytes, 0, 0, 0))
+        ask = Ask(gpu_bytes=footprint.gpu_bytes)
+        spot = Placer(cluster, rule, Mix.of([ask])).place(ask, explain=True)
+        if not isinstance(spot, Spot):
+            return no_fit(model, footprint, gpus, room)
+        return Placement(spot.gpus[0], room.free_gpu(spot.gpus[0]), spot.candidates)
+
+    return place
+
+
+PLACEMENT: dict[str, PlacementPolicy] = {
+    "best-fit": best_fit,
+    "dot-product": by_rule(RULES["dot-product"]),
+    "fgd": by_rule(RULES["fgd"]),
+    "first-fit": first_fit,
+    "ours": by_rule(RULES["ours"]),
+}
 
 
 def _choose(

@@ -1,0 +1,66 @@
+"""Defragmentation policies by name, and what is left to do for moves that are under way.
+
+How a move goes: ``Move.start`` starts a substitute that ``replaces`` the old replica; once it serves, ``handovers``
+says to stop the old one, which then finishes its requests. Nothing is kept in between: the State shows what is under
+way, and a substitute that dies leaves the old one where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from packers.defrag.board import Board
+from packers.defrag.moves import Budget, Move, moved_bytes
+from packers.defrag.search import consolidate
+from packers.ledger import leaving
+from packers.state import State
+from packers.types import Replica, ReplicaId, ReplicaState, Stop
+
+DefragPolicy = Callable[[State, float, Budget, Collection[ReplicaId]], tuple[Move, ...]]
+
+
+def none(state: State, now_s: float, budget: Budget, touched: Collection[ReplicaId] = ()) -> tuple[Move, ...]:
+    """Everything stays where it is."""
+    return ()
+
+
+def moves(state: State, now_s: float, budget: Budget, touched: Collection[ReplicaId] = ()) -> tuple[Move, ...]:
+    """The moves that pay, the best first, with what is under way at most as much as the budget allows.
+
+    ``touched``: replicas that stay out of it, because the caller does something else with them. No pinned, busy,
+    starting or leaving one is among the moved. Applied in order, each with its substitute ready before the old one
+    leaves, nothing goes over capacity. Pure: the State stays as it is.
+    """
+    under_way = _under_way(state)
+    moves_left = budget.moves - len(under_way)
+    bytes_left = None
+    if budget.moved_bytes is not None:
+        bytes_left = budget.moved_bytes - sum(moved_bytes(one) for one in under_way)
+    if moves_left <= 0 or (bytes_left is not None and bytes_left <= 0) or not state.gpus:
+        return ()
+    return tuple(consolidate(Board(state, now_s, touched), budget, moves_left, bytes_left))
+
+
+DEFRAG: dict[str, DefragPolicy] = {"none": none, "ours": moves}
+
+
+def handovers(state: State, touched: Collection[ReplicaId] = ()) -> tuple[Stop, ...]:
+    """The old replicas whose substitutes serve by now, by id. They may be busy: a stopped one finishes its requests."""
+    found = []
+    for one in sorted(_under_way(state), key=lambda one: one.id):
+        old = state.replicas[one.replaces] if one.replaces is not None else None
+        if old is None or one.state is not ReplicaState.READY or leaving(old) or old.id in touched:
+            continue
+        found.append(Stop(old.id, old.model, old.gpu, f"{one.id} on {one.gpu} has taken its place."))
+    return tuple(found)
+
+
+def _under_way(state: State) -> list[Replica]:
+    """Substitutes of replicas that are still there."""
+    state.settle()
+    there = state.replicas
+    return [
+        one
+        for one in state.index.substitutes.values()
+        if one.replaces in there and there[one.replaces].state is not ReplicaState.DEAD
+    ]

@@ -1,0 +1,85 @@
+"""Where a model may go at all: types of GPUs, cordoned ones, nodes kept apart, and nodes that it would rather have.
+
+1. Nothing new goes to a cordoned GPU, nor to one whose name is not among the model's ``gpu_types``.
+2. Two models of which one names the other in its ``anti_affinity`` share no node, nor do two replicas of a model that
+   names itself. A sleeping replica is no neighbour: it becomes one when it wakes.
+3. It would rather be on a node where a model of its ``affinity`` is.
+4. A model with ``min_replicas`` or a priority above 0 would rather not be on GPUs that may be taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from packers.index import Index
+from packers.types import Gpu, Model, ModelId, NodeId, Pool, PoolId, ReplicaState
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``excluded``: nodes ruled out by anti-affinity; ``wanted`` and ``unwanted`` ones are preferences."""
+
+    types: tuple[str, ...] = ()
+    excluded: frozenset[NodeId] = frozenset()
+    wanted: frozenset[NodeId] = frozenset()
+    unwanted: frozenset[NodeId] = frozenset()
+
+    def refusal(self, gpu: Gpu) -> str | None:
+        """Why nothing may go there, whatever is free."""
+        if gpu.cordoned:
+            return "cordoned"
+        if self.types and gpu.name not in self.types:
+            return f"not of type {' or '.join(self.types)}"
+        if gpu.node in self.excluded:
+            return "kept apart by anti_affinity"
+        return None
+
+    @property
+    def none(self) -> bool:
+        """Only cordoned GPUs are ruled out."""
+        return not self.types and not self.excluded
+
+
+NO_LIMITS = Limits()
+
+
+def limits(model: Model, index: Index, surroundings: Surroundings, entered: dict[ModelId, set[NodeId]]) -> Limits:
+    """``entered``: nodes to which the present decision brings models."""
+    apart = surroundings.rivals.get(model.id)
+    risky = surroundings.risky_nodes if model.min_replicas or model.priority > 0 else frozenset()
+    if not (apart or model.anti_affinity or model.affinity or model.gpu_types or risky):
+        return NO_LIMITS
+    excluded = frozenset(_nodes({*model.anti_affinity, *(apart or ())}, index, entered))
+    wanted = frozenset(_nodes(model.affinity, index, entered))
+    return Limits(model.gpu_types, excluded, wanted, risky)
+
+
+def _nodes(models: Iterable[ModelId], index: Index, entered: dict[ModelId, set[NodeId]]) -> Iterator[NodeId]:
+    for model in models:
+        yield from entered.get(model, ())
+        for replica in index.of_model.get(model, {}).values():
+            if replica.state is not ReplicaState.ASLEEP:
+                yield index.gpus[replica.gpu].node
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What limits depend on beside the replicas. ``rivals``: who names a model in its ``anti_affinity``;
+    ``risky_nodes``: those with GPUs that may be taken away."""
+
+    rivals: dict[ModelId, set[ModelId]] = field(default_factory=dict)
+    risky_nodes: frozenset[NodeId] = frozenset()
+
+    def know(self, before: Model | None, after: Model | None) -> None:
+        """A model has come, changed, or gone (``after`` None)."""
+        if before is not None:
+            for other in before.anti_affinity:
+                self.rivals[other].discard(before.id)
+        if after is not None:
+            for other in after.anti_affinity:
+                self.rivals.setdefault(other, set()).add(after.id)
+
+    def survey(self, gpus: Iterable[Gpu], pools: dict[PoolId, Pool]) -> None:
+        risky = {pool.id for pool in pools.values() if pool.reclaims_per_hour > 0}
+        self.risky_nodes = frozenset(gpu.node for gpu in gpus if gpu.pool in risky) if risky else frozenset()

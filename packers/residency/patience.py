@@ -1,0 +1,43 @@
+"""Bounds on what any residency policy may do: no swap storms, and nobody waits for ever.
+
+*Minimum residency.* A ready replica stays at least as long as its start took, and until it has served once, before it
+is evicted. So at most half of the time of any memory is spent on starts, whatever the order of the requests.
+
+*Patience.* A need that has waited ``PATIENCE_S`` (or, where that is longer, ``STARTS`` of its own starts) is *overdue*.
+1. Overdue needs come first, the longest waiting first, whatever their priority. So a need is overtaken only by those
+   that came before it, once it is overdue.
+2. Minimum residency does not hold against them.
+3. The GPU that comes closest for the first of them is besieged: nothing is started, woken or brought back there for
+   anybody else, and whoever may go leaves as soon as it is idle, even if that alone does not make enough room. A busy
+   replica is never evicted, but once it is idle it has served its last request there.
+A need that is first among the overdue then waits until each replica in its way has been idle once, and no longer.
+"""
+
+from __future__ import annotations
+
+from packers.types import Model
+
+PATIENCE_S = 30.0
+STARTS = 2
+
+
+def settled(ready_since_s: float, last_used_s: float, start_s: float, now_s: float) -> bool:
+    """Minimum residency is over: it may be evicted. ``last_used_s``: 0 or earlier than ``ready_since_s`` if never."""
+    served = last_used_s > ready_since_s
+    stayed_s = now_s - ready_since_s
+    return stayed_s >= start_s and (served or stayed_s >= 2 * start_s)
+
+
+def patience_s(model: Model) -> float:
+    """How long a need of it waits before it is overdue, in seconds."""
+    return max(PATIENCE_S, STARTS * model.startup.disk_s)
+
+
+def overdue(model: Model, wait_s: float) -> bool:
+    return wait_s >= patience_s(model)
+
+
+def rank(model: Model, wait_s: float) -> tuple[bool, float, int, float, str]:
+    """Sort key of needs for a first replica: who is next."""
+    late = overdue(model, wait_s)
+    return not late, -wait_s if late else 0.0, -model.priority, -wait_s, model.id

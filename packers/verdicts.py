@@ -1,0 +1,139 @@
+"""Who may be evicted for whom. These rules hold whatever the eviction policy is.
+
+A replica may be evicted for a needing model unless
+1. it is pinned, or its model is;
+2. it is busy (requests in flight), starting, on its way out already, or woken or resized by this very decision;
+3. it is ready and its model has demand that it is wanted for. Beyond the number of replicas that the demand asks for,
+   an idle one may go, but only for another model's first replica;
+4. it is ready and without it its model would have fewer than ``min_replicas``, unless the needing model has strictly
+   higher priority;
+5. it has higher priority than the needing model, unless callers of that model are waiting and it has no replica at
+   all: an idle replica, however important, does not keep a request waiting. Priority then only says who goes first;
+6. it is asleep and its model is about to wake it. It may go all the same when callers of the needing model are
+   waiting and it has no replica at all: two sleeping models must not block each other for good;
+7. it is ready and of the needing model itself;
+8. with ``Policies.patience``: it is ready, but not for as long as its start took, or has not served yet, unless
+   the need is overdue (``packers.residency.patience``): no swap storms, and nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from packers.eviction import Harm, Victim
+from packers.residency.patience import settled
+from packers.scaling import stay_s
+from packers.trial import Trial
+from packers.types import Gpu, Model, ModelId, Replica, ReplicaState
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One replica that a model lacks. ``number`` counts from 1: the first one ends the waiting, more share the load.
+
+    ``replaces``: one that has to leave its GPU and goes once this one serves.
+    ``first``: nothing serves yet. ``urgent``: and somebody waits.
+    """
+
+    model: Model
+    number: int
+    why: str
+    replaces: Replica | None = None
+    overdue: bool = False
+    first: bool = field(init=False)
+    urgent: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first", self.number == 1)
+        object.__setattr__(self, "urgent", self.number == 1 and self.model.demand.present)
+
+
+def victims(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> list[Victim]:
+    """Who may go from there, longest unused first. ``sleeper``: the one that would wake there for ``need``."""
+    spare: dict[ModelId, int] = {}
+    going, taken, resized, models = trial.going, trial.taken, trial.resized, trial.models
+    found: list[Victim] = []
+    for replica, frees_bytes, used_s in trial.idle_on(gpu.id):
+        if replica is sleeper or replica.id in going or replica.id in taken or replica.id in resized:
+            continue
+        model = models.get(replica.model)
+        why_not, harm = _judge_idle(need, replica, model, spare, trial)
+        if why_not is None:
+            asleep = replica.state is ReplicaState.ASLEEP
+            priority = replica.priority if model is None else model.priority
+            found.append(Victim(replica, asleep, frees_bytes, used_s, priority, harm, model))
+    return found
+
+
+def blockers(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> Iterator[tuple[Replica, str]]:
+    """Who may not, longest unused first, and why."""
+    spare: dict[ModelId, int] = {}
+    for replica in trial.on_gpu(gpu.id):
+        if replica is sleeper or replica.id in trial.going or not trial.held_bytes(replica):
+            continue
+        model = trial.models.get(replica.model)
+        why_not = _stuck(replica, trial) or _judge_idle(need, replica, model, spare, trial)[0]
+        if why_not is not None:
+            yield replica, why_not
+
+
+def _stuck(replica: Replica, trial: Trial) -> str | None:
+    # 1. and 2.
+    if trial.pinned(replica):
+        return "pinned"
+    if replica.state is ReplicaState.STARTING or replica.id in trial.taken:
+        return "starting"
+    if replica.id in trial.resized:
+        return "resizing"
+    return "busy" if replica.in_flight else None
+
+
+def _judge_idle(
+    need: Need, replica: Replica, model: Model | None, spare: dict[ModelId, int], trial: Trial
+) -> tuple[str | None, Harm]:
+    # 5.
+    if not need.urgent and trial.priority(replica) > need.model.priority:
+        return "of higher priority", Harm.NONE
+    if replica.state is ReplicaState.ASLEEP:
+        return _judge_sleeper(need, replica, trial)
+    return _judge_ready(need, replica, model, spare, trial)
+
+
+def _stayed(replica: Replica, model: Model, now_s: float) -> bool:
+    return settled(replica.state_since_s, replica.last_used_s, stay_s(model), now_s)
+
+
+def _judge_sleeper(need: Need, replica: Replica, trial: Trial) -> tuple[str | None, Harm]:
+    # 6.
+    desired = trial.desired.get(replica.model)
+    wanted = replica.model != need.model.id and desired is not None and desired.missing > 0
+    if not wanted:
+        return None, Harm.NONE
+    return (None, Harm.WAITING) if need.urgent else ("about to be woken", Harm.NONE)
+
+
+def _judge_ready(
+    need: Need, replica: Replica, model: Model | None, spare: dict[ModelId, int], trial: Trial
+) -> tuple[str | None, Harm]:
+    # 7.
+    if replica.model == need.model.id:
+        return "its own", Harm.NONE
+    if model is None:
+        return None, Harm.NONE
+    # 8.
+    if trial.patience and not need.overdue and not _stayed(replica, model, trial.now_s):
+        return "only just there", Harm.NONE
+    # 3.
+    left = spare.get(model.id)
+    if left is None:
+        left = trial.ready(model.id) - trial.desired[model.id].count
+    if model.demand.present and (left <= 0 or not need.first):
+        return "wanted by callers", Harm.NONE
+    if left > 0:
+        spare[model.id] = left - 1
+        return None, Harm.NONE
+    # 4.
+    if need.model.priority > model.priority:
+        return None, Harm.MINIMUM
+    return "kept by min_replicas", Harm.NONE

@@ -1,0 +1,1 @@
+"""Benchmarks of the policies, on small generated traces."""

@@ -1,0 +1,1 @@
+"""Online placement: clusters, asks, policies."""

@@ -1,0 +1,130 @@
+"""When nobody waits: moves that pay, models brought back early, KV caches that grow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from packers.decide import Policies, decide
+from packers.defrag.moves import Budget
+from packers.residency.prewarm import EVERY_S
+from packers.state import State
+from packers.types import Model, Replica, Snapshot, Start, StartTimes
+from packers.usage import UsageTracker
+from tests.packers.worlds import ASLEEP, MIB, NOW_S, model, reasons, replica, short, world
+
+EARLY = Policies(eviction="ours", prewarm=True)
+DUE = Policies(eviction="hybrid", prewarm=True)
+
+
+def used(of: Model, every_s: float, last_s: float, times: int = 40) -> Model:
+    """Asked for at regular times, most recently at ``last_s``."""
+    tracker = UsageTracker(last_s - every_s * times)
+    for number in range(times):
+        tracker.arrive(last_s - every_s * (times - 1 - number))
+    return replace(of, usage=tracker.usage(NOW_S), startup=StartTimes(40.0, 2.0))
+
+
+def long_there(of: Replica, ready_s: float = 4000.0) -> Replica:
+    return replace(of, state_since_s=NOW_S - ready_s)
+
+
+# Brought back early
+
+
+def expected_back() -> Snapshot:
+    models = [used(model("hot"), 5.0, NOW_S - 6.0), used(model("cold", ttl_s=9e9), 90000.0, NOW_S - 9000.0)]
+    residents = [
+        long_there(replica("hot", "n/0", state=ASLEEP, idle_s=6)),
+        long_there(replica("cold", "n/1", idle_s=9000)),
+    ]
+    return world({"n/0": 100, "n/1": 100}, models, residents)
+
+
+def test_what_will_be_asked_for_soon_is_brought_back_into_free_room() -> None:
+    there = expected_back()
+    assert short(decide(there, Policies(eviction="ours"))) == []
+    plan = decide(there, EARLY)
+    assert short(plan) == ["wake hot-1"]
+    assert plan.actions[0].reason.startswith("hot is brought back before anybody asks for it: ")
+
+
+def test_nothing_is_brought_back_while_somebody_waits_or_something_has_just_changed() -> None:
+    there = expected_back()
+    waits = replace(there, models=(*there.models, model("large", 300, held=1)))
+    assert short(decide(waits, EARLY)) == ["refuse large"]
+    young = replace(there.replicas[1], state_since_s=NOW_S - 0.5)
+    changed = replace(there, replicas=(there.replicas[0], young))
+    assert short(decide(changed, EARLY)) == []
+    assert State.of(changed).next_time_s(NOW_S, prewarm=True) == NOW_S - 0.5 + EVERY_S
+    assert State.of(changed).next_time_s(NOW_S) > NOW_S + EVERY_S  # type: ignore[operator]
+
+
+def test_room_is_made_for_it_only_by_what_is_worth_clearly_less() -> None:
+    there = expected_back()
+    full = replace(there.replicas[1], gpu=there.gpus[0].id)
+    one_gpu = replace(there, gpus=there.gpus[:1], replicas=(there.replicas[0], full))
+    plan = decide(one_gpu, EARLY)
+    assert short(plan) == ["sleep cold-1 for hot"]
+    alike = replace(one_gpu, models=tuple(used(model(name), 5.0, NOW_S - 6.0) for name in ("hot", "cold")))
+    assert short(decide(alike, EARLY)) == []
+
+
+def test_a_policy_that_knows_the_hour_brings_back_at_the_hour() -> None:
+    models = [used(model("hourly", ttl_s=9e9), 3600.0, NOW_S - 3500.0)]
+    asleep = long_there(replica("hourly", "n/0", state=ASLEEP, idle_s=3500.0), 3000.0)
+    there = world({"n/0": 100}, models, [asleep])
+    assert short(decide(there, DUE)) == ["wake hourly-1"]
+    early = world({"n/0": 100}, [used(model("hourly", ttl_s=9e9), 3600.0, NOW_S - 600.0)], [asleep])
+    early = replace(early, replicas=(replace(asleep, last_used_s=NOW_S - 600.0, state_since_s=NOW_S - 500.0),))
+    assert short(decide(early, DUE)) == []
+
+
+# Moves
+
+
+def scattered() -> Snapshot:
+    """Two GPUs, each less than half full: one would do."""
+    residents = [long_there(replica("a", "n/0", 40)), long_there(replica("b", "n/1", 30))]
+    quick = StartTimes(1.0, 0.5)
+    models = [replace(model(name, mib, ttl_s=9e9), startup=quick) for name, mib in (("a", 40), ("b", 30))]
+    return world({"n/0": 100, "n/1": 100}, models, residents)
+
+
+def test_a_move_that_empties_a_gpu_is_made_within_the_budget() -> None:
+    there = scattered()
+    assert short(decide(there)) == []
+    plan = decide(there, Policies(defrag="ours"))
+    (start,) = plan.actions
+    assert isinstance(start, Start)
+    assert start.replaces is not None
+    assert len({start.gpu, *(one.gpu for one in there.replicas if one.id != start.replaces)}) == 1
+    assert short(decide(there, Policies(defrag="ours", defrag_budget=Budget(moves=0)))) == []
+
+
+def test_what_moves_is_not_touched_by_anything_else_and_leaves_when_its_substitute_serves() -> None:
+    there = scattered()
+    (start,) = decide(there, Policies(defrag="ours")).actions
+    assert isinstance(start, Start)
+    old = next(one for one in there.replicas if one.id == start.replaces)
+    new = long_there(replace(replica(f"{old.model}-9", start.gpu), footprint=old.footprint, replaces=old.id))
+    moved = replace(there, replicas=(*there.replicas, new))
+    assert reasons(decide(moved, Policies(defrag="ours"))) == {
+        f"stop {old.id}": f"{new.id} has taken the place of {old.id}."
+    }
+
+
+def test_one_that_was_started_by_an_older_card_is_not_started_like_that_again() -> None:
+    there = scattered()
+    changed = tuple(
+        replace(one, footprint=replace(one.footprint, overhead_bytes=one.footprint.overhead_bytes - MIB))
+        for one in there.models
+    )
+    assert short(decide(replace(there, models=changed), Policies(defrag="ours"))) == []
+
+
+@pytest.mark.parametrize("setting", ["scaling", "defrag", "placement", "eviction"])
+def test_every_policy_is_picked_by_name(setting: str) -> None:
+    with pytest.raises(ValueError, match=rf"policies\.{setting}: 'magic' is unknown; choose one of "):
+        Policies(**{setting: "magic"})  # type: ignore[arg-type]

@@ -1,0 +1,91 @@
+"""No swap storms, and nobody waits for ever: with patience, in one decision and over time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from packers.decide import Policies, decide
+from packers.residency.patience import PATIENCE_S
+from packers.state import State
+from packers.types import Model, ModelId, Replica, StartTimes
+from tests.packers.worlds import NOW_S, gpus, model, nodes, replica, short, world
+from tests.packers.yard import DRAIN_S, START_S, Yard
+
+PATIENT = Policies(patience=True)
+QUICK = StartTimes(disk_s=START_S, host_s=START_S)
+
+
+def asked(name: str, mib: int = 60, waited_s: float = 0.0, priority: int = 0) -> Model:
+    return replace(model(name, mib, held=1, waited_s=waited_s, priority=priority), startup=QUICK)
+
+
+def fresh(name: str, gpu: str, mib: int = 60, *, ready_s: float, served: bool = True) -> Replica:
+    """Ready for so long."""
+    one = replica(name, gpu, mib, idle_s=ready_s - 0.1 if served else ready_s)
+    return replace(one, state_since_s=NOW_S - ready_s)
+
+
+def test_a_replica_stays_as_long_as_its_start_took() -> None:
+    there = world({"n/0": 100}, [asked("a"), replace(model("x"), startup=QUICK)], [fresh("x", "n/0", ready_s=0.9)])
+    assert short(decide(there)) == ["sleep x-1 for a", "hold a"], "without patience"
+    plan = decide(there, PATIENT)
+    assert short(plan) == ["hold a"]
+    assert "x (only just there)" in plan.actions[0].reason
+    assert State.of(there).next_time_s(NOW_S, patience=True) == NOW_S + 0.1
+    older = replace(there, replicas=(fresh("x", "n/0", ready_s=1.0),))
+    assert short(decide(older, PATIENT)) == ["sleep x-1 for a", "hold a"]
+
+
+def test_one_that_has_not_served_stays_for_twice_as_long() -> None:
+    models = [asked("a"), replace(model("x"), startup=QUICK)]
+    for ready_s, expected in ((1.9, ["hold a"]), (2.0, ["sleep x-1 for a", "hold a"])):
+        there = world({"n/0": 100}, models, [fresh("x", "n/0", ready_s=ready_s, served=False)])
+        assert short(decide(there, PATIENT)) == expected
+
+
+def test_who_has_waited_for_too_long_comes_first_and_is_not_held_up() -> None:
+    models = [asked("late", waited_s=PATIENCE_S), asked("vip", priority=9), replace(model("x"), startup=QUICK)]
+    plan = decide(world({"n/0": 100}, models, [fresh("x", "n/0", ready_s=0.1)]), PATIENT)
+    assert short(plan) == ["sleep x-1 for late", "hold late", "hold vip"]
+
+
+def test_the_gpu_that_comes_closest_is_kept_for_it_and_empties_bit_by_bit() -> None:
+    residents = [replica("busy", "n/0", 50, busy=1), replica("idle", "n/0", 20), replica("far", "n/1", 90, busy=1)]
+    models = [asked("late", 100, waited_s=PATIENCE_S), asked("small", 20)]
+    models += [model("busy", 50, in_flight=1), model("idle", 20), model("far", 90, in_flight=1)]
+    there = world({"n/0": 100, "n/1": 100}, models, residents)
+    assert short(decide(there)) == ["hold late", "start small on n/0"]
+    plan = decide(there, PATIENT)
+    assert short(plan) == ["hold late", "sleep idle-1 for late", "hold small"]
+
+
+@st.composite
+def storms(draw: st.DrawFn) -> list[tuple[str, int, int]]:
+    """Small models that are asked for all the time, so that one that needs the whole GPU never finds it empty."""
+    return [
+        (f"s{draw(st.integers(0, 3))}", at, draw(st.integers(1, 15)))
+        for at in range(0, 1200, draw(st.sampled_from([5, 7, 10])))
+    ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(storms(), st.integers(10, 300))
+def test_however_others_press_in_a_model_is_served_within_its_patience(
+    storm: list[tuple[str, int, int]], at: int
+) -> None:
+    """Those of the GPU's replicas that are busy then finish what they have; nobody new comes."""
+    there = gpus({"n/0": 100})
+    small = [replace(model(f"s{place}", 45, priority=5), startup=QUICK) for place in range(4)]
+    yard = Yard(there, nodes(there, 1000), [*small, replace(model("large", 100), startup=QUICK)], PATIENT)
+    for name, tenth, tenths in storm:
+        yard.request(ModelId(name), tenth / 10, tenths / 10)
+    large = yard.request(ModelId("large"), at / 10, 0.5)
+    yard.run(125)
+    assert large.served_s is not None
+    longest_service_s = 1.5
+    # Everybody in its way is idle once after that, for a moment at least, and leaves.
+    bound_s = PATIENCE_S + 8 * (START_S + longest_service_s + DRAIN_S)
+    assert large.served_s - large.at_s <= bound_s
