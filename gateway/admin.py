@@ -13,6 +13,7 @@ from fastapi.responses import Response
 
 from gateway import admin_documents as shapes
 from gateway import admin_views as views
+from gateway import packing_api
 from gateway.clock import Clock
 from gateway.documents import answer, shape
 from gateway.errors import ModelNotFound
@@ -27,7 +28,7 @@ from models.store.records import CommandReply
 PREFIX = "/admin/v1"
 ACCEPT_TIMEOUT_S = 10.0
 
-DOCUMENTS = (*shapes.DOCUMENTS, CommandReply)
+DOCUMENTS = (*shapes.DOCUMENTS, *packing_api.DOCUMENTS, CommandReply)
 Verb = Literal["wake", "sleep", "stop"]
 
 
@@ -48,6 +49,9 @@ def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> API
     _add_fleet(router, parts)
     _add_models(router, parts)
     _add_orders(router, parts)
+    packing_api.add_plan(router, parts.state, parts.orders)
+    packing_api.add_cordon(router, parts.orders)
+    packing_api.add_recording(router, parts.state, parts.orders)
     router.include_router(keys_router(parts.key_client, parts.keys, parts.clock))
     return router
 

@@ -27,6 +27,7 @@ class Claim:
     model: ModelId
     replica: ReplicaId
     endpoint: str
+    since_s: float = field(default=0.0, compare=False)  # monotonic
 
 
 @dataclass(slots=True, eq=False)
@@ -108,7 +109,8 @@ class Admission:
         Raises ModelNotFound, ModelStartFailed, HoldQueueFull, HoldTimeout.
         """
         ticket = self.queue.enter(ModelId(self.find(name).model_id), self.clock.unix())
-        self.demand.held(ticket.model, ticket.id, ticket.since_unix_s)
+        deadline_unix_s = ticket.since_unix_s + deadline_s - self.clock.monotonic()
+        self.demand.held(ticket.model, ticket.id, ticket.since_unix_s, deadline_unix_s)
         try:
             return await self._wait(ticket, deadline_s)
         finally:
@@ -121,7 +123,8 @@ class Admission:
         chosen = pick(self.routes.candidates(route, self.clock.monotonic()), self.demand.on_replica)
         if chosen is None:
             return None
-        claim = Claim(ModelId(route.model_id), ReplicaId(chosen.replica_id), chosen.endpoint)
+        since_s = self.clock.monotonic()
+        claim = Claim(ModelId(route.model_id), ReplicaId(chosen.replica_id), chosen.endpoint, since_s)
         self.demand.began(claim.model, claim.replica)
         return claim
 
@@ -130,7 +133,9 @@ class Admission:
 
     def give_back(self, claim: Claim) -> None:
         draining = self.routes.is_draining(claim.replica)
-        self.demand.ended(claim.model, claim.replica, draining=draining, now_unix_s=self.clock.unix())
+        busy_s = self.clock.monotonic() - claim.since_s
+        now_unix_s = self.clock.unix()
+        self.demand.ended(claim.model, claim.replica, draining=draining, now_unix_s=now_unix_s, busy_s=busy_s)
 
     def routes_changed(self) -> None:
         self.demand.routes_applied()

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from gateway.errors import Conflict, ControllerUnavailable, GatewayError, InvalidRequest, ModelNotFound, Unavailable
+from gateway.errors import (
+    Conflict,
+    ControllerUnavailable,
+    GatewayError,
+    InvalidRequest,
+    ModelNotFound,
+    NotFound,
+    Unavailable,
+)
 from gateway.state import asking_redis
 from models.store.codec import decode, encode
 from models.store.keys import Keys
@@ -30,9 +38,18 @@ class Orders:
     keys: Keys
     monotonic: Callable[[], float] = time.monotonic
 
-    async def give(self, verb: str, model_id: str | None, *, wait: bool, timeout_s: float) -> CommandReply:
+    async def give(
+        self,
+        verb: str,
+        model_id: str | None,
+        *,
+        wait: bool,
+        timeout_s: float,
+        gpu: str | None = None,
+        for_s: float = 0.0,
+    ) -> CommandReply:
         """Raises what ``refusal`` makes of a refused order, ControllerUnavailable, OrderPending, StoreUnavailable."""
-        command = Command(id=uuid.uuid4().hex, verb=verb, model_id=model_id, wait=wait)
+        command = Command(id=uuid.uuid4().hex, verb=verb, model_id=model_id, wait=wait, gpu=gpu, for_s=for_s)
         order = encode(command)
         async with asking_redis():
             await self.redis.rpush(self.keys.commands, order)
@@ -71,6 +88,8 @@ def refusal(reply: CommandReply, model_id: str | None) -> GatewayError:
     match reply.code:
         case "model_not_found":
             return ModelNotFound(model_id or "", f"{reply.message}.")
+        case "gpu_not_found":
+            return NotFound(f"{reply.message}.", code=reply.code)
         case "unknown_command" | "invalid_configuration":
             return InvalidRequest(reply.message, code=reply.code)
         case "insufficient_gpu_memory" | "model_start_failed":

@@ -75,6 +75,26 @@ class State:
                 end = f"({page[-1].id}"
         return tuple(found[:limit])
 
+    async def snapshot(self) -> bytes:
+        """What the controller showed last. Raises ControllerUnavailable, StoreUnavailable."""
+        async with asking_redis():
+            line = await self._redis.get(self._keys.snapshot)
+        if line is None:
+            raise ControllerUnavailable("The controller has decided nothing yet; try again.")
+        return line.encode() if isinstance(line, str) else line
+
+    async def recording(self, after: str, limit: int) -> list[tuple[str, int, str]]:
+        """(stream id, number, line), oldest first."""
+        async with asking_redis():
+            entries: Any = await self._redis.xrange(self._keys.recording, min=f"({after}", count=limit)
+        return [(entry_id.decode(), int(fields[b"n"]), fields[b"l"].decode()) for entry_id, fields in entries]
+
+    async def recording_end(self) -> str:
+        """The id of its last line."""
+        async with asking_redis():
+            entries: Any = await self._redis.xrevrange(self._keys.recording, count=1)
+        return entries[0][0].decode() if entries else "0-0"
+
     async def _page(self, end: str) -> list[DecisionRecord]:
         entries: Any = await self._redis.xrevrange(self._keys.decisions, max=end, count=PAGE)
         records = []
@@ -94,4 +114,7 @@ def _together(one: ModelDemand | None, other: ModelDemand) -> ModelDemand:
         held=one.held + other.held,
         oldest_held_unix_s=min(oldest, default=None),
         last_request_unix_s=max(one.last_request_unix_s, other.last_request_unix_s),
+        arrived=one.arrived + other.arrived,
+        finished=one.finished + other.finished,
+        busy_s=one.busy_s + other.busy_s,
     )

@@ -14,6 +14,7 @@ Who is next
 6. Models without any replica that serves or starts come first: higher priority, then whoever has waited longest, then
    by id. Further replicas of models come after all of those: second ones before third ones, then in the same order.
    So growing never starves a first replica; the GPU that a first replica could not get is closed to growing ones.
+   Replicas that no callers and no ``min_replicas`` ask for, only autoscaling, come after those, first ones, too.
    Substitutes for replicas on cordoned GPUs come last, by the same rules as growing.
 
 For each replica that is missing, where its model may go at all (``packers.limits``)
@@ -60,7 +61,7 @@ from packers.load import ScaleMemory
 from packers.placement import RULES
 from packers.residency.patience import overdue
 from packers.residency.patience import rank as patient_rank
-from packers.scaled import scaled
+from packers.scaled import Answers, scaled
 from packers.scaling import last_use_s
 from packers.serve import serve
 from packers.shelves import obstacle, sleepers_to_wake
@@ -145,9 +146,10 @@ def _scale(trial: Trial, policies: Policies) -> tuple[tuple[ModelId, ScaleMemory
     """What the autoscaling policy wants, in place of what demand alone asks for."""
     if policies.scaling == "demand":
         return ()
-    found = scaled(trial.state, trial.now_s, AUTOSCALING[policies.scaling])
+    answers = trial.state.kept.setdefault(f"scaling/{policies.scaling}", Answers())
+    found = scaled(trial.state, trial.now_s, AUTOSCALING[policies.scaling], answers)
     trial.desired = ChainMap(found.standings, trial.state.outlook.standings)
-    trial.wanting, trial.due = found.wanting, found.due(trial.now_s)
+    trial.wanting, trial.due = found.wanting, found.due
     return tuple(found.memories)
 
 
@@ -212,9 +214,11 @@ def _needs(draft: Draft) -> tuple[list[Need], list[Need]]:
             draft.hold(model, f"{model.id} is switched off: its max_replicas is {model.max_replicas}.")
         for number in range(desired.coming + 1, desired.count + 1):
             late = trial.patience and number == 1 and overdue(model, model.demand.oldest_wait_s)
-            (firsts if number == 1 else others).append(Need(model, number, desired.why, overdue=late))
+            asked = number <= trial.state.outlook.standings[name].count
+            need = Need(model, number, desired.why, overdue=late, asked=asked)
+            (firsts if number == 1 and asked else others).append(need)
     firsts.sort(key=lambda need: patient_rank(need.model, _waited_s(need)) if trial.patience else _rank(need.model))
-    others.sort(key=lambda need: (need.number, _rank(need.model)))
+    others.sort(key=lambda need: (not need.asked, need.number, _rank(need.model)))
     return firsts, others + _substitutes(trial)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from packers.index import Index
-from packers.types import Gpu, Model, ModelId, NodeId, Pool, PoolId, ReplicaState
+from packers.types import Gpu, Model, ModelId, NodeId, Pool, PoolId, PoolKind, ReplicaState
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,11 @@ def _nodes(models: Iterable[ModelId], index: Index, entered: dict[ModelId, set[N
 @dataclass(slots=True)
 class Surroundings:
     """What limits depend on beside the replicas. ``rivals``: who names a model in its ``anti_affinity``;
-    ``risky_nodes``: those with GPUs that may be taken away."""
+    ``risky_nodes``: those with GPUs that may be taken away; ``rented``: pools that cost only while they are used."""
 
     rivals: dict[ModelId, set[ModelId]] = field(default_factory=dict)
     risky_nodes: frozenset[NodeId] = frozenset()
+    rented: frozenset[PoolId] = frozenset()
 
     def know(self, before: Model | None, after: Model | None) -> None:
         """A model has come, changed, or gone (``after`` None)."""
@@ -81,5 +82,6 @@ class Surroundings:
                 self.rivals.setdefault(other, set()).add(after.id)
 
     def survey(self, gpus: Iterable[Gpu], pools: dict[PoolId, Pool]) -> None:
+        self.rented = frozenset(pool.id for pool in pools.values() if pool.kind is not PoolKind.OWNED)
         risky = {pool.id for pool in pools.values() if pool.reclaims_per_hour > 0}
         self.risky_nodes = frozenset(gpu.node for gpu in gpus if gpu.pool in risky) if risky else frozenset()

@@ -21,6 +21,8 @@ GAPS = 24  # doublings of a second, from 1/16 s to about three days
 GAP_MIN_S = 1 / 16
 HALF_LIFE_S = 7200.0
 PRIOR_REQUESTS = 10.0
+TIERS = 2  # disk and host RAM: surges are counted for the start-up times of both where a model has both
+ALIKE = 2.0  # start-up times that differ by a smaller factor are measurements of the same tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,14 @@ class Aim:
 
 
 DEFAULT_AIM = Aim()
+# Of a start: whoever comes to a model that has nothing ready waits for a whole one, later ones should not.
+WAIT_SHARE, SHORTEST_WAIT_S = 0.3, 0.1
+
+
+def aim_for(slots: int, start_s: float, wait_s: float | None = None) -> Aim:
+    """``wait_s``: what the model's card asks for; None: ``WAIT_SHARE`` of a start. Decisions, the controller's history
+    and the simulator all take it from here: what surges were counted for has to be what is asked about."""
+    return Aim(max(1, slots), start_s, max(SHORTEST_WAIT_S, WAIT_SHARE * start_s) if wait_s is None else wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +133,7 @@ class LoadTracker:
         self.aim = aim
         self.arrivals = 0
         self._now_s = self._start_s = self._last_s = self._observed_s = 0.0
-        self._surges: Surges | None = None
+        self._surges: list[Surges] = []  # those for ``aim`` first, then those for the other tier's start-up time
         self._profile = Profile(period_s)
         self._seconds: deque[_Second] = deque()
         self._concurrency = self._in_flight = 0
@@ -132,7 +142,7 @@ class LoadTracker:
 
     def arrive(self, now_s: float, count: int = 1) -> None:
         """``count`` requests came, now or since the last call."""
-        surges = self._pass(now_s)
+        self._pass(now_s)
         now_s = self._now_s
         if not count:
             return
@@ -141,7 +151,8 @@ class LoadTracker:
         self._last_s = now_s
         self.arrivals += count
         self._seconds[-1].arrivals += count
-        surges.arrive(count)
+        for surges in self._surges:
+            surges.arrive(count)
 
     def observe(self, now_s: float, concurrency: int, held: int = 0) -> None:
         """What the gateways report, every 0.1 to 1 s or at each change: in flight and held together, and held."""
@@ -163,16 +174,24 @@ class LoadTracker:
 
     def retarget(self, aim: Aim) -> None:
         """Another start-up time was measured, or the model's card changed. What was learned stays, where it can."""
-        from packers.autoscale.surges import Surges
-
         if aim == self.aim:
             return
-        if self._surges is not None:
-            if aim.slots != self.aim.slots or aim.wait_s != self.aim.wait_s:
-                self._surges = Surges(aim, self._now_s)
-            else:
-                self._surges.retarget(aim)
+        if self._surges:
+            if aim.slots != self.aim.slots:
+                self._surges.clear()
+            self._surges.insert(0, self._surges_for(aim))
+            del self._surges[TIERS:]
         self.aim = aim
+
+    def _surges_for(self, aim: Aim) -> Surges:
+        """Those that were counted for about these times, or new ones."""
+        from packers.autoscale.surges import Surges
+
+        for place, known in enumerate(self._surges):
+            if _alike(known.aim.wait_s, aim.wait_s) and _alike(known.aim.start_s, aim.start_s):
+                known.retarget(aim)
+                return self._surges.pop(place)
+        return Surges(aim, self._now_s)
 
     def load(self, now_s: float) -> Load:
         surges = self._pass(now_s)
@@ -198,10 +217,11 @@ class LoadTracker:
 
     def _pass(self, now_s: float) -> Surges:
         """Time goes on to ``now_s``, with as many in flight and held as were seen last."""
-        surges = self._surges or self._begin(now_s)
+        surges = self._surges[0] if self._surges else self._begin(now_s)
         if now_s > self._now_s:
             self._spend(now_s)
-            surges.advance(now_s, self._service.mean_s)
+            for one in self._surges:
+                one.advance(now_s, self._service.mean_s)
             self._profile.add(now_s, surges.offered)
             self._now_s = now_s
         return surges
@@ -212,8 +232,8 @@ class LoadTracker:
         self._now_s = self._start_s = self._last_s = self._observed_s = now_s
         self._seconds.append(_Second(math.floor(now_s)))
         self._profile.add(now_s, 0.0)
-        self._surges = Surges(self.aim, now_s)
-        return self._surges
+        self._surges.append(Surges(self.aim, now_s))
+        return self._surges[0]
 
     def _spend(self, now_s: float) -> None:
         seconds, at_s = self._seconds, self._now_s
@@ -243,6 +263,10 @@ class LoadTracker:
         if now_s - first_s < 1e-9:
             return float(arrivals), float(self._concurrency)
         return arrivals / (now_s - first_s), spent_s / (now_s - first_s)
+
+
+def _alike(one_s: float, other_s: float) -> bool:
+    return one_s == other_s or 1 / ALIKE < (one_s + 1e-3) / (other_s + 1e-3) < ALIKE
 
 
 def gap_bin(gap_s: float) -> int:

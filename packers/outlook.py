@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import inf
 
-from packers.scaling import Standing, standing
+from packers.scaling import Roll, Standing, by_demand, roll
 from packers.timers import Timers
 from packers.types import Model, ModelId, Replica, ReplicaState
 
@@ -20,6 +20,7 @@ class Outlook:
 
     def __init__(self) -> None:
         self.standings: dict[ModelId, Standing] = {}
+        self.rolls: dict[ModelId, Roll] = {}
         self.wanting: set[ModelId] = set()
         self.active: set[ModelId] = set()
         self.elastic: set[ModelId] = set()
@@ -29,8 +30,9 @@ class Outlook:
 
     def review(self, model: Model, replicas: Collection[Replica]) -> None:
         """Something about the model or its replicas has changed."""
-        stands = standing(model, replicas)
-        self.standings[model.id] = stands
+        mine = roll(model.id, replicas)
+        stands = by_demand(model, mine)
+        self.rolls[model.id], self.standings[model.id] = mine, stands
         if stands.missing or stands.switched_off:
             self.wanting.add(model.id)
             self.retries.set(model.id, model.retry_at_s)
@@ -56,6 +58,7 @@ class Outlook:
 
     def forget(self, model: ModelId) -> None:
         self.standings.pop(model, None)
+        self.rolls.pop(model, None)
         self.wanting.discard(model)
         for those in (self.active, self.elastic, self.lacking):
             those.discard(model)

@@ -149,8 +149,11 @@ def roll(model: ModelId, replicas: Iterable[Replica]) -> Roll:
 
 
 def standing(model: Model, replicas: Iterable[Replica]) -> Standing:
-    """By demand alone."""
-    mine = roll(model.id, replicas)
+    return by_demand(model, roll(model.id, replicas))
+
+
+def by_demand(model: Model, mine: Roll) -> Standing:
+    """With as many replicas wanted as demand alone asks for."""
     count, why = _wanted(model, serving=bool(mine.ready))
     return stand(model, mine, count, why)
 

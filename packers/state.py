@@ -51,6 +51,7 @@ class State:
         self.surroundings = Surroundings()
         self.columns = Columns()
         self.spots = Spots()
+        self.kept: dict[str, Any] = {}  # what deciders want to find again, by their own names
         self._unseen: dict[str, set[GpuId]] = {"columns": set(), "spots": set()}
         self._asks: dict[ModelId, Ask] = {}
         self._asks_version = 0

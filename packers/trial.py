@@ -17,7 +17,7 @@ from packers.ledger import Holding, Tally, awake, host_bytes
 from packers.limits import Limits, limits
 from packers.no_room import no_room
 from packers.placement import Spot
-from packers.scaling import Standing, last_use_s
+from packers.scaling import Standing
 from packers.spots import ask_of, candidates, place
 from packers.state import State
 from packers.types import (
@@ -106,12 +106,6 @@ class Trial:
     def gpus(self) -> tuple[Gpu, ...]:
         """By id."""
         return self.index.order
-
-    @property
-    def replicas(self) -> tuple[Replica, ...]:
-        """The living ones, longest unused first. Looking at all of them takes its time."""
-        alive = (one for one in self.state.replicas.values() if one.state is not ReplicaState.DEAD)
-        return tuple(sorted(alive, key=lambda one: (last_use_s(one), one.id)))
 
     @property
     def large(self) -> bool:

@@ -170,7 +170,8 @@ class Model:
     ``gpu_types``: names of the GPUs it runs on; empty for any. ``affinity``: models on whose nodes it wants to be.
     ``anti_affinity``: models with which it shares no node; its own id keeps its replicas on different nodes.
     ``wakes_anywhere``: asleep it can wake on any GPU of its node, not just where it fell asleep.
-    ``resizes``: its KV cache can grow and shrink while it serves.
+    ``resizes``: its KV cache can grow and shrink while it serves. ``wait_s``: what a request may wait at most, for
+    autoscaling; None: a share of a start (``packers.load.aim_for``).
     """
 
     id: ModelId
@@ -194,6 +195,7 @@ class Model:
     usage: Usage = UNUSED
     load: Load = NO_LOAD
     scale_memory: ScaleMemory = NO_MEMORY
+    wait_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

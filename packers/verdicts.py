@@ -5,8 +5,9 @@ A replica may be evicted for a needing model unless
 2. it is busy (requests in flight), starting, on its way out already, or woken or resized by this very decision;
 3. it is ready and its model has demand that it is wanted for. Beyond the number of replicas that the demand asks for,
    an idle one may go, but only for another model's first replica;
-4. it is ready and without it its model would have fewer than ``min_replicas``, unless the needing model has strictly
-   higher priority;
+4. it is ready and without it its model would have fewer than ``min_replicas``, or, for a replica that no callers ask
+   for, fewer than autoscaling wishes for; unless the needing model has strictly higher priority. What is wished for
+   never comes before what callers need;
 5. it has higher priority than the needing model, unless callers of that model are waiting and it has no replica at
    all: an idle replica, however important, does not keep a request waiting. Priority then only says who goes first;
 6. it is asleep and its model is about to wake it. It may go all the same when callers of the needing model are
@@ -33,7 +34,8 @@ class Need:
     """One replica that a model lacks. ``number`` counts from 1: the first one ends the waiting, more share the load.
 
     ``replaces``: one that has to leave its GPU and goes once this one serves.
-    ``first``: nothing serves yet. ``urgent``: and somebody waits.
+    ``first``: nothing serves yet. ``urgent``: and somebody waits. ``asked``: callers or ``min_replicas`` ask for it,
+    not just autoscaling.
     """
 
     model: Model
@@ -41,12 +43,18 @@ class Need:
     why: str
     replaces: Replica | None = None
     overdue: bool = False
+    asked: bool = True
     first: bool = field(init=False)
     urgent: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "first", self.number == 1)
         object.__setattr__(self, "urgent", self.number == 1 and self.model.demand.present)
+
+    @property
+    def called(self) -> bool:
+        """Callers ask for it."""
+        return self.asked and self.model.demand.present
 
 
 def victims(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> list[Victim]:
@@ -125,9 +133,10 @@ def _judge_ready(
     if trial.patience and not need.overdue and not _stayed(replica, model, trial.now_s):
         return "only just there", Harm.NONE
     # 3.
+    stands = (trial.state.outlook.standings if need.called else trial.desired)[model.id]
     left = spare.get(model.id)
     if left is None:
-        left = trial.ready(model.id) - trial.desired[model.id].count
+        left = trial.ready(model.id) - stands.count
     if model.demand.present and (left <= 0 or not need.first):
         return "wanted by callers", Harm.NONE
     if left > 0:
@@ -136,4 +145,4 @@ def _judge_ready(
     # 4.
     if need.model.priority > model.priority:
         return None, Harm.MINIMUM
-    return "kept by min_replicas", Harm.NONE
+    return ("kept for what may come" if stands.count > model.min_replicas else "kept by min_replicas"), Harm.NONE

@@ -7,7 +7,25 @@ from collections.abc import Sequence
 import typer
 from typer.main import get_command
 
-from gateway.cli import config, decisions, doctor, down, keys, models, part, status, tables, up, version
+from gateway.cli import (
+    config,
+    decisions,
+    doctor,
+    down,
+    gpus,
+    keys,
+    models,
+    pack,
+    part,
+    planning,
+    record,
+    replay,
+    replicas,
+    simulate,
+    status,
+    up,
+    version,
+)
 from gateway.cli.errors import AskedWrongly, CliError
 from gateway.cli.output import say, show_json
 
@@ -22,10 +40,15 @@ app.command("up")(up.up)
 app.command("down")(down.down)
 app.command("status")(status.status)
 app.add_typer(models.app, name="models")
-app.command("gpus")(tables.gpus)
-app.command("replicas")(tables.replicas)
+app.add_typer(gpus.app, name="gpus")
+app.command("replicas")(replicas.replicas)
 app.add_typer(keys.app, name="keys")
 app.command("decisions")(decisions.decisions)
+app.command("plan")(planning.plan)
+app.command("pack")(pack.pack)
+app.command("record")(record.record)
+app.command("replay")(replay.replay)
+app.command("simulate")(simulate.simulate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 app.command("reload")(config.reload)

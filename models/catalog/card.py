@@ -46,6 +46,17 @@ class ModelCard(BaseModel):
     aliases: tuple[Name, ...] = Field(default=(), description="Other names that clients may use")
     can_sleep: bool = Field(default=True, description="May keep its weights in host RAM instead of being stopped")
     target_in_flight: Annotated[Count, Field(ge=1)] = Field(default=32, description="Wanted requests per replica")
+    max_wait: Annotated[Seconds, Field(gt=0)] | None = Field(
+        default=None, description="What a request should wait at most, for autoscaling; default: a share of a start"
+    )
+    gpu_types: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="Names of the GPUs it may run on, as `roundhouse gpus` shows them; left out: any"
+    )
+    affinity: tuple[Name, ...] = Field(default=(), description="Models on whose nodes it wants to be")
+    anti_affinity: tuple[Name, ...] = Field(
+        default=(), description="Models with which it shares no node; its own id keeps its replicas apart"
+    )
+    tensor_parallel: Annotated[Count, Field(ge=1)] = Field(default=1, description="GPUs that a replica spans; only 1")
     allow_code: str | None = Field(
         default=None,
         validate_default=True,
@@ -97,6 +108,13 @@ class ModelCard(BaseModel):
             if alias in taken:
                 raise WrongValue(f"{alias!r} names this model already", "remove it", f"[{index}]")
             taken.add(alias)
+        return value
+
+    @field_validator("tensor_parallel")
+    @classmethod
+    def _check_tensor_parallel(cls, value: int) -> int:
+        if value > 1:
+            raise WrongValue(f"{value} is not possible: an engine runs on one GPU", "remove it, or set it to 1")
         return value
 
     @field_validator("allow_code")

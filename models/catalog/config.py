@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from models.catalog.card import ModelCard
 from models.catalog.errors import ConfigError, Problem
-from models.catalog.problems import field_path, problem_at, problems_of
+from models.catalog.problems import did_you_mean, field_path, problem_at, problems_of
 from models.catalog.service import GatewaySettings, GpuChoice, PolicyNames, ServiceConfig
 from models.catalog.yaml_file import Document, Loc, read_yaml
 
@@ -41,6 +41,7 @@ def load_config(path: Path) -> ServiceConfig:
     raw = [card for each in documents for card in _raw_cards(each, is_main=each is document)]
     cards = [_validated(ModelCard, card.document, card.loc, problems) for card in raw if card.document is not document]
     problems += _shared_names(raw)
+    problems += _unknown_company(raw)
     if not document.data.keys() & {"models", "models_dir"}:
         problems.append(problem_at(document, (), "names no models", "add models: or models_dir:"))
     if problems or config is None:
@@ -115,6 +116,20 @@ def _shared_names(cards: list[_RawCard]) -> Iterator[Problem]:
             if owner is not card:
                 where = f"{owner.document.name} {field_path(owner.loc)}".strip()
                 yield problem_at(card.document, loc, f"{name!r} is taken by {where}", "choose another name")
+
+
+def _unknown_company(cards: list[_RawCard]) -> Iterator[Problem]:
+    """A misspelt neighbour would quietly never be kept close, or away."""
+    ids = (card.data.get("model_id") for card in cards if isinstance(card.data, dict))
+    known = {each for each in ids if isinstance(each, str)}
+    for card in cards:
+        for field in ("affinity", "anti_affinity"):
+            named = card.data.get(field) if isinstance(card.data, dict) else None
+            for index, name in enumerate(named if isinstance(named, list) else ()):
+                if isinstance(name, str) and name not in known:
+                    where = (*card.loc, field, index)
+                    cure = did_you_mean(name, known)
+                    yield problem_at(card.document, where, f"{name!r} is no model of this configuration", cure)
 
 
 def _names(card: _RawCard) -> Iterator[tuple[Loc, str]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.catalog.errors import WrongValue
 from models.catalog.fields import Bytes
+from models.catalog.units import format_bytes
 from packers.types import Footprint
 
 _MIB = 2**20
@@ -36,6 +38,17 @@ class Declared(BaseModel):
     overhead: Bytes | None = None
     residue: Bytes | None = None
     host: Bytes | None = None
+    kv_min: Bytes | None = Field(
+        default=None, description="The least KV cache it may be started with when memory is short; left out: kv_cache"
+    )
+
+    @model_validator(mode="after")
+    def _check_kv_min(self) -> Declared:
+        if self.kv_min is not None and (self.kv_cache is None or self.kv_min > self.kv_cache):
+            wish = "which is not declared" if self.kv_cache is None else f"which is {format_bytes(self.kv_cache)}"
+            said = f"{format_bytes(self.kv_min)} is above kv_cache, {wish}"
+            raise WrongValue(said, "declare kv_cache, and kv_min below it", "kv_min")
+        return self
 
     def footprint(self, weights_bytes: int, runtime: str, defaults: DeviceDefaults) -> Footprint:
         """``weights_bytes``: size of the weights on disk, the estimate of what they take on the GPU and in host RAM."""
@@ -50,6 +63,7 @@ class Declared(BaseModel):
             overhead_bytes=overhead,
             residue_bytes=residue,
             host_bytes=_first(self.host, weights),
+            kv_min_bytes=self.kv_min,
         )
 
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from models.catalog.card import ModelCard
 from models.catalog.errors import WrongValue
-from models.catalog.fields import Bytes, Seconds
+from models.catalog.fields import Bytes, Count, Name, Seconds
 from models.catalog.gpus import parse_gpus
+from models.catalog.policies import registries
 from models.catalog.problems import did_you_mean
 from models.catalog.units import parse_bytes
-from packers.eviction import EVICTION
-from packers.placement import PLACEMENT
+from packers.decide import Policies
+from packers.defrag.moves import Budget
+from packers.types import PoolKind
 
 _GPU_SCHEMA = {"type": "string", "description": "Simulated GPUs of each node, like 2x1GiB or 2x1GiB,1x4GiB"}
 
@@ -56,19 +68,58 @@ class GatewaySettings(_Section):
     max_body: Bytes = 8 * 2**20
 
 
+_DEFAULTS = Policies()
+_BUDGET = _DEFAULTS.defrag_budget
+
+
+class DefragBudget(_Section):
+    """What tidying up may do (``packers.defrag.moves.Budget``)."""
+
+    moves: Count = Field(default=_BUDGET.moves, description="Replicas on the move at once")
+    moved: Bytes | None = Field(default=_BUDGET.moved_bytes, description="Weights loaded for them; default: any")
+    payback: Seconds = Field(default=_BUDGET.payback_s, description="For how long a gain is counted")
+    settle: Seconds = Field(default=_BUDGET.settle_s, description="A replica stays for so long after it became ready")
+
+    def budget(self) -> Budget:
+        return Budget(moves=self.moves, moved_bytes=self.moved, payback_s=self.payback, settle_s=self.settle)
+
+
 class PolicyNames(_Section):
-    placement: str = "best-fit"
-    eviction: str = "lru"
+    """Which policies decide (``packers.decide.Policies``)."""
 
-    @field_validator("placement")
-    @classmethod
-    def _known_placement(cls, value: str) -> str:
-        return _known(value, list(PLACEMENT), "placement policy")
+    placement: str = _DEFAULTS.placement
+    eviction: str = _DEFAULTS.eviction
+    scaling: str = _DEFAULTS.scaling
+    defrag: str = _DEFAULTS.defrag
+    defrag_budget: DefragBudget = DefragBudget()
+    patience: bool = Field(default=_DEFAULTS.patience, description="Bounds against swap storms and starvation")
+    prewarm: bool = Field(default=_DEFAULTS.prewarm, description="Bring models back before they are asked for")
+    look_at: Annotated[Count, Field(ge=1)] = Field(
+        default=_DEFAULTS.look_at, description="GPUs of a larger cluster that are looked at closely at a time"
+    )
 
-    @field_validator("eviction")
+    @field_validator("placement", "eviction", "scaling", "defrag")
     @classmethod
-    def _known_eviction(cls, value: str) -> str:
-        return _known(value, list(EVICTION), "eviction policy")
+    def _is_known(cls, value: str, info: ValidationInfo) -> str:
+        return _known(value, registries()[str(info.field_name)], f"{info.field_name} policy")
+
+    def policies(self) -> Policies:
+        """As the packer takes them."""
+        return Policies(**{**dict(self), "defrag_budget": self.defrag_budget.budget()})
+
+
+class PoolSettings(_Section):
+    """GPUs under one kind of contract."""
+
+    name: Name
+    kind: PoolKind = PoolKind.OWNED
+    price_per_gpu_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    reclaims_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0, description="How often one of its GPUs is taken away, on average"
+    )
+    gpus: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        description="Ids of its GPUs, as `roundhouse gpus` shows them; node-1/* for all of a node"
+    )
 
 
 class ServiceConfig(_Section):
@@ -78,6 +129,7 @@ class ServiceConfig(_Section):
     host_memory: Bytes | None = Field(default=None, description="RAM of each node for sleeping models; default half")
     gateway: GatewaySettings = GatewaySettings()
     policies: PolicyNames = PolicyNames()
+    pools: tuple[PoolSettings, ...] = Field(default=(), description="The first that names a GPU has it; else owned")
     drain_timeout: Seconds = Field(default=30.0, description="How long a draining replica may finish its requests")
     models: tuple[ModelCard, ...] = Field(default=(), description="Model cards; names are unique across all of them")
     models_dir: Annotated[str, Field(min_length=1)] | None = Field(
@@ -102,7 +154,7 @@ class ServiceConfig(_Section):
         return self.host_memory if self.host_memory is not None else ram_bytes // 2
 
 
-def _known(value: str, names: list[str], noun: str) -> str:
+def _known(value: str, names: Collection[str], noun: str) -> str:
     if value not in names:
         raise WrongValue(f"{value[:60]!r} is not a {noun}", did_you_mean(value, names))
     return value

@@ -17,8 +17,10 @@ from models.catalog.watch import ConfigWatcher, Rejected
 from models.control.actions import Actions
 from models.control.catalog import CatalogReader, Entry
 from models.control.controller import Controller
+from models.control.demand import DemandBook
 from models.control.listeners import listen_commands, listen_demand, watch_config
 from models.control.messages import CatalogChanged, Lost, Reported
+from models.control.pools import PoolBook
 from models.control.recovery import recover
 from models.control.settings import ControlSettings
 from models.control.store import LeaseLost, RedisControlStore
@@ -28,7 +30,6 @@ from models.fleet.ray_fleet import RayFleet
 from models.home import Home
 from models.store.client import connect_async
 from models.store.keys import Keys
-from packers.decide import Policies
 from packers.types import ModelId, ReplicaId
 
 log = logging.getLogger("roundhouse.control")
@@ -99,11 +100,15 @@ class ControllerActor:
         defaults = SIMULATED if simulated else CUDA
         reader = CatalogReader(settings.config_path.parent, self._home.models, defaults)
         world = World.empty(await fleet.nodes(), reader.entries(config.models))
+        world.demand, world.pools = DemandBook(time.time()), PoolBook.of(config.pools)
         self._controller = controller = self._build(world, fleet, store, config, reader)
         await store.take_lease()
         before = await store.load()
         for report in await store.all_demand():
             controller.post(Reported(report))
+        past = await store.recall()
+        if past is not None:
+            world.history.recall(past, time.time())
         adopted = await recover(controller, fleet, before, time.time())
         fleet.subscribe(self._on_event)
         log.info(
@@ -133,7 +138,8 @@ class ControllerActor:
             clock=time.time,
             new_replica_id=new_replica_id,
             load_catalog=load_catalog,
-            policies=Policies(placement=config.policies.placement, eviction=config.policies.eviction),
+            load_policies=lambda message: (message.config.policies.policies(), PoolBook.of(message.config.pools)),
+            policies=config.policies.policies(),
             drain_timeout_s=config.drain_timeout,
         )
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from models.catalog.card import ModelCard
 from models.catalog.footprint import DeviceDefaults
 from models.catalog.source import SourceError, SourceInfo, check_source, resolve_source
+from models.control.history import History
 from models.control.tracked import footprint_dict
 from models.store.records import Failure, ModelRecord
+from packers.load import Aim, aim_for
 from packers.types import Demand, Footprint, Model, ModelId
 
 
@@ -25,7 +27,7 @@ class Entry:
     def id(self) -> ModelId:
         return ModelId(self.card.model_id)
 
-    def as_model(self, demand: Demand, retry_at_s: float) -> Model:
+    def as_model(self, demand: Demand, retry_at_s: float, history: History) -> Model:
         card = self.card
         return Model(
             id=self.id,
@@ -39,7 +41,21 @@ class Entry:
             target_in_flight=card.target_in_flight,
             demand=demand,
             retry_at_s=retry_at_s,
+            gpu_types=card.gpu_types,
+            affinity=tuple(ModelId(name) for name in card.affinity),
+            anti_affinity=tuple(ModelId(name) for name in card.anti_affinity),
+            startup=history.startup(self.id),
+            usage=history.usage(self.id),
+            load=history.load(self.id),
+            scale_memory=history.memory(self.id),
+            wait_s=card.max_wait,
         )
+
+    def aim(self, history: History, *, asleep: bool) -> Aim:
+        """What its replicas are for. ``asleep``: one could be woken instead of started."""
+        startup = history.startup(self.id)
+        start_s = startup.host_s if asleep else startup.disk_s
+        return aim_for(self.card.target_in_flight, start_s, self.card.max_wait)
 
     def as_record(self, failure: Failure | None) -> ModelRecord:
         card = self.card

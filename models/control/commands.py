@@ -1,37 +1,48 @@
-"""Operators' orders: wake, sleep and stop a model by hand. Taken and answered by the loop."""
+"""Operators' orders: wake, sleep and stop a model, drain a GPU. Taken and answered by the loop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models.catalog.units import format_bytes
+from models.control.recorder import Recorder
 from models.control.tracked import Tracked
 from models.control.world import World
 from models.store.records import Command, CommandReply
-from packers.types import ModelId, ReplicaId, ReplicaState
+from packers.types import GpuId, ModelId, ReplicaId, ReplicaState
 
 Drain = Callable[[Tracked, ReplicaState, str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
+    """``model`` is None for a GPU that is being drained."""
+
     command: Command
-    model: ModelId
+    model: ModelId | None
     since_s: float
     replicas: tuple[ReplicaId, ...]
+    gpu: GpuId | None = None
 
 
 class CommandDesk:
     """Answers each command once: when it is accepted, or when it is done if the caller waits."""
 
-    def __init__(self, world: World, drain: Drain) -> None:
+    def __init__(self, world: World, drain: Drain, recorder: Recorder) -> None:
         self._world = world
         self._drain = drain
+        self._recorder = recorder
         self._waiting: list[_Waiting] = []
         self._replies: list[CommandReply] = []
 
     def take(self, command: Command, now: float) -> None:
+        if command.verb in ("drain", "undrain"):
+            return self._cordon(command)
+        if command.verb == "record":
+            self._recorder.want(now, command.for_s)
+            what = f"recording for {command.for_s:g} s" if command.for_s > 0 else "the recording has ended"
+            return self._answer(command, True, what)
         model = self._find(command)
         if model is None:
             return
@@ -43,7 +54,10 @@ class CommandDesk:
             self._put_down(command, model, now)
         else:
             self._answer(
-                command, False, f"unknown command {command.verb!r}; use wake, sleep or stop", "unknown_command"
+                command,
+                False,
+                f"unknown command {command.verb!r}; use wake, sleep, stop, drain, undrain or record",
+                "unknown_command",
             )
 
     def due(self) -> list[CommandReply]:
@@ -92,6 +106,28 @@ class CommandDesk:
             self._drain(tracked, to, f"{command.verb} by operator", now)
         self._accept(command, model, now, tuple(tracked.id for tracked in chosen))
 
+    def _cordon(self, command: Command) -> None:
+        """The packer sees to the rest: nothing new goes to a cordoned GPU, and what is there leaves."""
+        gpu = GpuId(command.gpu or "")
+        known = [each.id for each in self._world.gpus]
+        if gpu not in known:
+            text = f"there is no GPU {gpu!r}; there are {', '.join(sorted(known)) or 'none'}"
+            return self._answer(command, False, text, "gpu_not_found")
+        here = sorted(self._on(gpu))
+        if command.verb == "undrain":
+            self._world.cordoned.discard(gpu)
+            return self._answer(command, True, f"{gpu} takes replicas again", actions=here)
+        self._world.cordoned.add(gpu)
+        if command.wait:
+            self._waiting.append(_Waiting(command, None, 0.0, tuple(here), gpu))
+        else:
+            what = f"{len(here)} replica{'s' * (len(here) != 1)} to leave it" if here else "nothing is on it"
+            self._answer(command, True, f"{gpu} takes no new replicas; {what}", actions=here)
+
+    def _on(self, gpu: GpuId) -> list[ReplicaId]:
+        """Whoever holds memory of it."""
+        return [entry.replica for entry in self._world.ledger.entries() if entry.gpu == gpu and entry.gpu_bytes]
+
     def _accept(self, command: Command, model: ModelId, now: float, replicas: tuple[ReplicaId, ...]) -> None:
         if command.wait:
             self._waiting.append(_Waiting(command, model, now, replicas))
@@ -100,6 +136,8 @@ class CommandDesk:
 
     def _settled(self, waiting: _Waiting) -> bool:
         command, model = waiting.command, waiting.model
+        if model is None:
+            return self._is_empty(waiting)
         mine = self._world.of_model(model)
         if command.verb == "wake":
             ready = [tracked.id for tracked in mine if tracked.state is ReplicaState.READY]
@@ -118,7 +156,18 @@ class CommandDesk:
         self._answer(command, True, what, actions=list(waiting.replicas))
         return True
 
+    def _is_empty(self, waiting: _Waiting) -> bool:
+        if waiting.gpu is None or waiting.gpu not in self._world.cordoned:
+            self._answer(
+                waiting.command, False, f"{waiting.gpu} takes replicas again: undrained meanwhile", "undrained"
+            )
+            return True
+        if self._on(waiting.gpu):
+            return False
+        self._answer(waiting.command, True, f"{waiting.gpu} is empty", actions=list(waiting.replicas))
+        return True
+
     def _answer(
-        self, command: Command, ok: bool, message: str, code: str | None = None, actions: list[str] | None = None
+        self, command: Command, ok: bool, message: str, code: str | None = None, actions: Sequence[str] = ()
     ) -> None:
-        self._replies.append(CommandReply(id=command.id, ok=ok, message=message, code=code, actions=actions or []))
+        self._replies.append(CommandReply(id=command.id, ok=ok, message=message, code=code, actions=list(actions)))

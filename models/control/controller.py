@@ -3,7 +3,7 @@
 One step (``Controller.step``):
 1. observe: take every message from the inbox into the world;
 2. finish: drain engines whose card has changed, and give replicas that have drained to the fleet for sleep or stop;
-3. decide: one snapshot, one plan (``packers.decide``);
+3. decide: one snapshot, one plan (``packers.decide``), from a State that follows the snapshots (``Mirror``);
 4. apply: change the ledger and the replicas' states, note each decision with its reasons;
 5. write: the new state goes to Redis (``flush``), and only then do the fleet's actions begin.
 """
@@ -32,13 +32,18 @@ from models.control.messages import (
     Reported,
     Stopped,
 )
+from models.control.mirror import Mirror
+from models.control.pools import PoolBook
+from models.control.recorder import Recorder
+from models.control.recording import Step
+from models.control.scribe import Scribe
 from models.control.store import ControlStore, LeaseLost
 from models.control.tracked import Tracked, socket_paths
 from models.control.world import World
 from models.runtimes.protocol import EngineStatus
-from packers.decide import Policies, decide
+from packers.decide import Policies, decide_on
 from packers.ledger import LedgerError
-from packers.types import Action, Hold, ModelId, Refuse, ReplicaId, ReplicaState, Sleep, Start, Stop, Wake
+from packers.types import Action, Hold, ModelId, Refuse, ReplicaId, ReplicaState, Resize, Sleep, Start, Stop, Wake
 
 log = logging.getLogger("roundhouse.control")
 TICK_S = 0.1
@@ -57,6 +62,7 @@ class Controller:
         clock: Callable[[], float],
         new_replica_id: Callable[[ModelId], ReplicaId],
         load_catalog: Callable[[CatalogChanged], dict[ModelId, Any]],
+        load_policies: Callable[[CatalogChanged], tuple[Policies, PoolBook]] | None = None,
         policies: Policies | None = None,
         drain_timeout_s: float = 30.0,
     ) -> None:
@@ -66,6 +72,7 @@ class Controller:
         self._clock = clock
         self._new_replica_id = new_replica_id
         self._load_catalog = load_catalog
+        self._load_policies = load_policies
         self._policies = policies or Policies()
         self._drain_timeout_s = drain_timeout_s
         self._inbox: list[Message] = []
@@ -73,7 +80,10 @@ class Controller:
         self._begin: list[Coroutine[Any, Any, None]] = []  # fleet actions that wait for the state to be written
         self._tasks: set[asyncio.Task[None]] = set()
         self.journal = Journal(world)
-        self._desk = CommandDesk(world, self._drain)
+        self._mirror = Mirror()
+        recorder = Recorder()
+        self._desk = CommandDesk(world, self._drain, recorder)
+        self._scribe = Scribe(store, recorder, self._spawn, clock())
         self._dirty = True
         self._written_s = 0.0
         self._closed = False
@@ -134,15 +144,18 @@ class Controller:
         for message in inbox:  # 1. observe
             self._observe(message, now)
         self.world.refresh_use(now)
+        traffic = self.world.refresh_history(now)
         self._retire_outdated(now)
         self._finish_drained(now)  # 2. finish
         self.world.seq += 1
         snapshot = self.world.snapshot(now)
         try:
-            plan = decide(snapshot, self._policies)  # 3. decide
+            plan = decide_on(self._mirror.follow(snapshot), snapshot.id, now, self._policies)  # 3. decide
         except LedgerError:  # a bug: no new decisions, but what was begun goes on
             log.exception("snapshot %s holds more than there is", snapshot.id)
             return
+        self._scribe.decided(Step(snapshot=snapshot, policies=self._policies, plan=plan), traffic)
+        self.world.history.decided(plan)
         for action in plan.actions:  # 4. apply
             self._apply(action, now)
         self.journal.forget_holds({a.model for a in plan.actions if isinstance(a, Hold | Refuse)})
@@ -161,11 +174,13 @@ class Controller:
             self._spawn(work)
         for reply in self._desk.due():
             await self._store.reply(reply)
+        self._scribe.write(world.history, now)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -178,6 +193,9 @@ class Controller:
         match message:
             case Reported(report):
                 self.world.demand.put(report)
+                return
+            case Ordered(command) if command.verb == "snapshot":
+                self._scribe.show(command)
                 return
             case Ordered(command):
                 self._desk.take(command, now)
@@ -208,6 +226,8 @@ class Controller:
         took_s = now - tracked.state_since_s
         tracked.move(ReplicaState.READY, f"ready after {took_s:.2f} s", now)
         tracked.last_used_s = now
+        if not tracked.adopted:
+            self.world.history.started(tracked.model, took_s, woke=tracked.woke)
         self.world.failures.forget(tracked.model)
         self.world.operator_wakes.pop(tracked.model, None)
         self.journal.note("ready", tracked, tracked.reason, start_s=round(took_s, 4))
@@ -237,12 +257,19 @@ class Controller:
         if tracked is not None:
             tracked.move(ReplicaState.DEAD, reason, self._clock())
             self.world.ledger.release(replica)
+            for other in self.world.of_model(tracked.model):
+                if other.replaces == replica:
+                    other.replaces = None
         return tracked
 
     def _catalog_changed(self, message: CatalogChanged) -> None:
         before, after = self.world.entries, self._load_catalog(message)
         self.world.entries = after
         self.world.config_error = None
+        if self._load_policies is not None:
+            self._policies, self.world.pools = self._load_policies(message)
+        for model in before.keys() - after.keys():
+            self.world.history.forget(model)
         for model in before.keys() | after.keys():
             old, new = before.get(model), after.get(model)
             if old is None or new is None or old.card.hash != new.card.hash:
@@ -296,6 +323,8 @@ class Controller:
                     to = ReplicaState.ASLEEP if isinstance(action, Sleep) else ReplicaState.DEAD
                     self._drain(self.world.replicas[action.replica], to, action.reason, now)
                     self.journal.plan(action)
+                case Resize():  # no engine resizes, so no model says that it does, and none is asked to
+                    log.error("a plan resizes what cannot be resized, and was not carried out: %s", action)
                 case Hold():
                     self.journal.hold(action)
                 case Refuse():
@@ -307,6 +336,9 @@ class Controller:
             log.exception("a plan did not fit the ledger and was not carried out: %s", action)
 
     def _start(self, action: Start, now: float) -> None:
+        if action.peers:  # no card asks for more than one GPU
+            log.error("a plan spans several GPUs, and was not carried out: %s", action)
+            return
         entry = self.world.entries[action.model]
         replica = self._new_replica_id(action.model)
         node = next(n for n in self.world.nodes.values() if any(gpu.id == action.gpu for gpu in n.gpus))
@@ -324,6 +356,7 @@ class Controller:
             reason=action.reason,
             state_since_s=now,
             last_used_s=now,
+            replaces=action.replaces,
         )
         self.world.replicas[replica] = tracked
         self._begin.append(self._actions.start(tracked, entry, self.post))
@@ -331,6 +364,9 @@ class Controller:
 
     def _wake(self, action: Wake, now: float) -> None:
         tracked = self.world.replicas[action.replica]
+        if action.gpu != tracked.gpu:  # no model says that it wakes anywhere
+            log.error("a plan wakes a replica where it does not sleep, and was not carried out: %s", action)
+            return
         self.world.ledger.reserve(tracked.id, tracked.model, tracked.gpu, tracked.footprint.gpu_bytes)
         tracked.move(ReplicaState.STARTING, action.reason, now)
         self._begin.append(self._actions.wake(tracked, self.post))

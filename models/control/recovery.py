@@ -13,7 +13,7 @@ from models.fleet.tag import Tag
 from models.runtimes.protocol import EngineStatus
 from models.store.records import FleetRecord, ReplicaRecord
 from packers.ledger import OverCapacity, UnknownGpu
-from packers.types import ModelId, NodeId, ReplicaId, ReplicaState
+from packers.types import GpuId, ModelId, NodeId, ReplicaId, ReplicaState
 
 log = logging.getLogger("roundhouse.control")
 
@@ -31,6 +31,9 @@ async def recover(controller: Controller, fleet: Fleet, before: FleetRecord | No
     records = {record.replica_id: record for record in before.replicas} if before else {}
     if before is not None:
         world.routes_version, world.seq = before.routes_version, before.seq
+        for gpu in before.gpus:
+            if gpu.cordoned:
+                world.cordoned.add(GpuId(gpu.id))
     adopted: set[str] = set()
     for node, statuses in (await fleet.observe()).items():
         for status in statuses:
@@ -82,8 +85,12 @@ def _tracked(
         card_hash=tag.card_hash,
         state={"asleep": ReplicaState.ASLEEP, "ready": ReplicaState.READY}.get(status.state, ReplicaState.STARTING),
         reason="re-adopted",
+        adopted=True,
         state_since_s=record.state_since_unix_s if record else now,
         last_used_s=record.last_used_unix_s if record else now,
+        replaces=ReplicaId(record.replaces) if record and record.replaces else None,
     )
     tracked.learn(status)
+    if tracked.start_s is not None:
+        world.history.started(entry.id, tracked.start_s, woke=False)
     return tracked

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import uuid
 from typing import Protocol
 
 import msgspec
 from redis.asyncio import Redis
 
-from models.store.keys import DECISIONS_MAX, REPLY_TTL_S, Keys
+from models.control.history import Remembered
+from models.control.recording import Line, Step, encode_line
+from models.store.keys import DECISIONS_MAX, RECORDING_BYTES_MAX, RECORDING_TTL_S, REPLY_TTL_S, SNAPSHOT_TTL_S, Keys
 from models.store.records import CommandReply, DecisionRecord, DemandReport, FleetRecord, ModelRecord, RouteTable
 
+log = logging.getLogger("roundhouse.control")
 LEASE_MS = 10_000
 
 # KEYS: lease, fleet, routes, catalog, decisions, routes channel.
@@ -50,12 +55,24 @@ class ControlStore(Protocol):
 
     async def reply(self, reply: CommandReply) -> None: ...
 
+    async def recall(self) -> Remembered | None:
+        """What an earlier controller knew of the past; None when there was none, or it wrote something else."""
+
+    async def remember(self, past: Remembered) -> None: ...
+
+    async def show(self, step: Step) -> None:
+        """What was decided last and from what, for whoever asked to see it."""
+
+    async def record(self, lines: tuple[Line, ...]) -> None:
+        """Lines of a recording that is going on."""
+
 
 class RedisControlStore:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
         self._token = uuid.uuid4().hex
+        self._recorded = 0
         self._script = redis.register_script(_WRITE)
 
     async def take_lease(self) -> None:
@@ -103,6 +120,32 @@ class RedisControlStore:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.rpush(key, msgspec.json.encode(reply))
             pipe.expire(key, REPLY_TTL_S)
+            await pipe.execute()
+
+    async def recall(self) -> Remembered | None:
+        raw = await self._redis.get(self._keys.history)
+        try:
+            return None if raw is None else msgspec.json.decode(raw, type=Remembered)
+        except msgspec.MsgspecError as problem:
+            log.warning("what the last controller knew of the past cannot be read: %s", problem)
+            return None
+
+    async def remember(self, past: Remembered) -> None:
+        await self._redis.set(self._keys.history, await asyncio.to_thread(msgspec.json.encode, past))
+
+    async def show(self, step: Step) -> None:
+        line = await asyncio.to_thread(encode_line, step)
+        await self._redis.set(self._keys.snapshot, line, ex=SNAPSHOT_TTL_S)
+
+    async def record(self, lines: tuple[Line, ...]) -> None:
+        written = await asyncio.to_thread(lambda: [encode_line(line) for line in lines])
+        key = self._keys.recording
+        most = max(1, RECORDING_BYTES_MAX // max(map(len, written)))
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for line in written:
+                self._recorded += 1
+                pipe.xadd(key, {"l": line, "n": self._recorded}, maxlen=most, approximate=False)
+            pipe.expire(key, RECORDING_TTL_S)
             await pipe.execute()
 
     async def demand(self, worker: str) -> DemandReport | None:

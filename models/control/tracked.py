@@ -45,12 +45,17 @@ class Tracked:
     drain_version: int = 0  # the route table that first showed it as draining
     was_asleep: bool = False  # it is being ended out of its sleep: it holds no more than it held asleep
     ending: bool = False  # the fleet has been told to sleep or stop it
+    woke: bool = False  # its last start was out of its sleep
+    adopted: bool = False  # begun by an earlier controller: nobody knows how long its start took
+    replaces: ReplicaId | None = None  # it takes that one's place once it serves
 
     def move(self, state: ReplicaState, reason: str, now: float) -> None:
         """Raises IllegalTransition."""
         if state is not ReplicaState.DEAD and state not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"{self.id}: {self.state} -> {state} ({reason})")
         self.was_asleep = self.state is ReplicaState.ASLEEP and state is ReplicaState.DRAINING
+        if state is ReplicaState.STARTING:  # nothing else leads there
+            self.woke, self.adopted = True, False
         self.state, self.reason, self.state_since_s = state, reason, now
         if state is not ReplicaState.DRAINING:
             self.draining_to, self.ending = None, False
@@ -80,6 +85,7 @@ class Tracked:
             pinned=pinned,
             priority=priority,
             draining_to=self.draining_to,
+            replaces=self.replaces,
         )
 
     def as_record(self) -> ReplicaRecord:
@@ -100,6 +106,7 @@ class Tracked:
             last_used_unix_s=self.last_used_s,
             start_s=self.start_s,
             card_hash=self.card_hash,
+            replaces=self.replaces,
         )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.control.catalog import Entry
-from models.control.demand import DemandBook
+from models.control.demand import DemandBook, Traffic
 from models.control.failures import FailureBook
+from models.control.history import History
+from models.control.pools import PoolBook
 from models.control.tracked import Tracked
 from models.fleet.protocol import FleetNode
 from models.store.records import (
@@ -21,7 +23,8 @@ from models.store.records import (
     RouteTable,
 )
 from packers.ledger import Ledger
-from packers.types import Gpu, ModelId, Node, NodeId, Replica, ReplicaId, ReplicaState, Snapshot
+from packers.load import Aim
+from packers.types import Gpu, GpuId, Model, ModelId, Node, NodeId, Replica, ReplicaId, ReplicaState, Snapshot
 
 
 @dataclass(slots=True)
@@ -34,11 +37,16 @@ class World:
     replicas: dict[ReplicaId, Tracked] = field(default_factory=dict)
     demand: DemandBook = field(default_factory=DemandBook)
     failures: FailureBook = field(default_factory=FailureBook)
+    history: History = field(default_factory=History)
+    pools: PoolBook = field(default_factory=PoolBook)
+    cordoned: set[GpuId] = field(default_factory=set)  # being drained by an operator
     operator_wakes: dict[ModelId, float] = field(default_factory=dict)  # since when
     routes_version: int = 0
     seq: int = 0
     now: float = 0.0  # Unix time of the step in progress
     config_error: str | None = None
+    _gpus: tuple[Gpu, ...] = ()
+    _gpus_said: object = None  # what ``_gpus`` was made from
 
     @classmethod
     def empty(cls, nodes: tuple[FleetNode, ...], entries: dict[ModelId, Entry]) -> World:
@@ -48,7 +56,18 @@ class World:
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:
-        return tuple(gpu for node in self.nodes.values() for gpu in node.gpus)
+        """With what operators have said of them: their pools, and which are to be emptied."""
+        said = (self.pools, frozenset(self.cordoned), tuple(self.nodes.values()))
+        if self._gpus_said != said:
+            self._gpus, self._gpus_said = self._look_at_gpus(), said
+        return self._gpus
+
+    def _look_at_gpus(self) -> tuple[Gpu, ...]:
+        return tuple(
+            replace(gpu, pool=self.pools.pool_of(gpu), cordoned=gpu.id in self.cordoned)
+            for node in self.nodes.values()
+            for gpu in node.gpus
+        )
 
     def of_model(self, model: ModelId) -> list[Tracked]:
         return [tracked for tracked in self.replicas.values() if tracked.model == model]
@@ -69,14 +88,19 @@ class World:
             if tracked.state is ReplicaState.READY:
                 preferred.add(tracked.model)
 
+    def refresh_history(self, now: float) -> dict[ModelId, Traffic]:
+        """Tell it what came and went since the last step; that is given back."""
+        traffic = self.demand.take_traffic()
+        self.history.take({model: seen for model, seen in traffic.items() if model in self.entries}, now, self._aim)
+        return traffic
+
+    def _aim(self, model: ModelId) -> Aim:
+        asleep = any(tracked.state is ReplicaState.ASLEEP for tracked in self.of_model(model))
+        return self.entries[model].aim(self.history, asleep=asleep)
+
     def snapshot(self, now: float) -> Snapshot:
-        models = tuple(
-            entry.as_model(
-                self.demand.model(model, now, operator_wake=model in self.operator_wakes),
-                self.failures.retry_at(model),
-            )
-            for model, entry in sorted(self.entries.items())
-        )
+        asleep = {tracked.model for tracked in self.replicas.values() if tracked.state is ReplicaState.ASLEEP}
+        models = tuple(self._as_model(entry, now, model in asleep) for model, entry in sorted(self.entries.items()))
         return Snapshot(
             id=f"{self.seq}",
             now_s=now,
@@ -84,7 +108,13 @@ class World:
             nodes=tuple(Node(node.id, node.host_bytes) for node in self.nodes.values()),
             replicas=tuple(self._as_replica(tracked) for tracked in sorted(self.replicas.values(), key=lambda t: t.id)),
             models=models,
+            pools=self.pools.pools,
         )
+
+    def _as_model(self, entry: Entry, now: float, asleep: bool) -> Model:
+        demand = self.demand.model(entry.id, now, operator_wake=entry.id in self.operator_wakes)
+        self.history.observe(entry.id, demand, entry.aim(self.history, asleep=asleep), now)
+        return entry.as_model(demand, self.failures.retry_at(entry.id), self.history)
 
     def _as_replica(self, tracked: Tracked) -> Replica:
         entry = self.entries.get(tracked.model)
@@ -160,6 +190,7 @@ class World:
             memory_bytes=gpu.memory_bytes,
             reserved_bytes=gpu.memory_bytes - free,
             free_bytes=free,
+            cordoned=gpu.cordoned,
         )
 
     def catalog(self) -> tuple[ModelRecord, ...]:

@@ -9,6 +9,9 @@
 | fleet | string | controller | FleetRecord |
 | catalog | string | controller | list of ModelRecord |
 | decisions | stream, capped | controller | field ``d``: DecisionRecord |
+| history | string | controller | what it knows of each model's past (``models.control.history``) |
+| snapshot | string, expires | controller | what it decided last and from what, on order |
+| recording | stream, capped, expires | controller | ``l``: a line of a recording, ``n``: its number |
 | api_keys | hash | CLI, admin API | SHA-256 hex of the key -> KeyRecord; announced on ``api_keys_channel`` |
 | controller_lease | string, expires | controller | its fencing token |
 """
@@ -18,6 +21,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DECISIONS_MAX = 10_000
+RECORDING_BYTES_MAX = 64 << 20
+RECORDING_TTL_S = 600
+SNAPSHOT_TTL_S = 60
 DEMAND_TTL_S = 3.0
 REPLY_TTL_S = 60
 
@@ -63,6 +69,18 @@ class Keys:
     @property
     def decisions(self) -> str:
         return f"{self.prefix}:decisions"
+
+    @property
+    def history(self) -> str:
+        return f"{self.prefix}:history"
+
+    @property
+    def snapshot(self) -> str:
+        return f"{self.prefix}:snapshot"
+
+    @property
+    def recording(self) -> str:
+        return f"{self.prefix}:recording"
 
     @property
     def api_keys(self) -> str:

@@ -47,33 +47,47 @@ class RouteTable(Struct, frozen=True):
 
 
 class ModelDemand(Struct, frozen=True):
+    """``arrived``, ``finished`` and ``busy_s`` (how long the finished ones had their places, in all) only ever grow,
+    from zero when the worker starts: a lost report loses no request."""
+
     in_flight: int = 0
     held: int = 0
     oldest_held_unix_s: float | None = None
     last_request_unix_s: float = 0.0
+    earliest_deadline_unix_s: float | None = None  # when the first of the held ones gives up
+    arrived: int = 0
+    finished: int = 0
+    busy_s: float = 0.0
 
 
 class DemandReport(Struct, frozen=True):
     """One gateway worker's view; the key expires, so a dead worker leaves no ghost demand.
 
     ``routes_version`` is the newest table this worker routes by: it sends nothing new to a replica that this version
-    shows as draining. ``replicas``: requests in flight per replica.
+    shows as draining. ``replicas``: requests in flight per replica. ``since_unix_s``: when its counters began.
     """
 
     worker: str
     routes_version: int
     sent_unix_s: float
+    since_unix_s: float = 0.0
     models: dict[str, ModelDemand] = msgspec.field(default_factory=dict)
     replicas: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Command(Struct, frozen=True):
-    """An operator's order to the controller. verb: wake | sleep | stop | reload | shutdown"""
+    """An operator's order to the controller.
+
+    verb: wake | sleep | stop (of ``model_id``), drain | undrain (of ``gpu``), snapshot (is put under its key),
+    record (for ``for_s`` from now, 0 to end it), reload.
+    """
 
     id: str
     verb: str
     model_id: str | None = None
     wait: bool = False  # reply when it is done, not when it is accepted
+    gpu: str | None = None
+    for_s: float = 0.0
 
 
 class CommandReply(Struct, frozen=True):
@@ -93,6 +107,7 @@ class GpuRecord(Struct, frozen=True):
     memory_bytes: int
     reserved_bytes: int
     free_bytes: int
+    cordoned: bool = False  # an operator drains it: nothing new goes there, what is there leaves
 
 
 class NodeRecord(Struct, frozen=True):
@@ -122,6 +137,7 @@ class ReplicaRecord(Struct, frozen=True):
     last_used_unix_s: float = 0.0
     start_s: float | None = None  # measured time from order to ready
     card_hash: str = ""
+    replaces: str | None = None  # the replica whose place it takes once it serves
 
 
 class Reservation(Struct, frozen=True):

@@ -9,7 +9,8 @@ The highest of these is wanted, and stays so for a second (``DIP_S``):
    after that, or until the first held request gives up. A backlog that is gone by then needs nobody.
 4. While nothing comes: the learned ``idle`` replicas, as long as keeping them costs less than what it saves: the
    chance per second that requests come again, after a silence this long, times the requests that would be late then,
-   times what one is worth. When it does not pay: none (scale to zero).
+   times what one is worth. When it does not pay: none (scale to zero), or, of those that are there, as many as cost
+   nobody anything.
 
 Rules 2 and 4 are learned by ``packers.autoscale.surges``; the quantile of demand over the lead time is in ``growth``.
 """
@@ -86,12 +87,13 @@ def _idle(context: ScaleContext) -> tuple[int, str]:
     if not reserve.idle:
         return 0, "no replica is worth keeping while nothing comes"
     chance = returns_per_s(load, context.now_s - load.last_s)
-    saves = chance * reserve.saved * context.aim.late_price_s
-    costs = reserve.idle * context.keep_price
-    balance = (
-        f"keeping {counted(reserve.idle, 'replica')} costs {costs:.3g}, starting again {saves:.3g} GPU-seconds a second"
-    )
-    return (reserve.idle, balance) if saves >= costs else (0, balance)
+    # Of one replica, on average. One that is there costs its keep; one that is not, at least what a GPU costs: were it
+    # started because GPUs stand idle, it would go and come again with every moment at which one is wanted.
+    saves = chance * reserve.saved * context.aim.late_price_s / reserve.idle
+    balance = f"keeping a replica for a second saves {saves:.3g} GPU-seconds of starting again"
+    if saves >= max(1.0, context.keep_price):
+        return reserve.idle, balance
+    return (min(reserve.idle, context.coming) if saves >= context.keep_price else 0), balance
 
 
 def returns_per_s(load: Load, silence_s: float) -> float:

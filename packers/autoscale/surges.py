@@ -77,12 +77,12 @@ class Surges:
         self._row_then = 0  # the row a lead ago
         self._reserve = Reserve(growth=PRIOR_GROWTH)
         self._dirty = False
+        self.step_s = min(0.5, max(0.1, aim.wait_s / 4))  # for good: counts of steps are kept
         self.retarget(aim)
 
     def retarget(self, aim: Aim) -> None:
-        """Keeps what was counted: with another start-up time it still says most of it."""
+        """Keeps what was counted: with a start-up time that is not too different it still says most of it."""
         self.aim = aim
-        self.step_s = min(0.5, max(0.1, aim.wait_s / 4))
         self._lead_s = max(0.0, aim.start_s - aim.wait_s)
         self._hold_s = hold_s(aim.start_s)
         self._slots: Floats = COUNTS[1:] * aim.slots

@@ -33,12 +33,17 @@ class Alarm:
     _idle_set: bool = False
 
     def tick_every(self, tick_s: float) -> None:
-        def tick() -> None:
-            self.ask("tick")
-            self.tick_every(tick_s)
+        self.every(tick_s, lambda: self.ask("tick"))
 
-        if tick_s > 0:
-            self.agenda.after(tick_s, Kind.TIMER, tick)
+    def every(self, period_s: float, happen: Callable[[], None]) -> None:
+        """0: never."""
+
+        def again() -> None:
+            happen()
+            self.every(period_s, happen)
+
+        if period_s > 0:
+            self.agenda.after(period_s, Kind.TIMER, again)
 
     def decided(self, in_use: bool) -> None:
         """A decision has been taken and carried out."""

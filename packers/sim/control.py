@@ -133,6 +133,13 @@ class Control:
         stale.clear()
         return bool(self._active)
 
+    def report(self) -> None:
+        """What gateways tell between two decisions."""
+        now_s = self.agenda.now_s
+        for model in self._followed:
+            lane = self.lanes[model]
+            lane.past.observe(now_s, lane.in_flight(now_s), len(lane.queue))
+
     def _refresh_model(self, lane: Lane, now_s: float) -> None:
         in_flight = lane.in_flight(now_s)
         lane.past.refresh(now_s, in_flight, len(lane.queue))
@@ -274,18 +281,10 @@ class Control:
         self._retry_at(lane, 0.0)
         runner.last_s = now_s
         self._change(runner, state=ReplicaState.READY)
-        self._aim(lane)
         lane.enter(runner)
         self.front.dispatch(lane)
         self._stale.add(model)
         self.ask("ready")
-
-    def _aim(self, lane: Lane) -> None:
-        """What its next replica would start from may have changed."""
-        if lane.past.load_tracker is not None:
-            mine = [one.replica for one in self.runners.values() if one.lane is lane]
-            asleep = any(one.state is ReplicaState.ASLEEP for one in mine)
-            lane.past.retarget(aim_of(lane.model, lane.model.startup, asleep=asleep))
 
     def _could_not_start(self, runner: Runner) -> None:
         lane, model = runner.lane, runner.replica.model
@@ -307,7 +306,6 @@ class Control:
     def _asleep(self, runner: Runner) -> None:
         runner.lane.forget(runner)
         self._change(runner, state=ReplicaState.ASLEEP, draining_to=None)
-        self._aim(runner.lane)
         self.ask("asleep")
 
     def _ended(self, runner: Runner) -> None:
@@ -321,6 +319,7 @@ class Control:
         self.meter.replica(replica, None, self.agenda.now_s)
         self.state.drop_replica(replica.id)
         del self.runners[replica.id]
+        self._count_asleep(runner.lane, replica, None)
         self._stale.add(replica.model)
         for other in [one for one in self.runners.values() if one.replica.replaces == replica.id]:
             self._put(other, replace(other.replica, replaces=None))
@@ -378,9 +377,18 @@ class Control:
         if (in_flight, last_used_s) != (replica.in_flight, replica.last_used_s):
             replica = replace(replica, in_flight=in_flight, last_used_s=last_used_s)
         self.state.put_replica(replica)
-        self.meter.replica(self.runners[replica.id].replica if replica.id in self.runners else None, replica, now_s)
+        before = self.runners[replica.id].replica if replica.id in self.runners else None
+        self.meter.replica(before, replica, now_s)
+        self._count_asleep(runner.lane, before, replica)
         runner.replica = replica
         self.runners[replica.id] = runner
+
+    def _count_asleep(self, lane: Lane, before: Replica | None, after: Replica | None) -> None:
+        """Whether its next replica would be woken or started is what its load is looked at for."""
+        was, now = (one is not None and one.state is ReplicaState.ASLEEP for one in (before, after))
+        lane.asleep += now - was
+        if was is not now:
+            lane.past.retarget(aim_of(lane.model, lane.model.startup, asleep=lane.asleep > 0))
 
     def _note(
         self, action: Start | Wake | Sleep | Stop | Resize | Refuse, gpu: GpuId | None, replica: ReplicaId | None

@@ -60,6 +60,7 @@ class Lane:
     only: Runner | None = None
     queue: deque[int] = field(default_factory=deque)
     starting: int = 0
+    asleep: int = 0
     refused_until_s: float = -inf  # after a failed start; infinity: it can never be placed
     delayed: int = 0
     queued: int = 0

@@ -45,6 +45,8 @@ class SimOptions:
     ``model_slots``: the same for single models, instead of ``slots``.
     ``tick_s``: decisions are also taken this often, which whatever looks at the clock needs. None: every second if
     some model may have several replicas or a policy asks for it, else not at all. 0: not at all.
+    ``report_s``: what is in flight and held is told to autoscaling this often, besides at every decision. Production's
+    gateways tell it every 0.1 s or so; it only makes a difference where decisions are rarer. 0: not at all.
     ``busy_retry_s``: while a model waits for busy replicas to become idle, decisions are this far apart at least.
     ``look_s``: an idle replica that is to go sooner than this (and sooner than any ttl) may go up to this much later.
     ``hold_timeout_s``: a request that is not served by then has timed out; ``hold_limit``: requests that one model
@@ -66,6 +68,7 @@ class SimOptions:
     slots: int | None = None
     model_slots: Mapping[ModelId, int | None] = field(default_factory=dict)
     tick_s: float | None = None
+    report_s: float = 0.0
     busy_retry_s: float = 0.1
     look_s: float = 30.0
     hold_timeout_s: float = 120.0
@@ -86,8 +89,9 @@ class SimOptions:
 
     def __post_init__(self) -> None:
         positive = ("hold_timeout_s", "busy_retry_s", "look_s")
-        natural = ("tick_s", "hold_limit", "drain_timeout_s", "loads_per_gpu", "until_s", "memory_points", "reasons")
-        for name in (*positive, *natural):
+        natural = ("tick_s", "report_s", "hold_limit", "drain_timeout_s", "loads_per_gpu", "until_s")
+        counts = ("memory_points", "reasons")
+        for name in (*positive, *natural, *counts):
             value = getattr(self, name)
             if value is None:
                 continue

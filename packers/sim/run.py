@@ -104,6 +104,7 @@ class Simulation:
             self._enter(event)
         self.control.ask("begin")
         self.alarm.tick_every(self._tick_s())
+        self.alarm.every(self.options.report_s, self.control.report)
 
     def _tick_s(self) -> float:
         if self.options.tick_s is not None:

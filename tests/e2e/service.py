@@ -29,12 +29,16 @@ class Service:
     env: dict[str, str] = field(default_factory=dict)
 
     @property
+    def roundhouse(self) -> str:
+        return ROUNDHOUSE
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def run(self, *args: str, check: bool = True, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [ROUNDHOUSE, *args], env=self._environ(), capture_output=True, text=True, timeout=timeout_s, check=False
+            [ROUNDHOUSE, *args], env=self.environ(), capture_output=True, text=True, timeout=timeout_s, check=False
         )
         if check and done.returncode != 0:
             raise AssertionError(f"roundhouse {' '.join(args)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -42,6 +46,10 @@ class Service:
 
     def json(self, *args: str) -> Any:
         return json.loads(self.run(*args, "--json").stdout)
+
+    def json_on_stdout(self, *args: str) -> Any:
+        """Of a command whose ``--json`` names a file."""
+        return json.loads(self.run(*args, "--json", "-").stdout)
 
     def up(self, *args: str) -> None:
         self.run("up", "--detach", "--port", str(self.port), *args, timeout_s=UP_TIMEOUT_S)
@@ -80,7 +88,7 @@ class Service:
         with self.http() as client:
             return client.post("/v1/chat/completions", json=body)
 
-    def _environ(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("ROUNDHOUSE_")}
         extra = {k: v for k, v in self.env.items() if k.startswith("ROUNDHOUSE_REDIS")}
         return kept | extra | {"ROUNDHOUSE_HOME": str(self.home)}

@@ -36,7 +36,7 @@ def test_killed_in_the_middle_of_starting_leaves_nothing(config: Path) -> None:
     with temporary_home() as home:
         service = Service(home, free_port())
         command = [ROUNDHOUSE, "up", "--config", str(config), "--port", str(service.port)]
-        up = subprocess.Popen(command, env=service._environ(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        up = subprocess.Popen(command, env=service.environ(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             until(lambda: len(processes_of(home)) >= 4, timeout_s=30)
             os.kill(up.pid, signal.SIGKILL)

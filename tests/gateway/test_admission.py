@@ -78,6 +78,38 @@ def test_a_ready_replica_is_claimed_and_counted_in_the_same_step() -> None:
     story(run())
 
 
+def test_how_long_a_place_was_taken_is_counted_when_it_is_given_back() -> None:
+    async def run() -> None:
+        desk = Desk()
+        desk.table(model("a"))
+        desk.admission.arrived(model("a"))
+        claim = desk.admission.admit_now("m")
+        assert claim is not None
+        await asyncio.sleep(2.5)
+        desk.admission.give_back(claim)
+        told = desk.demand.report("w", 1, 0.0).models[M]
+        assert (told.arrived, told.finished) == (1, 1)
+        assert told.busy_s == pytest.approx(2.5)
+
+    story(run())
+
+
+def test_the_controller_is_told_when_the_first_held_request_gives_up() -> None:
+    async def run() -> None:
+        desk = Desk()
+        desk.table(model())
+        desk.admission.arrived(model())
+        waiting = [desk.hold(timeout_s=60.0), desk.hold(timeout_s=7.0)]
+        await settle()
+        told = desk.demand.report("w", 1, 0.0).models[M]
+        assert told.earliest_deadline_unix_s == pytest.approx(EPOCH_UNIX_S + 7.0)
+        desk.table(model("a"))
+        await asyncio.gather(*waiting)
+        assert desk.demand.report("w", 1, 0.0).models[M].earliest_deadline_unix_s is None
+
+    story(run())
+
+
 def test_requests_spread_over_replicas_by_load() -> None:
     async def run() -> None:
         desk = Desk()

@@ -127,6 +127,32 @@ def test_totals_are_for_the_metrics() -> None:
     assert demand.totals() == {M: (1, 1)}
 
 
+def test_counters_only_grow_and_say_since_when_they_count() -> None:
+    demand = Demand()
+    assert demand.report("w", 1, 99.0).since_unix_s == 99.0, "nothing was counted before now"
+    for second in range(3):
+        demand.arrived(M, 100.0 + second)
+        demand.began(M, R)
+        demand.ended(M, R, draining=False, now_unix_s=101.0 + second, busy_s=0.5)
+    demand.arrived(N, 110.0)
+    report = demand.report("w", 1, 120.0)
+    assert report.since_unix_s == 100.0
+    assert (report.models[M].arrived, report.models[M].finished, report.models[M].busy_s) == (3, 3, 1.5)
+    assert (report.models[N].arrived, report.models[N].finished, report.models[N].busy_s) == (1, 0, 0.0)
+
+
+def test_the_first_deadline_of_the_held_ones_is_told() -> None:
+    demand = Demand()
+    demand.arrived(M, 100.0)
+    assert demand.report("w", 1, 100.0).models[M].earliest_deadline_unix_s is None
+    demand.held(M, 1, 100.0, 160.0)
+    demand.held(M, 2, 101.0, 130.0)
+    demand.held(M, 3, 102.0)
+    assert demand.report("w", 1, 103.0).models[M].earliest_deadline_unix_s == 130.0
+    demand.unheld(M, 2)
+    assert demand.report("w", 1, 104.0).models[M].earliest_deadline_unix_s == 160.0
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Whatever the order of events, the counts are those of a plain list of what is open."""
 

@@ -67,7 +67,7 @@ def test_room_is_made_for_it_only_by_what_is_worth_clearly_less() -> None:
     one_gpu = replace(there, gpus=there.gpus[:1], replicas=(there.replicas[0], full))
     plan = decide(one_gpu, EARLY)
     assert short(plan) == ["sleep cold-1 for hot"]
-    alike = replace(one_gpu, models=tuple(used(model(name), 5.0, NOW_S - 6.0) for name in ("hot", "cold")))
+    alike = replace(one_gpu, models=tuple(used(model(name, ttl_s=9e9), 5.0, NOW_S - 6.0) for name in ("hot", "cold")))
     assert short(decide(alike, EARLY)) == []
 
 

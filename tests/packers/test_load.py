@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packers.load import DEFAULT_AIM, GAPS, NO_LOAD, Aim, Load, LoadTracker, gap_bin
+from packers.load import DEFAULT_AIM, GAPS, NO_LOAD, Aim, Load, LoadTracker, aim_for, gap_bin
 
 
 def steady(tracker: LoadTracker, *, until_s: float, every_s: float, service_s: float, from_s: float = 0.0) -> None:
@@ -128,8 +128,7 @@ def test_a_day_of_silence_takes_no_longer_than_a_second() -> None:
     tracker = LoadTracker()
     tracker.arrive(0.0, 5)
     tracker.observe(1.0, 0)
-    surges = tracker._surges
-    assert surges is not None
+    (surges,) = tracker._surges
     steps = 0
     step = surges._step
 
@@ -162,6 +161,32 @@ def test_a_measured_start_time_keeps_what_was_learned_and_other_slots_begin_anew
     assert tracker.load(1300.0).reserve == before
     tracker.retarget(replace(tracker.aim, slots=64))
     assert tracker.load(1300.0).reserve.idle == 0
+
+
+def test_what_was_learned_for_one_tier_is_there_again_when_it_is_the_next_one_again() -> None:
+    """A model with a sleeper is woken in a second; once it has none, a start takes twelve."""
+    slow, quick = aim_for(4, 12.0), aim_for(4, 1.0)
+    tracker = LoadTracker(slow)
+    for burst in range(40):
+        tracker.arrive(burst * 30.0, 40)
+        tracker.observe(burst * 30.0 + 1, 0)
+    before = tracker.load(1200.0).reserve
+    assert before.saved > 10
+    tracker.retarget(quick)
+    assert tracker.load(1200.0).reserve != before
+    tracker.retarget(aim_for(4, 11.0))
+    assert tracker.load(1200.0).reserve == before
+    tracker.retarget(aim_for(4, 1.1))
+    assert len(tracker._surges) == 2
+
+
+@pytest.mark.parametrize(
+    ("aim", "wait_s"),
+    [(aim_for(4, 12.0), 3.6), (aim_for(4, 12.0, 0.7), 0.7), (aim_for(4, 0.0), 0.1), (aim_for(0, 1.0), 0.3)],
+)
+def test_without_a_word_on_waits_a_share_of_a_start_is_meant(aim: Aim, wait_s: float) -> None:
+    assert aim.wait_s == pytest.approx(wait_s)
+    assert aim.slots >= 1
 
 
 def test_after_a_period_it_knows_what_to_expect() -> None:

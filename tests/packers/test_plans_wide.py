@@ -108,6 +108,22 @@ def test_the_order_in_which_things_are_told_changes_nothing(world: Snapshot, pol
 
 @settings(max_examples=200, deadline=None)
 @given(wide_worlds(), POLICIES)
+def test_whatever_becomes_of_a_plan_the_state_decides_as_its_snapshot_does(world: Snapshot, policies: Policies) -> None:
+    """With everything that is kept between decisions: sorted lists, columns, scores of placements, timers."""
+    state = State.of(world)
+    plan = decide_on(state, "s", world.now_s, policies)
+    for place, action in enumerate(plan.actions):
+        carry_out(state, action, place)
+        if isinstance(action, Stop):
+            state.drop_replica(action.replica)
+        for name, memory in plan.memories:
+            state.set_memory(name, memory)
+        now_s = world.now_s + place
+        assert decide_on(state, "s", now_s, policies) == decide(state.snapshot("s", now_s), policies)
+
+
+@settings(max_examples=200, deadline=None)
+@given(wide_worlds(), POLICIES)
 def test_moves_stay_within_their_budget(world: Snapshot, policies: Policies) -> None:
     there = {one.id: one for one in world.replicas if one.state is not DEAD}
     under_way = sum(one.replaces in there for one in there.values())

@@ -12,20 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from loadtests.policies.autoscale import clairvoyant
-from loadtests.policies.autoscale.fleet import Fleet, Run, fixed, model_of
+from loadtests.policies.autoscale.play import HOLD_60S, MOST_REPLICAS, Run, Scaler, fixed, play
 from loadtests.policies.autoscale.traces import Requests
 from loadtests.policies.report import Figure
-from packers.autoscale.context import Autoscaler
-from packers.autoscale.demand import utilised
-from packers.autoscale.registry import AUTOSCALING
-from packers.autoscale.wrap import bounded, delayed
 from packers.load import Aim
 
 SLOTS = 4
 MIN_REPLICAS = 1  # of every scaler; the anchors have it, too
 PRODUCTION_TICK_S, ANCHOR_TICK_S = 0.1, 2.0  # how often the policy is asked; Knative's own is 2 s
 SIZES = (6, 7, 8)
-MOST_REPLICAS = 400
 TIMES_CHEAPEST_FIXED = 0.9
 ROOM = 1.05  # the cheapest fixed size may miss the wait by as much: 7 replicas and 3.66 s are "3.6 s" in the anchor
 
@@ -48,18 +43,12 @@ GOALS = (Goal("A1", 12.0, 3.5, 6.0), Goal("A2", 1.25, 0.7, 4.4))
 Task = tuple[Goal, Requests]
 
 
-@dataclass(frozen=True, slots=True)
-class Scaler:
-    policy: Autoscaler
-    tick_s: float
-
-
 SCALERS: Mapping[str, Scaler] = {
-    "ours": Scaler(AUTOSCALING["ours"], PRODUCTION_TICK_S),
-    "ours, 2 s tick": Scaler(AUTOSCALING["ours"], ANCHOR_TICK_S),
-    "Knative": Scaler(AUTOSCALING["concurrency"], ANCHOR_TICK_S),
-    "Knative, 0.1 s tick": Scaler(AUTOSCALING["concurrency"], PRODUCTION_TICK_S),
-    "in flight / 0.7, 60 s hold": Scaler(bounded(delayed(utilised(0.7), down_s=60.0)), ANCHOR_TICK_S),
+    "ours": Scaler("ours", PRODUCTION_TICK_S, MIN_REPLICAS),
+    "ours, 2 s tick": Scaler("ours", ANCHOR_TICK_S, MIN_REPLICAS),
+    "Knative": Scaler("concurrency", ANCHOR_TICK_S, MIN_REPLICAS),
+    "Knative, 0.1 s tick": Scaler("concurrency", PRODUCTION_TICK_S, MIN_REPLICAS),
+    "in flight / 0.7, 60 s hold": Scaler(HOLD_60S, ANCHOR_TICK_S, MIN_REPLICAS),
 }
 
 
@@ -67,8 +56,8 @@ def measure(task: Task) -> list[Figure]:
     """The wait and the price, each with all baselines."""
     goal, requests = task
     runs = {name: scale(goal, requests, scaler) for name, scaler in SCALERS.items()}
-    runs |= {f"fixed {size}": scale_fixed(goal, requests, size) for size in SIZES}
-    cheapest = cheapest_fixed(lambda size: scale_fixed(goal, requests, size), goal.wait_s * ROOM)
+    runs |= {f"fixed {size}": scale(goal, requests, fixed(size)) for size in SIZES}
+    cheapest = cheapest_fixed(lambda size: scale(goal, requests, fixed(size)), goal.wait_s * ROOM)
     runs["cheapest fixed size"] = cheapest
     hours = clairvoyant.gpu_hours(requests.at_s, requests.service_s, SLOTS, goal.start_s, MIN_REPLICAS)
     runs["clairvoyant"] = Run(0.0, 0.0, hours, 0, 0)
@@ -105,14 +94,7 @@ def measure(task: Task) -> list[Figure]:
 
 
 def scale(goal: Goal, requests: Requests, scaler: Scaler) -> Run:
-    model = model_of(goal.aim, MIN_REPLICAS, MOST_REPLICAS)
-    return Fleet(requests.at_s, requests.service_s, goal.aim, scaler.tick_s, scaler.policy, model, MIN_REPLICAS).run()
-
-
-def scale_fixed(goal: Goal, requests: Requests, size: int) -> Run:
-    last_s = requests.at_s[-1]
-    model = model_of(goal.aim, size, size)
-    return Fleet(requests.at_s, requests.service_s, goal.aim, max(last_s, 1.0), fixed, model, size).run()
+    return play(requests.at_s, requests.service_s, goal.aim, scaler)
 
 
 def cheapest_fixed(run: Callable[[int], Run], wait_s: float) -> Run:

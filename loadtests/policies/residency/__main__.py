@@ -2,9 +2,9 @@
 
 Start-ups from host RAM take 1.0 s + bytes / 20 GB/s, from disk 8 s + bytes / 3 GB/s; GPUs have 80 GB.
 E1: GenAI's requests with their model ids and execution times, on 4 and 2 GPUs; models as in ``zoo``, all fit in RAM.
-E2 to E4: a day of ServeGen, its 100 busiest clients as models, 2.25 requests a second; 8 GPUs with 400 GB of host RAM
-(E3 also 800 GB). E4 on 15 GPUs: of 100 clients at random, as LRU then delays about what was published for E4; and,
-only shown, of the busiest, of which more are in use at a time than 15 GPUs hold (see the oracle).
+E2 to E4: a day of ServeGen, 2.25 requests a second; the models are the 100 busiest clients of the file, the same every
+day, and would fill 25 GPUs (LRU then delays about what was published: 8.5 to 9.9% on 8 GPUs, 3.2 to 3.4% on 12, 0.9% on
+16, against 13.6, 3.9 and 0.54%). 8 GPUs with 400 GB of host RAM (E3 also 800 GB), E4 on 15 GPUs.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def play_requests(item: Item) -> Result:
 
 
 def play_day(item: Item) -> Result:
-    models, trace = day_of(item, busiest=True)
+    models, trace = day_of(item)
     figures: list[Figure] = []
     ratios: dict[str, tuple[float, float]] = {}
     names = ["ours", "lru", "gdsf", "rate", "belady", "oracle"] if "E2" in item.goals else ["ours", "lru"]
@@ -154,17 +154,15 @@ def play_day(item: Item) -> Result:
         at_800 = {name: run(name, models, trace, SERVEGEN_GPUS, LARGE_HOST_BYTES) for name in ("ours", "lru")}
         figures += _e3(item, at_400, at_800)
     if "E4" in item.goals:
-        figures.append(_e4(item, "100 clients at random", *day_of(item, busiest=False), limit=1.0))
-        figures.append(_e4(item, "the 100 busiest", models, trace, limit=None))
+        figures.append(_e4(item, models, trace))
     return Result(tuple(figures), ratios)
 
 
-def day_of(item: Item, busiest: bool) -> tuple[list[Model], Trace]:
+def day_of(item: Item) -> tuple[list[Model], Trace]:
     day = item.day or 0
     begin_s, end_s = day * DAY_S, (day + 1) * DAY_S
     rng = np.random.default_rng([item.seed, day])
-    everyone = servegen.read(read_lines(item.path), item.path.name)
-    clients = everyone.busiest(MODELS, begin_s, end_s) if busiest else everyone.sample(MODELS, rng, begin_s, end_s)
+    clients = servegen.read(read_lines(item.path), item.path.name).busiest(MODELS)
     trace = arrivals(clients, begin_s, end_s, RATE_PER_S, rng)
     return servegen_models(trace.names, item.seed * 1000 + day), trace
 
@@ -205,11 +203,11 @@ def _e3(item: Item, at_400: dict[str, Outcome], at_800: dict[str, Outcome]) -> l
     ]
 
 
-def _e4(item: Item, mix: str, models: Sequence[Model], trace: Trace, limit: float | None) -> Figure:
+def _e4(item: Item, models: Sequence[Model], trace: Trace) -> Figure:
     found = {name: run(name, models, trace, FEW_GPUS, HOST_BYTES).delayed_percent for name in ("ours", "lru", "oracle")}
     ours = found.pop("ours")
     others = found | {"GPUs for all": float(gpus_for_all(models))}
-    return Figure("E4", item.name, f"delayed on {FEW_GPUS} GPUs, {mix}", ours, "%", limit, True, others)
+    return Figure("E4", item.name, f"delayed on {FEW_GPUS} GPUs", ours, "%", 1.0, True, others)
 
 
 def _means(ratios: Sequence[dict[str, tuple[float, float]]]) -> list[Figure]:

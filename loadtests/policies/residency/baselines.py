@@ -83,8 +83,8 @@ class Ahead(Watcher):
 
 
 def baseline(name: str, models: Sequence[Model], at_s: Sequence[float], model: Sequence[int]) -> Policy:
-    """``belady``: size-aware Belady as it is usually meant, the largest size x time to the next use goes first, LRU in host
-    RAM; with it LRU, GreedyDual and the decayed rate compare about as published for these goals. ``oracle`` is much
+    """``belady``: size-aware Belady as it is usually meant, the largest size x time to the next use goes first, LRU in
+    host RAM; to it LRU, GreedyDual and the decayed rate compare about as published for these goals. ``oracle`` is much
     stronger: the least sum of start-up seconds / time to the next use, with foresight in host RAM, too. Else a policy
     of ``RESIDENCY`` in both tiers."""
     if name == "lru":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from packers.static.groups.kinds import Filled, Held, Kinds
 
+MOST_NODES = 400  # with more, looking through them takes longer than it is worth
 MOST_MOVED = 64  # replicas of the node to be emptied
 MOST_LOOKED_AT = 400_000  # replicas that might make room, in all
 
@@ -25,6 +26,8 @@ class _Budget:
 
 def mend(kinds: Kinds, filled: Filled, at_least: int) -> Filled:
     """As many nodes fewer as it manages, down to ``at_least``; never more than given."""
+    if not at_least < filled.used <= MOST_NODES:
+        return filled
     nodes = [_Node.of(kinds, held) for held in filled.nodes if held.placed]
     budget = _Budget(MOST_LOOKED_AT)
     while len(nodes) > at_least and budget.left > 0:

@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import repeat
 
-from packers.static.groups.bounds import gpus_bound, nodes_bound
+from packers.static.groups.bounds import gpus_bound, line_of, nodes_bound
 from packers.static.groups.exact import decide
 from packers.static.groups.filling import fill
 from packers.static.groups.kinds import Capacity, Filled, Kinds, NodeShape
 from packers.static.groups.mend import mend
 from packers.static.groups.stock import FillManner
+from packers.static.lines.solve import program_bound
 
-SQUARE, FINE, COARSE = 48, 128, 24
+SQUARE, EVEN, FINE, COARSE = 48, 64, 128, 24
 MOST_GUARDED = 200  # replicas: with more, trying it with less memory would take long
 MOST_LESSER = 16
-LOPSIDED = 1.25  # one dimension is this much scarcer: its fill decides
+MOST_PROGRAMMED = 3000  # replicas
+CLOSE = 0.003  # to the bound: where thousands are packed, no third way is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +53,35 @@ def pack_kinds(kinds: Kinds, capacity: Capacity, per_node: int) -> Packed:
 def _pack(kinds: Kinds, capacity: Capacity, per_node: int) -> Packed:
     gpus_at_least = gpus_bound(kinds, capacity)
     nodes_at_least = nodes_bound(kinds, capacity, per_node, gpus_at_least)
-    gpus_at_least = max(gpus_at_least, nodes_at_least)  # of every node a GPU is used
     best: Filled | None = None
+    for tried, (expected, manner) in enumerate(_ways(kinds, capacity, nodes_at_least), start=1):
+        filled = fill(kinds, repeat((capacity,) * per_node), capacity, expected, manner)
+        filled = mend(kinds, filled, nodes_at_least)
+        if best is None and filled.used > nodes_at_least and kinds.replicas <= MOST_PROGRAMMED:
+            # Only now is the dearer bound worth its time.
+            gpus_at_least = max(gpus_at_least, _program_bound(kinds, capacity, filled.used * per_node))
+            nodes_at_least = max(nodes_at_least, -(-gpus_at_least // per_node))
+        if best is None or (filled.used, filled.gpus_used) < (best.used, best.gpus_used):
+            best = filled
+        if best.used <= nodes_at_least * (1 + CLOSE * (tried >= 2 and kinds.plain)):
+            break
+    assert best is not None
+    return Packed(best, max(gpus_at_least, nodes_at_least), nodes_at_least)  # of every node a GPU is used
+
+
+def _ways(kinds: Kinds, capacity: Capacity, nodes_at_least: int) -> Iterator[tuple[int, FillManner]]:
+    """How many nodes are expected to do, and how they are filled."""
     for expected in (nodes_at_least, nodes_at_least + 1):
         for manner in manners(kinds, capacity):
-            filled = fill(kinds, repeat((capacity,) * per_node), capacity, expected, manner)
-            filled = mend(kinds, filled, nodes_at_least)
-            if best is None or (filled.used, filled.gpus_used) < (best.used, best.gpus_used):
-                best = filled
-            if best.used <= nodes_at_least:
-                return Packed(best, gpus_at_least, nodes_at_least)
+            yield expected, manner
         if kinds.sociable:
-            break  # what is expected plays no part
-    assert best is not None
-    return Packed(best, gpus_at_least, nodes_at_least)
+            return  # what is expected plays no part
+
+
+def _program_bound(kinds: Kinds, capacity: Capacity, at_most: int) -> int:
+    """Slices as if they were free to go anywhere, by memory alone and by compute alone."""
+    axes = [axis for axis in (0, 1) if capacity[axis] and kinds.needs[:, axis].any()]
+    return max((program_bound(line_of(kinds, axis, capacity[axis]), at_most) for axis in axes), default=0)
 
 
 def _less_memory(kinds: Kinds, capacity: Capacity, per_node: int, nodes: int) -> Iterator[int]:
@@ -94,15 +111,11 @@ def settle(kinds: Kinds, shape: NodeShape, packed: Packed) -> Packed:
 
 
 def manners(kinds: Kinds, capacity: Capacity) -> list[FillManner]:
-    """The most promising first. A finer grid along the scarcer dimension, where one is."""
+    """The most promising first: a fine grid along the scarcer dimension, then an even one."""
     memory, compute = (total / max(1, each) for total, each in zip(kinds.volume, capacity, strict=True))
-    square = [FillManner((SQUARE, SQUARE)), FillManner((SQUARE, SQUARE), 2, 0.1)]
-    if not kinds.plain:
-        # Nodes are few against single GPUs: there is time for more ways.
-        square += [FillManner((FINE, COARSE), 2, 0.2), FillManner((SQUARE, SQUARE), 1, 0.4)]
-        return square
-    if memory > LOPSIDED * compute:
-        return [FillManner((FINE, COARSE), 2, 0.1), *square[:1]]
-    if compute > LOPSIDED * memory:
-        return [FillManner((COARSE, FINE), 2, 0.1), *square[:1]]
-    return square
+    along = (FINE, COARSE) if memory >= compute else (COARSE, FINE)
+    even = FillManner((EVEN, EVEN), 3, 0.2)
+    if kinds.plain:
+        return [FillManner(along, 2, 0.1), even, FillManner((SQUARE, SQUARE), 2, 0.1)]
+    # Nodes are few against single GPUs: there is time for more ways.
+    return [FillManner((SQUARE, SQUARE)), FillManner(along, 2, 0.2), even, FillManner((SQUARE, SQUARE), 1, 0.4)]

@@ -21,7 +21,7 @@ class FillManner:
     eager: float = 0.05
 
 
-LOOKS = 32  # at what is left, while all of it is placed
+LOOKS = 48  # at what is left, while all of it is placed
 LEAST_FILLED = 60  # GPUs between two looks
 PRESSURE = 1.0
 

@@ -18,6 +18,8 @@ from packers.static.lines.repair import one_fewer
 from packers.static.lines.tight import tight_triples
 
 ROUNDS = 150
+BOUND_ROUNDS = 40
+MANY_PATTERNS = 8000
 MANNERS = (Manner(0.7, 12), Manner(0.9, 40))
 REPAIRED = 2  # bins over the bound, at most, that repair is tried for
 
@@ -34,15 +36,30 @@ def pack_line(line: Line) -> Packing:
     return Packing(tuple(tight), at_least) if tight is not None else _by_columns(line, best, at_least)
 
 
+def program_bound(line: Line, at_most: int) -> int:
+    """Gilmore and Gomory's bound, without a packing. ``at_most``: it need not be higher."""
+    at_least = simple_bound(line)
+    if at_least >= at_most or line.items == 0:
+        return at_least
+    master = Master(line.counts)
+    master.add(best_fit_decreasing(line))
+    return generate(line, master, pricing_for(line), at_least, at_most, BOUND_ROUNDS).at_least
+
+
 def _by_tight_patterns(line: Line, best: list[Pattern], at_least: int) -> list[Pattern] | None:
     """None where that does not lead to the bound or a bin above it."""
     known = tight_triples(line, at_least * line.capacity - line.volume)
     if not known:
         return None
+    # Where there are many, an even choice of them is mostly enough, and much faster.
+    chosen = known[:: max(1, len(known) // MANY_PATTERNS)]
     master = Master(line.counts)
-    master.add(known)
+    master.add(chosen)
     master.add(best)
     relaxed = master.solve()
+    if relaxed is not None and relaxed.value > at_least + SLACK and len(chosen) < len(known):
+        master.add(known)
+        relaxed = master.solve()
     if relaxed is None or relaxed.value > at_least + SLACK:
         return None
     found = dive(line, master, _NothingNew(), relaxed, at_least, len(best), MANNERS[0])

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from gateway import admin_documents, admin_views
+from gateway import admin_documents, admin_views, packing_api, plan_documents
 from models.store.records import (
     CommandReply,
     DecisionRecord,
@@ -123,6 +123,8 @@ class FakeAdmin:
     refuse: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     decisions: list[DecisionRecord] = field(default_factory=list)
     fleet: FleetRecord = FLEET
+    plan: plan_documents.PlanDocument | None = None
+    pages: list[list[tuple[int, str]]] = field(default_factory=list)  # of a recording: numbers and lines
 
     def answer(self, method: str, target: str, key: str | None) -> tuple[int, object]:
         parts = urlsplit(target)
@@ -134,6 +136,8 @@ class FakeAdmin:
             status, message, code = self.refuse[path]
             return status, _error(message, code)
         name = path.removeprefix("/admin/v1/")
+        if method == "POST" and name == "recording":
+            return 200, packing_api.RecordedLines(data=(), next_after="0-0")
         if method == "POST":
             return 200, CommandReply(
                 id="1", ok=True, message=f"done: {name} {sorted(query.items())}", actions=["an action"]
@@ -156,6 +160,12 @@ class FakeAdmin:
                 chosen = [each for each in reversed(self.decisions) if query.get("model") in (None, each.model_id)]
                 limit = int(query["limit"])
                 return admin_views.decision_list(tuple(chosen[:limit]), limit)
+            case "plan" if self.plan is not None:
+                return msgspec.structs.replace(self.plan, what_if=str(sorted(query.items())) if query else None)
+            case "recording":
+                page = self.pages.pop(0) if self.pages else []
+                data = tuple(packing_api.RecordedLine(id=f"{n}-0", number=n, line=line) for n, line in page)
+                return packing_api.RecordedLines(data=data, next_after=data[-1].id if data else query["after"])
         raise AssertionError(f"nobody should ask for {name}")
 
 

@@ -12,8 +12,8 @@ def test_gpus_say_that_they_are_simulated(cli: Cli, admin: FakeAdmin) -> None:
     shown = cli("gpus")
     assert shown.status == 0
     lines = [line.split() for line in shown.out.splitlines()]
-    assert lines[0] == ["GPU", "KIND", "MEMORY", "RESERVED", "FREE", "REPLICAS"]
-    assert lines[1] == ["vm/gpu-0", "simulated", "512", "MiB", "176", "MiB", "336", "MiB", "tiny-llama-1"]
+    assert lines[0] == ["GPU", "KIND", "MEMORY", "RESERVED", "FREE", "STATE", "REPLICAS"]
+    assert lines[1] == ["vm/gpu-0", "simulated", "512", "MiB", "176", "MiB", "336", "MiB", "-", "tiny-llama-1"]
     assert "simulated" in shown.err
 
 

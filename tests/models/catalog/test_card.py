@@ -284,3 +284,37 @@ class TestHash:
         before = copy.deepcopy(original.aliases)
         assert original.hash
         assert original.aliases == before
+
+
+def test_where_a_model_may_run_reaches_the_packer():
+    placed = card(gpu_types=["NVIDIA H100"], affinity=["b"], anti_affinity=["tiny"])
+    assert (placed.gpu_types, placed.affinity, placed.anti_affinity) == (("NVIDIA H100",), ("b",), ("tiny",))
+    assert placed.engine_hash == card().engine_hash, "no engine has to be started again for it"
+
+
+def test_an_engine_spans_one_gpu():
+    assert card(tensor_parallel=1).tensor_parallel == 1
+    assert "2 is not possible: an engine runs on one GPU" in refusal(tensor_parallel=2)
+
+
+def test_the_kv_cache_may_be_less_when_memory_is_short():
+    elastic = card(declared={"kv_cache": "1GiB", "kv_min": "256MiB"}).footprint(SOURCE)
+    assert (elastic.kv_cache_bytes, elastic.kv_min_bytes) == (2**30, 2**28)
+    assert card(declared={"kv_cache": "1GiB"}).footprint(SOURCE).kv_min_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ({"kv_cache": "1GiB", "kv_min": "2GiB"}, "2 GiB is above kv_cache, which is 1 GiB"),
+        ({"kv_min": "2GiB"}, "2 GiB is above kv_cache, which is not declared"),
+    ],
+)
+def test_the_least_kv_cache_is_no_more_than_the_wish(declared, said):
+    assert said in refusal(declared=declared)
+
+
+def test_how_long_a_request_should_wait_is_above_zero():
+    assert card().max_wait is None
+    assert card(max_wait="500ms").max_wait == 0.5
+    assert "max_wait" in refusal(max_wait=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from models.catalog.source import SourceError
 from models.control.actions import Actions
 from models.control.catalog import Entry
 from models.control.controller import Controller
+from models.control.history import Remembered
 from models.control.messages import CatalogChanged, Lost, Ordered, Reported
+from models.control.recording import Line, Step
 from models.control.recovery import recover
 from models.control.world import World
 from models.fleet.protocol import FleetEvent, FleetNode, ReplicaLost
@@ -40,6 +43,10 @@ class RecordingStore:
     decisions: list[DecisionRecord] = field(default_factory=list)
     replies: list[CommandReply] = field(default_factory=list)
     broken: Exception | None = None
+    record_broken: Exception | None = None
+    past: Remembered | None = None
+    shown: list[Step] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
 
     async def load(self) -> FleetRecord | None:
         return self.fleet
@@ -61,6 +68,20 @@ class RecordingStore:
 
     async def reply(self, reply: CommandReply) -> None:
         self.replies.append(reply)
+
+    async def recall(self) -> Remembered | None:
+        return self.past
+
+    async def remember(self, past: Remembered) -> None:
+        self.past = past
+
+    async def show(self, step: Step) -> None:
+        self.shown.append(step)
+
+    async def record(self, lines: tuple[Line, ...]) -> None:
+        if self.record_broken is not None:
+            raise self.record_broken
+        self.lines += lines
 
 
 def card(model: str, mib: int, **more: object) -> ModelCard:
@@ -91,6 +112,7 @@ class Scene:
         self.held: dict[str, float] = {}  # model -> since
         self.busy: dict[str, int] = {}  # replica -> requests in flight
         self.used: dict[str, float] = {}
+        self.arrived: Counter[str] = Counter()
         self.gateway_alive = True
         self.gateway_version: int | None = None  # None: it always follows at once
         self._ids = itertools.count(1)
@@ -130,9 +152,12 @@ class Scene:
 
     def hold(self, model: str) -> None:
         self.held[model] = self.clock()
+        self.arrived[model] += 1
 
-    def order(self, verb: str, model: str, wait: bool = True) -> str:
-        command = Command(id=f"c{next(self._commands)}", verb=verb, model_id=model, wait=wait)
+    def order(
+        self, verb: str, model: str | None = None, wait: bool = True, gpu: str | None = None, for_s: float = 0.0
+    ) -> str:
+        command = Command(id=f"c{next(self._commands)}", verb=verb, model_id=model, wait=wait, gpu=gpu, for_s=for_s)
         self.controller.post(Ordered(command))
         return command.id
 
@@ -162,6 +187,8 @@ class Scene:
                 held=int(name in self.held),
                 oldest_held_unix_s=self.held.get(name),
                 last_request_unix_s=self.used.get(name, 0.0),
+                arrived=self.arrived[name],
+                finished=self.arrived[name] - int(name in self.held),
             )
             for name in names
         }

@@ -10,6 +10,7 @@ from models.catalog.card import ModelCard
 from models.catalog.footprint import CUDA, SIMULATED
 from models.catalog.source import SourceError
 from models.control.catalog import CatalogReader
+from models.control.history import History
 from models.demo.make import make_demo_models
 from packers.types import Demand
 
@@ -51,8 +52,12 @@ def test_a_card_without_its_folder_stays_and_says_why_when_it_is_to_start(tmp_pa
 def test_the_model_that_policies_see_carries_the_cards_rules(tmp_path: Path) -> None:
     card = ModelCard(model_id="m", model_source="gone", ttl="2m", priority=3, min_replicas=1, max_replicas=4)
     entry = CatalogReader(tmp_path, tmp_path, SIMULATED).entry(card)
-    model = entry.as_model(Demand(held=2), retry_at_s=7.0)
+    model = entry.as_model(Demand(held=2), 7.0, History())
     assert (model.ttl_s, model.priority, model.min_replicas, model.max_replicas) == (120.0, 3, 1, 4)
     assert (model.demand.held, model.retry_at_s) == (2, 7.0)
+    assert model.wait_s is None
+    hurried = CatalogReader(tmp_path, tmp_path, SIMULATED).entry(card.model_copy(update={"max_wait": 0.5}))
+    assert hurried.as_model(Demand(), 0.0, History()).wait_s == 0.5
+    assert hurried.aim(History(), asleep=True).wait_s == 0.5
     record = entry.as_record(None)
     assert (record.ttl_s, record.card_hash, record.failure) == (120.0, card.engine_hash, None)

@@ -6,7 +6,8 @@ import pytest
 
 from models.control.messages import CatalogChanged, CatalogRejected
 from models.store.records import CommandReply
-from tests.models.control.scene import Scene, card
+from packers.types import ModelId, ReplicaState
+from tests.models.control.scene import MIB, Scene, card
 
 pytestmark = pytest.mark.anyio
 
@@ -107,6 +108,73 @@ async def test_a_card_that_changes_under_a_start_or_a_sleep_leaves_no_outdated_e
     assert "a-1" not in scene.states()
     assert "a-1" not in scene.fleet.engines
     assert not scene.held, "whoever waited was served by an engine of the new card"
+
+
+async def test_a_gpu_is_drained_and_stays_empty_until_it_is_undrained() -> None:
+    scene = Scene([card("a", 60), card("b", 60)], gpus_mib=(100, 100))
+    for model in ("a", "b"):
+        scene.hold(model)
+        await scene.run(2)
+    home = {tracked.model: tracked.gpu for tracked in scene.controller.world.replicas.values()}
+    assert len(set(home.values())) == 2
+    command = scene.order("drain", gpu=home[ModelId("a")], wait=True)
+    await scene.run(4)
+    reply = scene.reply(command)
+    assert reply is not None
+    assert reply.message == f"{home[ModelId('a')]} is empty"
+    assert reply.actions == ["a-1"]
+    assert scene.controller.world.ledger.free_gpu(home[ModelId("a")]) == 100 * MIB
+    scene.hold("a")
+    await scene.run(3)
+    assert {t.gpu for t in scene.controller.world.of_model(ModelId("a")) if t.state is ReplicaState.READY} <= {
+        home[ModelId("b")]
+    }
+    scene.order("undrain", gpu=home[ModelId("a")])
+    await scene.run(0.1)
+    assert scene.controller.world.cordoned == set()
+    assert scene.store.fleet is not None
+    assert not any(gpu.cordoned for gpu in scene.store.fleet.gpus)
+
+
+async def test_a_drained_gpu_is_still_drained_after_the_controller_died() -> None:
+    scene = Scene([card("a", 60)], gpus_mib=(100, 100))
+    command = scene.order("drain", gpu="n/gpu-0", wait=False)
+    await scene.run(0.1)
+    reply = scene.reply(command)
+    assert reply is not None
+    assert reply.message == "n/gpu-0 takes no new replicas; nothing is on it"
+    await scene.restart_controller()
+    scene.hold("a")
+    await scene.run(2)
+    assert [tracked.gpu for tracked in scene.controller.world.replicas.values()] == ["n/gpu-1"]
+    assert scene.store.fleet is not None
+    assert [gpu.cordoned for gpu in scene.store.fleet.gpus] == [True, False]
+
+
+async def test_a_gpu_that_is_not_there_cannot_be_drained() -> None:
+    scene = Scene([card("a", 60)])
+    for verb in ("drain", "undrain"):
+        command = scene.order(verb, gpu="n/gpu-7")
+        await scene.run(0.1)
+        reply = scene.reply(command)
+        assert reply is not None
+        assert (reply.ok, reply.code) == (False, "gpu_not_found")
+        assert "n/gpu-0" in reply.message
+
+
+async def test_whoever_waits_for_a_drain_is_told_when_it_is_called_off() -> None:
+    scene = Scene([card("a", 60)])
+    scene.hold("a")
+    await scene.run(2)
+    scene.busy = {"a-1": 1}
+    command = scene.order("drain", gpu="n/gpu-0")
+    await scene.run(1)
+    assert scene.reply(command) is None, "a request is still being answered there"
+    scene.order("undrain", gpu="n/gpu-0")
+    await scene.run(0.1)
+    reply = scene.reply(command)
+    assert reply is not None
+    assert reply.code == "undrained"
 
 
 async def test_a_rejected_configuration_is_shown_and_the_last_good_one_stays() -> None:

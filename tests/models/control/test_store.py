@@ -10,8 +10,10 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from models.control.history import Remembered
+from models.control.recording import Arrivals, Step, decode_line
 from models.control.store import LeaseLost, RedisControlStore
-from models.store.keys import Keys
+from models.store.keys import RECORDING_TTL_S, SNAPSHOT_TTL_S, Keys
 from models.store.records import (
     CommandReply,
     DecisionRecord,
@@ -20,6 +22,9 @@ from models.store.records import (
     ModelRecord,
     RouteTable,
 )
+from packers.decide import Policies
+from packers.types import Plan, Snapshot
+from packers.usage import Usage
 
 pytestmark = pytest.mark.anyio
 FLEET = FleetRecord(seq=7, updated_unix_s=1.0, controller_pid=1, routes_version=3)
@@ -86,3 +91,50 @@ async def test_reports_of_live_workers_are_found_and_dead_ones_expire(redis: Red
         await asyncio.sleep(0.01)
     assert await store.demand("w") is None
     assert await store.all_demand() == []
+
+
+def _step() -> Step:
+    snapshot = Snapshot("7", 1.0, (), (), (), ())
+    return Step(snapshot=snapshot, policies=Policies(), plan=Plan("7", ()))
+
+
+async def test_what_was_decided_last_is_shown_for_a_while(redis: Redis) -> None:
+    keys = Keys("t")
+    await RedisControlStore(redis, keys).show(_step())
+    raw = await redis.get(keys.snapshot)
+    assert raw is not None
+    assert decode_line(raw) == _step()
+    assert 0 < await redis.ttl(keys.snapshot) <= SNAPSHOT_TTL_S
+
+
+async def test_lines_of_a_recording_are_numbered_and_expire(redis: Redis) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    await store.record((_step(), Arrivals(at_s=1.0, model="a", count=2)))
+    await store.record((Arrivals(at_s=2.0, model="a", count=1),))
+    stored: Any = await redis.xrange(keys.recording)
+    assert [int(fields[b"n"]) for _, fields in stored] == [1, 2, 3]
+    assert decode_line(stored[1][1][b"l"]) == Arrivals(at_s=1.0, model="a", count=2)
+    assert 0 < await redis.ttl(keys.recording) <= RECORDING_TTL_S
+
+
+async def test_a_recording_that_nobody_reads_takes_only_so_much_memory(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.control.store.RECORDING_BYTES_MAX", 1000)
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    for number in range(100):
+        await store.record((Arrivals(at_s=float(number), model="a", count=1),))
+    assert await redis.xlen(keys.recording) < 30
+
+
+async def test_what_is_known_of_the_past_is_there_for_the_next_controller(redis: Redis) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    assert await store.recall() is None
+    past = Remembered(usage={"a": Usage(arrivals=3, last_s=1.5)}, starts_s={"a": ((0.5, 0.25), ())})
+    await store.remember(past)
+    assert await RedisControlStore(redis, keys).recall() == past
+    await redis.set(keys.history, b'{"usage": 7}')
+    assert await store.recall() is None, "of another version: better no past than no controller"

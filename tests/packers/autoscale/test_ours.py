@@ -102,7 +102,7 @@ def test_idle_replicas_stay_while_requests_are_likely_to_come_again() -> None:
     load = load_of(silent_s=10.0, gaps=gaps(s8=5, s16=5), reserve=RESERVE)
     scale = ours(moment(load=load))
     assert scale.count == 2
-    assert scale.why.startswith("keeping 2 replicas costs 2, starting again")
+    assert scale.why == "keeping a replica for a second saves 75 GPU-seconds of starting again"
 
 
 def test_after_a_silence_longer_than_any_before_none_is_kept() -> None:
@@ -123,9 +123,18 @@ def test_a_rare_caller_is_not_waited_for_and_a_frequent_one_is() -> None:
 
 def test_what_nobody_else_wants_is_kept_for_nothing() -> None:
     load = load_of(silent_s=9000.0, gaps=gaps(s8=5), reserve=RESERVE)
-    assert ours(moment(load=load, keep_price=0.0)).count == 2
+    assert ours(moment(load=load, keep_price=0.0, ready=2)).count == 2
+    assert ours(moment(load=load, keep_price=1.0, ready=2)).count == 0
     recent = replace(load, last_s=990.0)
     assert [ours(moment(load=recent, keep_price=price)).count for price in (1.0, 10_000.0)] == [2, 0]
+
+
+def test_gpus_that_nobody_else_wants_are_no_reason_to_start_replicas() -> None:
+    """On rented GPUs they would go again at once, and on others whenever somebody waits somewhere."""
+    load = load_of(silent_s=9000.0, gaps=gaps(s8=5), reserve=RESERVE)
+    counts = [ours(moment(load=load, keep_price=0.0, ready=ready, starting=1)).count for ready in (0, 1, 5)]
+    assert counts == [1, 2, 2]
+    assert ours(moment(load=load, keep_price=0.0)).count == 0
 
 
 def test_no_reserve_is_worth_keeping_where_none_was_ever_needed() -> None:

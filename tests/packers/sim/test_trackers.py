@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from packers.decide import DEFAULT_POLICIES, Policies
 from packers.load import Aim, LoadTracker
 from packers.sim import SimOptions
@@ -61,5 +65,42 @@ def test_service_times_are_told_when_requests_end() -> None:
 def test_what_replicas_are_for() -> None:
     of = model("a", 4, target_in_flight=7)
     times = START.times(of)
-    assert aim_of(of, times, asleep=False) == Aim(slots=7, start_s=10)
-    assert aim_of(of, times, asleep=True) == Aim(slots=7, start_s=1)
+    assert aim_of(of, times, asleep=False) == Aim(slots=7, start_s=10, wait_s=3)
+    assert aim_of(of, times, asleep=True) == Aim(slots=7, start_s=1, wait_s=0.3)
+    assert aim_of(replace(of, wait_s=0.7), times, asleep=False) == Aim(slots=7, start_s=10, wait_s=0.7)
+
+
+def test_the_aim_is_that_of_the_tier_which_the_next_replica_would_come_from() -> None:
+    """a starts at 0 s, is evicted for b at 20 s and sleeps, and is woken at 40 s."""
+    aims: list[tuple[float, Aim]] = []
+    calls = requests((0, "a"), (20, "b"), (35, "b"), (40, "a"), (60, "a"))
+
+    def note(now_s: float) -> None:
+        tracker = simulation.control.lanes[A].past.load_tracker
+        assert tracker is not None
+        aims.append((now_s, tracker.aim))
+
+    there = world([model("a", 6, max_replicas=2), model("b", 6)])
+    simulation = Simulation(calls, there, DEFAULT_POLICIES, SimOptions(tick_s=1.0, before_decide=note))
+    simulation.run(None)
+    slow, quick = (Aim(slots=32, start_s=start_s, wait_s=0.3 * start_s) for start_s in (10.0, 1.0))
+    assert {aim for now_s, aim in aims if now_s < 20} == {slow}
+    assert {aim for now_s, aim in aims if 20 < now_s < 40} == {quick}
+    assert {aim for now_s, aim in aims if 40 < now_s} == {slow}
+
+
+def test_held_requests_are_told_apart_and_reports_come_between_decisions() -> None:
+    """Eight requests of 2 s on two slots wait for 10 s and are worked off in 8 s: 120 s in 40 s. Between decisions that
+    are 20 s apart only reports can tell that they are done."""
+    seen: dict[float, float] = {}
+    for report_s in (0.0, 0.1):
+        calls = requests(*((20.0, "a", 2.0) for _ in range(8)), (60, "a"))
+        there = world([model("a", 6)])
+        options = SimOptions(slots=2, tick_s=50.0, track_load=True, report_s=report_s)
+        simulation = Simulation(calls, there, DEFAULT_POLICIES, options)
+        simulation.run(None)
+        tracker = simulation.control.lanes[A].past.load_tracker
+        assert tracker is not None
+        seen[report_s] = tracker.load(simulation.agenda.now_s).concurrency_60s
+    assert seen[0.1] == pytest.approx(3.0, abs=0.1)
+    assert seen[0.0] > 5.0

@@ -1,0 +1,1 @@
+"""Static packing: one size, groups, given GPUs; checked against trying everything."""

@@ -1,4 +1,4 @@
-"""``roundhouse gpus`` and ``roundhouse replicas``: what the controller knows, as it stands."""
+"""``roundhouse replicas``: what the controller knows of each, as it stands."""
 
 from __future__ import annotations
 
@@ -6,29 +6,7 @@ import time
 
 from gateway.cli.client import find_service
 from gateway.cli.options import HomeFolder, Json
-from gateway.cli.output import age_text, bytes_text, say, show_json, show_table
-
-
-def gpus(home: HomeFolder = None, json: Json = False) -> None:
-    """The GPUs and what is reserved on each."""
-    found = find_service(home).get("gpus")
-    if json:
-        show_json(found)
-        return
-    rows = (
-        (
-            gpu["id"],
-            "simulated" if gpu["simulated"] else gpu["name"],
-            bytes_text(gpu["memory_bytes"]),
-            bytes_text(gpu["reserved_bytes"]),
-            bytes_text(gpu["free_bytes"]),
-            " ".join(gpu["replicas"]),
-        )
-        for gpu in found["data"]
-    )
-    show_table(("GPU", "KIND", "MEMORY", "RESERVED", "FREE", "REPLICAS"), rows, "No GPU is known yet.")
-    if found["simulated"]:
-        say("These GPUs are simulated: the models are real and run on the CPU.")
+from gateway.cli.output import age_text, show_json, show_table
 
 
 def replicas(home: HomeFolder = None, json: Json = False) -> None:

@@ -1,0 +1,100 @@
+"""``roundhouse gpus``: what is reserved on each, and emptying one for work on it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from gateway.cli.client import TIMEOUT_S, find_service
+from gateway.cli.options import DryRun, HomeFolder, Json
+from gateway.cli.output import bytes_text, say, show_json, show_table, show_text
+
+app = typer.Typer(help="List the GPUs; empty one, and put it back.", invoke_without_command=True, rich_markup_mode=None)
+
+GpuName = Annotated[
+    str, typer.Argument(metavar="GPU", help="Its id, as `roundhouse gpus` shows it", show_default=False)
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Return when nothing is on it any more.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=1, max=600, help="How long to wait, in seconds")]
+
+
+@app.callback()
+def default(context: typer.Context, home: HomeFolder = None, json: Json = False) -> None:
+    if context.invoked_subcommand is None:
+        list_gpus(home, json)
+
+
+@app.command("list")
+def list_gpus(home: HomeFolder = None, json: Json = False) -> None:
+    """The GPUs and what is reserved on each."""
+    found = find_service(home).get("gpus")
+    if json:
+        show_json(found)
+        return
+    rows = (
+        (
+            gpu["id"],
+            "simulated" if gpu["simulated"] else gpu["name"],
+            bytes_text(gpu["memory_bytes"]),
+            bytes_text(gpu["reserved_bytes"]),
+            bytes_text(gpu["free_bytes"]),
+            "drained" if gpu["cordoned"] else None,
+            " ".join(gpu["replicas"]),
+        )
+        for gpu in found["data"]
+    )
+    show_table(("GPU", "KIND", "MEMORY", "RESERVED", "FREE", "STATE", "REPLICAS"), rows, "No GPU is known yet.")
+    if found["simulated"]:
+        say("These GPUs are simulated: the models are real and run on the CPU.")
+
+
+@app.command()
+def drain(
+    gpu: GpuName,
+    wait: Wait = False,
+    timeout: Timeout = 120,
+    dry_run: DryRun = False,
+    home: HomeFolder = None,
+    json: Json = False,
+) -> None:
+    """Empty a GPU: what is there leaves, and nothing new comes, also after restarts, until it is undrained."""
+    service = find_service(home)
+    if dry_run:
+        from gateway.cli.planning import show_actions
+
+        plan = service.get("plan", drain=gpu)
+        if json:
+            show_json(plan)
+        else:
+            show_text(f"If {gpu} were drained now:")
+            show_actions(plan["actions"])
+        return
+    _order("drain", gpu, wait, timeout, home, json)
+
+
+@app.command()
+def undrain(gpu: GpuName, dry_run: DryRun = False, home: HomeFolder = None, json: Json = False) -> None:
+    """Let a drained GPU take replicas again."""
+    if not dry_run:
+        _order("undrain", gpu, False, TIMEOUT_S, home, json)
+        return
+    found = next((each for each in find_service(home).get("gpus")["data"] if each["id"] == gpu), None)
+    drained = found is not None and found["cordoned"]
+    if json:
+        show_json({"gpu": gpu, "drained": drained, "would_change": drained})
+    else:
+        show_text(f"{gpu} would take replicas again" if drained else f"{gpu} is not drained: nothing would change")
+
+
+def _order(verb: str, gpu: str, wait: bool, timeout_s: float, home: HomeFolder, json: bool) -> None:
+    service = find_service(home)
+    waits = "true" if wait else "false"
+    reply = service.post(f"gpus/{quote(gpu)}/{verb}", timeout_s + TIMEOUT_S, wait=waits, timeout_s=timeout_s)
+    if json:
+        show_json(reply)
+        return
+    show_text(reply["message"])
+    for replica in reply["actions"]:
+        show_text(f"  {replica}")

@@ -1,0 +1,1 @@
+"""What ``roundhouse simulate`` is made of: traces, worlds, sweeps, runs, tables and the report."""

@@ -1,0 +1,149 @@
+"""What the loop knows of each model's past: its arrivals, its load, how long its starts took."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from models.control.demand import Traffic
+from packers.load import NO_LOAD, NO_MEMORY, Aim, Load, LoadTracker, ScaleMemory
+from packers.types import DEFAULT_START, Demand, ModelId, Plan, StartTimes
+from packers.usage import UNUSED, Usage, UsageTracker
+
+FRESH_S = 1.0  # without news, what is known of a model is worked out anew this often
+STARTS_KEPT = 5  # enough that one slow start does not count for much
+
+
+class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """What outlives a controller. ``starts_s``: the last ones of each model, without and out of a sleep."""
+
+    usage: dict[str, Usage] = msgspec.field(default_factory=dict)
+    starts_s: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = msgspec.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was worked out at ``at_s``, and from what besides arrivals."""
+
+    at_s: float
+    seen: tuple[int, int, Aim]
+    usage: Usage
+    load: Load
+
+
+class History:
+    """Owned by the loop. A new controller takes over what its predecessor knew of usage and starts (``Remembered``);
+    the load of the last minutes is learned anew.
+
+    A model that was never called has no trackers: most of a long catalog costs nothing.
+    """
+
+    def __init__(self) -> None:
+        self._usage: dict[ModelId, UsageTracker] = {}
+        self._load: dict[ModelId, LoadTracker] = {}
+        self._starts_s: dict[tuple[ModelId, bool], deque[float]] = {}  # by model and whether it woke
+        self._memories: dict[ModelId, ScaleMemory] = {}
+        self._known: dict[ModelId, _Known] = {}
+        self._began_s: float | None = None  # when it was first told anything
+
+    def take(self, traffic: dict[ModelId, Traffic], now: float, aim: Callable[[ModelId], Aim]) -> None:
+        """``traffic``: since the last time, taken to have arrived now. To be called in every step.
+
+        ``aim``: what a model's replicas are for, asked when it is called for the first time.
+        """
+        if self._began_s is None:
+            self._began_s = now
+        for model, seen in traffic.items():
+            self._known.pop(model, None)
+            if seen.arrived:
+                self._usage_of(model).arrive(now, seen.arrived)
+                self._load_of(model, aim).arrive(now, seen.arrived)
+            if seen.finished:
+                self._load_of(model, aim).finish(now, seen.finished, seen.busy_s)
+
+    def observe(self, model: ModelId, demand: Demand, aim: Aim, now: float) -> None:
+        """``aim``: what its replicas are for, as far as that is known now."""
+        usage, load, known = self._usage.get(model), self._load.get(model), self._known.get(model)
+        if usage is None and load is None:
+            return
+        seen = (demand.in_flight, demand.held, aim)
+        if known is not None and known.seen == seen and now - known.at_s < FRESH_S:
+            return
+        if load is not None:
+            load.retarget(aim)
+            load.observe(now, demand.in_flight + demand.held, demand.held)
+        self._known[model] = _Known(
+            now, seen, UNUSED if usage is None else usage.usage(now), NO_LOAD if load is None else load.load(now)
+        )
+
+    def started(self, model: ModelId, took_s: float, *, woke: bool) -> None:
+        """From the order to a ready replica, the wait for other loads on the same GPU included."""
+        self._starts_s.setdefault((model, woke), deque(maxlen=STARTS_KEPT)).append(took_s)
+
+    def decided(self, plan: Plan) -> None:
+        self._memories.update(plan.memories)
+
+    def usage(self, model: ModelId) -> Usage:
+        """As of the last ``observe``, or FRESH_S before."""
+        known = self._known.get(model)
+        return UNUSED if known is None else known.usage
+
+    def load(self, model: ModelId) -> Load:
+        """As of the last ``observe``, or FRESH_S before."""
+        known = self._known.get(model)
+        return NO_LOAD if known is None else known.load
+
+    def memory(self, model: ModelId) -> ScaleMemory:
+        return self._memories.get(model, NO_MEMORY)
+
+    def startup(self, model: ModelId, expected: StartTimes = DEFAULT_START) -> StartTimes:
+        """The median of the last starts of each kind; as expected where there was none."""
+        disk, host = (self._starts_s.get((model, woke)) for woke in (False, True))
+        return StartTimes(
+            disk_s=round(statistics.median(disk), 4) if disk else expected.disk_s,
+            host_s=round(statistics.median(host), 4) if host else expected.host_s,
+        )
+
+    def remembered(self, now: float) -> Remembered:
+        models = {model for model, _ in self._starts_s}
+        return Remembered(
+            usage={model: tracker.usage(now) for model, tracker in self._usage.items()},
+            starts_s={
+                model: (tuple(self._starts_s.get((model, False), ())), tuple(self._starts_s.get((model, True), ())))
+                for model in models
+            },
+        )
+
+    def recall(self, before: Remembered, now: float) -> None:
+        """Go on from what an earlier controller knew; what this one has seen itself counts more."""
+        for name, usage in before.usage.items():
+            model = ModelId(name)
+            if model not in self._usage:
+                self._usage[model] = UsageTracker.of(usage, now)
+        for name, both in before.starts_s.items():
+            for woke, starts_s in zip((False, True), both, strict=True):
+                if starts_s and (ModelId(name), woke) not in self._starts_s:
+                    self._starts_s[ModelId(name), woke] = deque(starts_s, maxlen=STARTS_KEPT)
+
+    def forget(self, model: ModelId) -> None:
+        """It has left the catalog."""
+        self._usage.pop(model, None)
+        self._load.pop(model, None)
+        self._memories.pop(model, None)
+        self._known.pop(model, None)
+        for woke in (False, True):
+            self._starts_s.pop((model, woke), None)
+
+    def _usage_of(self, model: ModelId) -> UsageTracker:
+        if model not in self._usage:
+            self._usage[model] = UsageTracker(self._began_s or 0.0)
+        return self._usage[model]
+
+    def _load_of(self, model: ModelId, aim: Callable[[ModelId], Aim]) -> LoadTracker:
+        if model not in self._load:
+            self._load[model] = LoadTracker(aim(model))
+        return self._load[model]
