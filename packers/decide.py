@@ -36,8 +36,8 @@ For each replica that is missing, where its model may go at all (``packers.limit
     memory is free.
 15. Nobody may go: Hold, naming what is in the way and what would help.
 
-With ``Policies.patience`` (``packers.residency.patience``) needs that have waited for too long come before all others,
-and the GPU that comes closest for the first of them is kept for it: whoever may go from there goes.
+With ``Policies.patience_s`` (``packers.residency.patience``) needs that have waited for too long come before all
+others, and the GPU that comes closest for the first of them is kept for it: whoever may go from there goes.
 
 When all of that is decided: rules 16 to 18, in ``packers.foresight``.
 
@@ -59,7 +59,7 @@ from packers.eviction import EVICTION
 from packers.foresight import defragment, prewarm
 from packers.load import ScaleMemory
 from packers.placement import RULES
-from packers.residency.patience import overdue
+from packers.residency.patience import DEFAULT_PATIENCE_S, overdue
 from packers.residency.patience import rank as patient_rank
 from packers.scaled import Answers, scaled
 from packers.scaling import last_use_s
@@ -80,16 +80,17 @@ class UnknownPolicy(ValueError):
 class Policies:
     """Which policies decide, by their names in the registries. Raises UnknownPolicy, ValueError.
 
-    ``patience``: bounds against swap storms and starvation; ``prewarm``: bring models back before they are asked for.
+    ``patience_s``: a request that has waited for so long comes before all others, and what was just started stays a
+    while (``packers.residency.patience``; None: neither). ``prewarm``: bring models back before they are asked for.
     ``look_at``: of a cluster with more GPUs than that, so many are looked at closely at a time, the likeliest first.
     """
 
-    placement: str = "best-fit"
-    eviction: str = "lru"
+    placement: str = "ours"
+    eviction: str = "ours"
     scaling: str = "demand"
     defrag: str = "none"
     defrag_budget: Budget = field(default_factory=Budget)
-    patience: bool = False
+    patience_s: float | None = DEFAULT_PATIENCE_S
     prewarm: bool = False
     look_at: int = LOOK_AT
 
@@ -105,6 +106,8 @@ class Policies:
                 raise UnknownPolicy(
                     f"policies.{setting}: {name!r} is unknown; choose one of {', '.join(sorted(known))}"
                 )
+        if self.patience_s is not None and not self.patience_s >= 0:
+            raise ValueError(f"policies.patience_s: a time in seconds, or None, got {self.patience_s}")
         if self.look_at < 1:
             raise ValueError(f"policies.look_at: at least one GPU has to be looked at, got {self.look_at}")
 
@@ -126,7 +129,7 @@ def decide_on(state: State, snapshot_id: str, now_s: float, policies: Policies =
     Takes as long as what there is to decide, not as long as the cluster is large.
     """
     trial = Trial(state, now_s, policies.look_at, policies.placement)
-    trial.patience = policies.patience
+    trial.patience_s = policies.patience_s
     draft = Draft(trial, policies.eviction)
     memories = _scale(trial, policies)
     try:
@@ -206,6 +209,7 @@ def _bring(draft: Draft) -> None:
 def _needs(draft: Draft) -> tuple[list[Need], list[Need]]:
     # 6.
     trial = draft.trial
+    bound_s = trial.patience_s
     firsts: list[Need] = []
     others: list[Need] = []
     for name in sorted(trial.wanting):
@@ -213,11 +217,14 @@ def _needs(draft: Draft) -> tuple[list[Need], list[Need]]:
         if desired.switched_off:
             draft.hold(model, f"{model.id} is switched off: its max_replicas is {model.max_replicas}.")
         for number in range(desired.coming + 1, desired.count + 1):
-            late = trial.patience and number == 1 and overdue(model, model.demand.oldest_wait_s)
+            late = number == 1 and bound_s is not None and overdue(model, model.demand.oldest_wait_s, bound_s)
             asked = number <= trial.state.outlook.standings[name].count
             need = Need(model, number, desired.why, overdue=late, asked=asked)
             (firsts if number == 1 and asked else others).append(need)
-    firsts.sort(key=lambda need: patient_rank(need.model, _waited_s(need)) if trial.patience else _rank(need.model))
+    if bound_s is None:
+        firsts.sort(key=lambda need: _rank(need.model))
+    else:
+        firsts.sort(key=lambda need: patient_rank(need.model, _waited_s(need), bound_s))
     others.sort(key=lambda need: (not need.asked, need.number, _rank(need.model)))
     return firsts, others + _substitutes(trial)
 

@@ -139,6 +139,9 @@ class Draft:
         model = self.trial.models[replica.model]
         idle = span(self.trial.now_s - last_use_s(replica))
         reason = f"{replica.model} on {replica.gpu} was not used for {idle} (ttl {span(model.ttl_s)})"
+        desired = self.trial.desired[replica.model]
+        if self.trial.now_s < last_use_s(replica) + model.ttl_s:  # autoscaling does not wait for that
+            reason = f"{replica.id} leaves {replica.gpu}: {count(desired.count, 'replica')} will do ({desired.why})"
         self._retire(replica, out, reason, None, ())
 
     def evict(self, need: Need, cleared: Clearing, footprint: Footprint, no_fit: NoFit | None) -> Outcome:

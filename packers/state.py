@@ -19,7 +19,7 @@ from packers.limits import Surroundings
 from packers.load import Load, ScaleMemory
 from packers.outlook import Outlook
 from packers.placement import Ask
-from packers.residency.patience import patience_s
+from packers.residency.patience import overdue_after_s
 from packers.residency.prewarm import EVERY_S
 from packers.scaling import stay_s
 from packers.spots import Spots, ask_of
@@ -98,26 +98,26 @@ class State:
             pools=tuple(self.pools[key] for key in sorted(self.pools)),
         )
 
-    def next_time_s(self, now_s: float, patience: bool = False, prewarm: bool = False) -> float | None:
+    def next_time_s(self, now_s: float, patience_s: float | None = None, prewarm: bool = False) -> float | None:
         """The earliest time later than ``now_s`` at which time alone can make a decision say something new.
 
-        ``patience``, ``prewarm``: as the policies have them. Autoscaling other than by demand, and residency policies
+        ``patience_s``, ``prewarm``: as the policies have them. Autoscaling other than by demand, and residency policies
         whose worths drift, may change their minds at any time: ask for those every second or so while there is load.
         """
         self.settle()
         times = [self.outlook.next_time_s(now_s)]
-        if patience and self.outlook.wanting:
-            times += self._patience_ends_s(now_s)
+        if patience_s is not None and self.outlook.wanting:
+            times += self._patience_ends_s(now_s, patience_s)
         if prewarm and any(self.index.asleep_on.values()):
             times.append(max(one.state_since_s for one in self._replicas.values()) + EVERY_S)
         return min((at_s for at_s in times if at_s is not None and at_s > now_s), default=None)
 
-    def _patience_ends_s(self, now_s: float) -> list[float]:
+    def _patience_ends_s(self, now_s: float, patience_s: float) -> list[float]:
         """When needs become overdue, and when ready replicas have stayed for as long as they have to."""
         found = []
         for name in self.outlook.wanting:
             model = self._models[name]
-            found.append(now_s + patience_s(model) - model.demand.oldest_wait_s)
+            found.append(now_s + overdue_after_s(model, patience_s) - model.demand.oldest_wait_s)
         for one in self._replicas.values():
             if one.state is ReplicaState.READY and not one.in_flight and one.model in self._models:
                 start_s = stay_s(self._models[one.model])

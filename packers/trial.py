@@ -63,7 +63,7 @@ class Trial:
     def __init__(self, state: State, now_s: float, look_at: int = LOOK_AT, placement: str = "best-fit") -> None:
         state.settle()
         self.look_at, self.placement = look_at, placement
-        self.patience = False
+        self.patience_s: float | None = None  # the bound on waiting, if there is one
         self.now_s = now_s
         self.state = state
         self.index = state.index

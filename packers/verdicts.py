@@ -13,7 +13,7 @@ A replica may be evicted for a needing model unless
 6. it is asleep and its model is about to wake it. It may go all the same when callers of the needing model are
    waiting and it has no replica at all: two sleeping models must not block each other for good;
 7. it is ready and of the needing model itself;
-8. with ``Policies.patience``: it is ready, but not for as long as its start took, or has not served yet, unless
+8. with ``Policies.patience_s``: it is ready, but not for as long as its start took, or has not served yet, unless
    the need is overdue (``packers.residency.patience``): no swap storms, and nobody waits for ever.
 """
 
@@ -130,7 +130,7 @@ def _judge_ready(
     if model is None:
         return None, Harm.NONE
     # 8.
-    if trial.patience and not need.overdue and not _stayed(replica, model, trial.now_s):
+    if trial.patience_s is not None and not need.overdue and not _stayed(replica, model, trial.now_s):
         return "only just there", Harm.NONE
     # 3.
     stands = (trial.state.outlook.standings if need.called else trial.desired)[model.id]

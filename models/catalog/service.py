@@ -92,7 +92,10 @@ class PolicyNames(_Section):
     scaling: str = _DEFAULTS.scaling
     defrag: str = _DEFAULTS.defrag
     defrag_budget: DefragBudget = DefragBudget()
-    patience: bool = Field(default=_DEFAULTS.patience, description="Bounds against swap storms and starvation")
+    patience: Seconds | None = Field(
+        default=_DEFAULTS.patience_s,
+        description="Who has waited for so long comes first, and what was just started stays a while; null for neither",
+    )
     prewarm: bool = Field(default=_DEFAULTS.prewarm, description="Bring models back before they are asked for")
     look_at: Annotated[Count, Field(ge=1)] = Field(
         default=_DEFAULTS.look_at, description="GPUs of a larger cluster that are looked at closely at a time"
@@ -105,7 +108,8 @@ class PolicyNames(_Section):
 
     def policies(self) -> Policies:
         """As the packer takes them."""
-        return Policies(**{**dict(self), "defrag_budget": self.defrag_budget.budget()})
+        given = dict(self)
+        return Policies(patience_s=given.pop("patience"), **{**given, "defrag_budget": self.defrag_budget.budget()})
 
 
 class PoolSettings(_Section):

@@ -3,7 +3,7 @@
 *Minimum residency.* A ready replica stays at least as long as its start took, and until it has served once, before it
 is evicted. So at most half of the time of any memory is spent on starts, whatever the order of the requests.
 
-*Patience.* A need that has waited ``PATIENCE_S`` (or, where that is longer, ``STARTS`` of its own starts) is *overdue*.
+*Patience.* A need that has waited ``patience_s`` (or, where that is longer, ``STARTS`` of its own starts) is *overdue*.
 1. Overdue needs come first, the longest waiting first, whatever their priority. So a need is overtaken only by those
    that came before it, once it is overdue.
 2. Minimum residency does not hold against them.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from packers.types import Model
 
-PATIENCE_S = 30.0
+DEFAULT_PATIENCE_S = 30.0
 STARTS = 2
 
 
@@ -28,16 +28,16 @@ def settled(ready_since_s: float, last_used_s: float, start_s: float, now_s: flo
     return stayed_s >= start_s and (served or stayed_s >= 2 * start_s)
 
 
-def patience_s(model: Model) -> float:
+def overdue_after_s(model: Model, patience_s: float) -> float:
     """How long a need of it waits before it is overdue, in seconds."""
-    return max(PATIENCE_S, STARTS * model.startup.disk_s)
+    return max(patience_s, STARTS * model.startup.disk_s)
 
 
-def overdue(model: Model, wait_s: float) -> bool:
-    return wait_s >= patience_s(model)
+def overdue(model: Model, wait_s: float, patience_s: float) -> bool:
+    return wait_s >= overdue_after_s(model, patience_s)
 
 
-def rank(model: Model, wait_s: float) -> tuple[bool, float, int, float, str]:
+def rank(model: Model, wait_s: float, patience_s: float) -> tuple[bool, float, int, float, str]:
     """Sort key of needs for a first replica: who is next."""
-    late = overdue(model, wait_s)
+    late = overdue(model, wait_s, patience_s)
     return not late, -wait_s if late else 0.0, -model.priority, -wait_s, model.id

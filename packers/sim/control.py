@@ -99,7 +99,7 @@ class Control:
         for action in plan.actions:
             self._apply(action)
         if any(isinstance(action, Hold) for action in plan.actions):
-            self.alarm.blocked(self._active.values(), PATIENCE_TICK_S if self.policies.patience else inf)
+            self.alarm.blocked(self._active.values(), PATIENCE_TICK_S if self.policies.patience_s is not None else inf)
         self.alarm.decided(bool(self._active))
 
     # -- observe -------------------------------------------------------------------------------------------------

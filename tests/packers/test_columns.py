@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packers.columns import Ints
-from packers.decide import Policies, decide
+from packers.decide import Policies
 from packers.limits import NO_LIMITS
 from packers.shelves import obstacle, shelves
 from packers.state import State
@@ -17,7 +17,7 @@ from packers.trial import Trial
 from packers.types import Snapshot
 from packers.verdicts import Need
 from tests.packers.test_plans import Applied, snapshots
-from tests.packers.worlds import ASLEEP, MIB, NOW_S, model, replica, short, world
+from tests.packers.worlds import ASLEEP, MIB, NOW_S, decide, model, replica, short, world
 
 
 def need(mib: int, name: str = "need") -> Need:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from packers.decide import Policies, UnknownPolicy, decide
+from packers.decide import Policies, UnknownPolicy
 from packers.ledger import OverCapacity
 from packers.types import Hold, Refuse, Start
-from tests.packers.worlds import ASLEEP, DEAD, DRAINING, MIB, NOW_S, STARTING, model, reasons, replica, short, world
+from tests.packers.worlds import (
+    ASLEEP,
+    DEAD,
+    DRAINING,
+    MIB,
+    NOW_S,
+    STARTING,
+    decide,
+    model,
+    reasons,
+    replica,
+    short,
+    world,
+)
 
 
 def test_nothing_to_do_is_an_empty_plan() -> None:

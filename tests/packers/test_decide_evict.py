@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from packers.decide import decide
 from packers.types import Sleep, Stop
-from tests.packers.worlds import ASLEEP, DEAD, DRAINING, MIB, STARTING, model, reasons, replica, short, world
+from tests.packers.worlds import ASLEEP, DEAD, DRAINING, MIB, STARTING, decide, model, reasons, replica, short, world
 
 
 def test_the_least_recently_used_idle_model_goes_to_sleep_for_the_one_that_is_asked_for() -> None:

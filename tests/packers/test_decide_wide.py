@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from packers.decide import Policies, decide
+from packers.decide import Policies
 from packers.types import (
     Demand,
     Gpu,
@@ -27,7 +27,7 @@ from packers.types import (
     StartTimes,
     Wake,
 )
-from tests.packers.worlds import ASLEEP, DRAINING, MIB, READY, STARTING, model, reasons, replica, short, world
+from tests.packers.worlds import ASLEEP, DRAINING, MIB, READY, STARTING, decide, model, reasons, replica, short, world
 
 
 def of(name: str, mib: int = 60, **more: object) -> Model:

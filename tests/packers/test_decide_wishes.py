@@ -14,6 +14,7 @@ from packers.decide import decide as decide_by
 from packers.types import Hold, Model, Plan, Sleep, Snapshot, Start
 from tests.packers.worlds import model, replica, world
 
+
 @pytest.fixture(autouse=True)
 def wishful() -> Iterator[None]:
     """As many as the model may have, always."""

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from packers.decide import Policies, decide
+from packers.decide import Policies
 from packers.defrag.moves import Budget
 from packers.residency.prewarm import EVERY_S
 from packers.state import State
 from packers.types import Model, Replica, Snapshot, Start, StartTimes
 from packers.usage import UsageTracker
-from tests.packers.worlds import ASLEEP, MIB, NOW_S, model, reasons, replica, short, world
+from tests.packers.worlds import ASLEEP, MIB, NOW_S, decide, model, reasons, replica, short, world
 
 EARLY = Policies(eviction="ours", prewarm=True)
 DUE = Policies(eviction="hybrid", prewarm=True)

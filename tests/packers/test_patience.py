@@ -7,14 +7,13 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packers.decide import Policies, decide
-from packers.residency.patience import PATIENCE_S
+from packers.residency.patience import DEFAULT_PATIENCE_S
 from packers.state import State
 from packers.types import Model, ModelId, Replica, StartTimes
-from tests.packers.worlds import NOW_S, gpus, model, nodes, replica, short, world
+from tests.packers.worlds import NOW_S, PLAIN, decide, gpus, model, nodes, replica, short, world
 from tests.packers.yard import DRAIN_S, START_S, Yard
 
-PATIENT = Policies(patience=True)
+PATIENT = replace(PLAIN, patience_s=30.0)
 QUICK = StartTimes(disk_s=START_S, host_s=START_S)
 
 
@@ -34,7 +33,7 @@ def test_a_replica_stays_as_long_as_its_start_took() -> None:
     plan = decide(there, PATIENT)
     assert short(plan) == ["hold a"]
     assert "x (only just there)" in plan.actions[0].reason
-    assert State.of(there).next_time_s(NOW_S, patience=True) == NOW_S + 0.1
+    assert State.of(there).next_time_s(NOW_S, patience_s=30.0) == NOW_S + 0.1
     older = replace(there, replicas=(fresh("x", "n/0", ready_s=1.0),))
     assert short(decide(older, PATIENT)) == ["sleep x-1 for a", "hold a"]
 
@@ -47,14 +46,14 @@ def test_one_that_has_not_served_stays_for_twice_as_long() -> None:
 
 
 def test_who_has_waited_for_too_long_comes_first_and_is_not_held_up() -> None:
-    models = [asked("late", waited_s=PATIENCE_S), asked("vip", priority=9), replace(model("x"), startup=QUICK)]
+    models = [asked("late", waited_s=DEFAULT_PATIENCE_S), asked("vip", priority=9), replace(model("x"), startup=QUICK)]
     plan = decide(world({"n/0": 100}, models, [fresh("x", "n/0", ready_s=0.1)]), PATIENT)
     assert short(plan) == ["sleep x-1 for late", "hold late", "hold vip"]
 
 
 def test_the_gpu_that_comes_closest_is_kept_for_it_and_empties_bit_by_bit() -> None:
     residents = [replica("busy", "n/0", 50, busy=1), replica("idle", "n/0", 20), replica("far", "n/1", 90, busy=1)]
-    models = [asked("late", 100, waited_s=PATIENCE_S), asked("small", 20)]
+    models = [asked("late", 100, waited_s=DEFAULT_PATIENCE_S), asked("small", 20)]
     models += [model("busy", 50, in_flight=1), model("idle", 20), model("far", 90, in_flight=1)]
     there = world({"n/0": 100, "n/1": 100}, models, residents)
     assert short(decide(there)) == ["hold late", "start small on n/0"]
@@ -87,5 +86,5 @@ def test_however_others_press_in_a_model_is_served_within_its_patience(
     assert large.served_s is not None
     longest_service_s = 1.5
     # Everybody in its way is idle once after that, for a moment at least, and leaves.
-    bound_s = PATIENCE_S + 8 * (START_S + longest_service_s + DRAIN_S)
+    bound_s = DEFAULT_PATIENCE_S + 8 * (START_S + longest_service_s + DRAIN_S)
     assert large.served_s - large.at_s <= bound_s

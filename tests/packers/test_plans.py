@@ -10,7 +10,6 @@ from typing import TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packers.decide import decide
 from packers.ledger import Ledger, OverCapacity, leaving
 from packers.types import (
     Action,
@@ -28,7 +27,7 @@ from packers.types import (
     Stop,
     Wake,
 )
-from tests.packers.worlds import ASLEEP, DEAD, DRAINING, NOW_S, READY, STARTING, gpus, model, nodes, replica
+from tests.packers.worlds import ASLEEP, DEAD, DRAINING, NOW_S, READY, STARTING, decide, gpus, model, nodes, replica
 
 Thing = TypeVar("Thing")
 NAMES = ("a", "b", "c", "d", "ghost")

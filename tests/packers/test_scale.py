@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from packers.decide import decide
 from packers.types import Hold, Model, Sleep, Snapshot, Start, Stop
-from tests.packers.worlds import model, replica, world
+from tests.packers.worlds import decide, model, replica, world
 
 GPUS, PER_GPU, RESIDENT_MODELS, NEEDING_MODELS = 1000, 3, 850, 50
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from packers.scaling import desired_replicas, last_use_s
+from packers.load import Load
+from packers.scaling import desired_replicas, last_use_s, roll, stand
 from packers.types import Model, Replica, ReplicaId, ReplicaState
 from tests.packers.worlds import ASLEEP, DEAD, DRAINING, NOW_S, READY, STARTING, model, replica
 
@@ -89,6 +92,49 @@ def test_beyond_what_is_desired_the_longest_unused_expire_first() -> None:
     mine = [replica(f"a-{place}", "n/0", idle_s=100 * place) for place in (1, 2, 3)]
     desired = desired_replicas(model("a", ttl_s=60, min_replicas=1, max_replicas=3), mine, NOW_S)
     assert ids(desired.expired) == ["a-3", "a-2"]
+
+
+def scaled_down(of: Model, mine: list[Replica], to: int, linger_s: float | None = 0.0) -> list[ReplicaId]:
+    return ids(stand(of, roll(of.id, mine), to, "so many are wanted", linger_s).expired(NOW_S))
+
+
+def test_of_surplus_ones_those_with_the_least_to_finish_leave_before_they_are_idle() -> None:
+    mine = [replica(f"a-{number}", "n/0", busy=busy, idle_s=0) for number, busy in ((1, 5), (2, 0), (3, 2), (4, 2))]
+    of = model("a", in_flight=9, max_replicas=9)
+    leave = [scaled_down(of, mine, count) for count in (4, 3, 2, 1)]
+    assert leave == [[], ["a-2"], ["a-2", "a-3"], ["a-2", "a-3", "a-4"]]
+
+
+@pytest.mark.parametrize(
+    ("of", "pinned", "linger_s"),
+    [
+        (model("a", in_flight=2, max_replicas=2), False, None),
+        (model("a", in_flight=2, max_replicas=2), False, 5.0),
+        (model("a", in_flight=2, max_replicas=2), True, 0.0),
+        (model("a", in_flight=2, max_replicas=2, pinned=True), False, 0.0),
+        (replace(model("a", in_flight=2, max_replicas=2), load=Load(service_s=20.0)), False, 0.0),
+    ],
+)
+def test_a_busy_one_stays_where_nothing_says_that_it_may_go_at_once(
+    of: Model, pinned: bool, linger_s: float | None
+) -> None:
+    """Or where its requests are so long that some would not be finished in time."""
+    mine = [replica(f"a-{number}", "n/0", busy=1, pinned=pinned) for number in (1, 2)]
+    assert scaled_down(of, mine, 1, linger_s) == []
+
+
+def test_the_last_one_that_serves_is_idle_before_it_leaves() -> None:
+    mine = [replica(f"a-{number}", "n/0", busy=number) for number in (1, 2)]
+    assert scaled_down(model("a", in_flight=3, max_replicas=2), mine, 0) == ["a-1"]
+
+
+def test_a_substitute_and_the_one_whose_place_it_takes_are_no_surplus() -> None:
+    """The old one is stopped for it; were the new one to go because it has nothing to do yet, both would be gone."""
+    old, new = replica("a-1", "n/0", busy=1), replace(replica("a-2", "n/1"), replaces=ReplicaId("a-1"))
+    assert scaled_down(model("a", in_flight=1), [old, new], 1) == []
+    assert scaled_down(model("a", in_flight=1, max_replicas=3), [old, new, replica("a-3", "n/1", idle_s=99)], 1) == [
+        "a-3"
+    ]
 
 
 def test_a_sleeper_is_forgotten_after_ten_ttls() -> None:

@@ -9,22 +9,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packers.decide import decide, decide_on
+from packers.decide import decide_on
 from packers.ledger import LedgerError, OverCapacity, UnknownGpu, UnknownNode
 from packers.load import ScaleMemory
 from packers.state import State
 from packers.types import Demand, GpuId, Model, ModelId, Node, NodeId, Plan, Pool, PoolId, Replica, ReplicaId, Snapshot
 from packers.usage import Usage
 from tests.packers.test_plans import NAMES, snapshots, some_model, some_replica
-from tests.packers.worlds import ASLEEP, DEAD, DRAINING, MIB, NOW_S, STARTING, gpus, model, replica, short, world
+from tests.packers.worlds import (
+    ASLEEP,
+    DEAD,
+    DRAINING,
+    MIB,
+    NOW_S,
+    PLAIN,
+    STARTING,
+    decide,
+    gpus,
+    model,
+    replica,
+    short,
+    world,
+)
 
 A, A1, G0 = ModelId("a"), ReplicaId("a-1"), GpuId("n/0")
 
 
 def decided(state: State, now_s: float = NOW_S) -> Plan:
     """What it decides, and that it decides so again, and as a State made of its snapshot does."""
-    plan = decide_on(state, "s", now_s)
-    assert decide_on(state, "s", now_s) == plan
+    plan = decide_on(state, "s", now_s, PLAIN)
+    assert decide_on(state, "s", now_s, PLAIN) == plan
     assert decide(state.snapshot("s", now_s)) == plan
     return plan
 
@@ -193,7 +207,7 @@ def tell(state: State, fact: tuple) -> None:
         case ("gpu", place, mib):
             state.put_gpu(replace(THERE[place], memory_bytes=mib * MIB))
         case ("decide",):
-            decide_on(state, "s", NOW_S)
+            decide_on(state, "s", NOW_S, PLAIN)
 
 
 @settings(max_examples=300, deadline=None)

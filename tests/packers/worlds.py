@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from packers import decide as deciding
+from packers.decide import Policies
 from packers.types import (
     Action,
     Demand,
@@ -28,10 +30,16 @@ from packers.types import (
     Wake,
 )
 
+# Most stories are about the rules, whatever the policies: the plainest make them easy to follow.
+PLAIN = Policies(placement="best-fit", eviction="lru", patience_s=None)
 MIB = 1 << 20
 NOW_S = 1000.0
 STARTING, READY, ASLEEP = ReplicaState.STARTING, ReplicaState.READY, ReplicaState.ASLEEP
 DRAINING, DEAD = ReplicaState.DRAINING, ReplicaState.DEAD
+
+
+def decide(snapshot: Snapshot, policies: Policies = PLAIN) -> Plan:
+    return deciding.decide(snapshot, policies)
 
 
 def footprint(mib: int, residue: int = 0, host: int | None = None) -> Footprint:

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from packers.decide import Policies, decide
+from packers.decide import Policies
 from packers.ledger import Ledger
 from packers.types import (
     Action,
@@ -32,6 +32,7 @@ from packers.types import (
     Stop,
     Wake,
 )
+from tests.packers.worlds import PLAIN, decide
 
 START_S, WAKE_S, DRAIN_S, TICK_S = 1.0, 0.2, 0.1, 1.0
 MOST_ROUNDS = 60  # decisions at one instant, each after the actions of the one before
@@ -53,7 +54,7 @@ class Yard:
     ) -> None:
         self.gpus, self.nodes = tuple(gpus), tuple(nodes)
         self.models = {model.id: model for model in models}
-        self.policies = policies or Policies()
+        self.policies = policies or PLAIN
         self.ledger = Ledger(gpus, nodes)
         self.replicas: dict[ReplicaId, Replica] = {}
         self.requests: list[Request] = []

@@ -80,7 +80,7 @@ class TestGoodFiles:
         assert (config.gateway.host, config.gateway.port) == ("127.0.0.1", 8000)
         assert (config.gateway.hold_timeout, config.gateway.hold_limit) == (120.0, 1000)
         assert config.gateway.max_body == 8 * 2**20
-        assert (config.policies.placement, config.policies.eviction) == ("best-fit", "lru")
+        assert (config.policies.placement, config.policies.eviction) == ("ours", "ours")
 
     def test_a_card_is_found_by_any_of_its_names(self, write):
         config = load_config(write(FULL, one="{model_id: c, model_source: x}"))

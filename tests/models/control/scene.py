@@ -32,6 +32,7 @@ from models.store.records import (
     RouteTable,
 )
 from packers.types import Gpu, GpuId, ModelId, NodeId, ReplicaId
+from tests.packers.worlds import PLAIN
 
 MIB = 1 << 20
 
@@ -103,6 +104,7 @@ class Scene:
     """``await scene.run(seconds)`` steps the controller every 10 ms; one gateway reports before each step."""
 
     def __init__(self, cards: list[ModelCard], gpus_mib: tuple[int, ...] = (100,), host_mib: int = 4096) -> None:
+        self.policies = PLAIN
         self.clock = VirtualClock()
         self.node = fleet_node(gpus_mib, host_mib)
         self.fleet = VirtualFleet((self.node,), self.clock)
@@ -135,6 +137,7 @@ class Scene:
             clock=self.clock,
             new_replica_id=lambda model: ReplicaId(f"{model}-{next(self._ids)}"),
             load_catalog=load,
+            policies=self.policies,
             drain_timeout_s=5.0,
         )
 

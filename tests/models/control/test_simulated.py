@@ -15,6 +15,7 @@ from models.store.records import DemandReport, ModelDemand
 from packers.sim import SimOptions, SimWorld, StartUp, TierTime, Trace, simulate
 from packers.types import Model, ModelId, Node
 from tests.models.control.scene import MIB, Scene, card, entry
+from tests.packers.worlds import PLAIN
 
 pytestmark = pytest.mark.anyio
 
@@ -136,7 +137,7 @@ async def both(
         startup=AS_VIRTUAL_FLEET,
     )
     options = SimOptions(until_s=trace.duration_s + 12.0, tick_s=tick_s, keep_waits=True)
-    found = simulate(trace, world, options=options)
+    found = simulate(trace, world, PLAIN, options)
     simulated = [(one.at_s, one.action, str(one.model), str(one.gpu)) for one in found.decisions.last]
     assert found.waits_s is not None
     waits = [(scene.traffic.waits_s.get(number, -1.0), float(wait)) for number, wait in enumerate(found.waits_s)]

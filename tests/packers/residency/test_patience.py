@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packers.residency.patience import overdue, patience_s, rank, settled
+from packers.residency.patience import DEFAULT_PATIENCE_S, overdue, overdue_after_s, rank, settled
 from packers.types import StartTimes
 from tests.packers.worlds import model
 
@@ -23,16 +23,18 @@ def test_a_replica_stays_as_long_as_its_start_took_and_serves_once() -> None:
 
 
 def test_patience_covers_two_starts() -> None:
-    assert patience_s(model("a")) == 30.0
+    assert overdue_after_s(model("a"), 30.0) == 30.0
     slow = replace(model("slow"), startup=StartTimes(60.0, 3.0))
-    assert patience_s(slow) == 120.0
-    assert overdue(slow, 120.0)
-    assert not overdue(slow, 119.9)
+    assert overdue_after_s(slow, 30.0) == 120.0
+    assert overdue(slow, 120.0, 30.0)
+    assert not overdue(slow, 119.9, 30.0)
 
 
 def test_the_overdue_come_first_whatever_their_priority() -> None:
     late, later, vip, plain = model("late"), model("later"), model("vip", priority=9), model("plain")
-    order = sorted([(vip, 5.0), (plain, 20.0), (late, 40.0), (later, 50.0)], key=lambda need: rank(need[0], need[1]))
+    order = sorted(
+        [(vip, 5.0), (plain, 20.0), (late, 40.0), (later, 50.0)], key=lambda need: rank(need[0], need[1], 30.0)
+    )
     assert [one.id for one, _ in order] == ["later", "late", "vip", "plain"]
 
 
@@ -54,8 +56,8 @@ def test_under_any_order_nobody_waits_for_ever_and_half_the_time_is_not_spent_on
         now_s += pause_s
         while waits_since:
             free = now_s >= served_s and now_s >= ready_s
-            first = min(waits_since, key=lambda one: rank(models[one], now_s - waits_since[one]))
-            late = overdue(models[first], now_s - waits_since[first])
+            first = min(waits_since, key=lambda one: rank(models[one], now_s - waits_since[one], DEFAULT_PATIENCE_S))
+            late = overdue(models[first], now_s - waits_since[first], DEFAULT_PATIENCE_S)
             if not free or (owner >= 0 and not late and not settled(ready_s, used_s, START_S, now_s)):
                 break
             longest_s = max(longest_s, now_s - waits_since.pop(first))
@@ -63,5 +65,5 @@ def test_under_any_order_nobody_waits_for_ever_and_half_the_time_is_not_spent_on
             started_s += START_S
             used_s, served_s = ready_s + 0.001, ready_s + SERVE_S
     turn_s = START_S + SERVE_S + 3.0  # the adversary's longest pause between two looks
-    assert longest_s <= patience_s(models[0]) + len(models) * turn_s
+    assert longest_s <= overdue_after_s(models[0], DEFAULT_PATIENCE_S) + len(models) * turn_s
     assert started_s <= now_s / 2 + len(models) * turn_s

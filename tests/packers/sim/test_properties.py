@@ -90,7 +90,7 @@ def policies(draw: st.DrawFn) -> Policies:
         eviction=draw(st.sampled_from(sorted(EVICTION))),
         scaling=draw(st.sampled_from(sorted(AUTOSCALING))),
         defrag=draw(st.sampled_from(sorted(DEFRAG))),
-        patience=draw(st.booleans()),
+        patience_s=draw(st.sampled_from((None, 0.0, 30.0))),
         prewarm=draw(st.booleans()),
     )
 
