@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 
 from loadtests.policies.options import BadData, complain, parse_options
+from loadtests.policies.packing import churn, decision_time, online, simulator, static
 from loadtests.policies.report import Report
 
-# Goals P1 and P2; P7; P3 to P5; P6. Each has ``run(options, report)``.
-PARTS = ("online", "decision_time", "static", "churn")
+# P1 and P2; P7; P3 to P5; P6; M2.
+PARTS = (online.run, decision_time.run, static.run, churn.run, simulator.run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse_options("packing", argv)
     report = Report("packing")
     try:
-        for part in PARTS:
-            name = f"{__package__}.{part}"
-            if find_spec(name) is not None:
-                import_module(name).run(options, report)
+        for run in PARTS:
+            run(options, report)
     except BadData as problem:
         return complain(problem)
     report.write(options.results, seeds=options.seeds, data=str(options.data))
