@@ -44,10 +44,10 @@ class Past:
         self._told = told
         if told and self.load_tracker is not None:  # production, too, follows no model that was never called
             self._observe(self.load_tracker, new, now_s, in_flight, held)
-        if self.usage_tracker is not None:
+        if new and self.usage_tracker is not None:
             for number in new:
                 self.usage_tracker.arrive(self.arrivals_s[number])
-                self._called = True
+            self._called = True
 
     def retarget(self, aim: Aim) -> None:
         if self.load_tracker is not None:

@@ -79,7 +79,10 @@ def known_settings() -> list[str]:
 
 
 def policies_of(variant: Variant, base: Policies) -> Policies:
-    """``policy``: a name out of any registry, ``default``, or ``placement=ours,eviction=lru``. Raises AskedWrongly."""
+    """``policy``: a name out of any registry (one that placement and eviction know, like ``ours``, means these two: how
+    many replicas there should be, and what moves, are other questions), ``default``, or
+    ``placement=ours,eviction=lru``. Raises AskedWrongly.
+    """
     changes: dict[str, str] = {}
     chosen = variant.get("policy")
     if chosen is not None:
@@ -130,7 +133,8 @@ def _named(name: str) -> Mapping[str, str]:
     if not found:
         known = {"default", *itertools.chain.from_iterable(registries().values())}
         raise AskedWrongly(f"policy {name[:60]!r} is unknown", code="unknown_policy", cure=did_you_mean(name, known))
-    return found
+    who_gets_memory = {field: found[field] for field in ("placement", "eviction") if field in found}
+    return who_gets_memory or found
 
 
 def _changed(base: Policies, changes: Mapping[str, str]) -> Policies:

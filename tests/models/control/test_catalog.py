@@ -12,7 +12,12 @@ from models.catalog.source import SourceError
 from models.control.catalog import CatalogReader
 from models.control.history import History
 from models.demo.make import make_demo_models
-from packers.types import Demand
+from packers.autoscale.context import Scale, ScaleContext
+from packers.load import Aim
+from packers.scaled import Answers, scaled
+from packers.state import State
+from packers.types import Demand, ModelId
+from tests.packers.worlds import ASLEEP, NOW_S, replica, world
 
 MIB = 1 << 20
 
@@ -61,3 +66,26 @@ def test_the_model_that_policies_see_carries_the_cards_rules(tmp_path: Path) -> 
     assert hurried.aim(History(), asleep=True).wait_s == 0.5
     record = entry.as_record(None)
     assert (record.ttl_s, record.card_hash, record.failure) == (120.0, card.engine_hash, None)
+
+
+def test_load_is_followed_for_the_very_aim_that_decisions_ask_about(tmp_path: Path) -> None:
+    """For the tier that the next replica would come from, with the times that were measured."""
+    history = History()
+    history.started(ModelId("m"), 6.0, woke=False)
+    history.started(ModelId("m"), 0.5, woke=True)
+    for max_wait in (None, 0.7):
+        card = ModelCard(model_id="m", model_source="gone", target_in_flight=7, max_replicas=2)
+        entry = CatalogReader(tmp_path, tmp_path, SIMULATED).entry(card.model_copy(update={"max_wait": max_wait}))
+        for asleep in (False, True):
+            seen: list[Aim] = []
+
+            def policy(context: ScaleContext, seen: list[Aim] = seen) -> Scale:
+                seen.append(context.aim)
+                return Scale(1, "", context.memory)
+
+            state = State.of(world({"n/0": 100}, [], [replica("m", "n/0", 60, ASLEEP)] if asleep else []))
+            state.put_model(entry.as_model(Demand(held=1), 0.0, history))
+            state.settle()
+            scaled(state, NOW_S, policy, Answers())
+            assert seen == [entry.aim(history, asleep=asleep)]
+            assert seen[0].start_s == (0.5 if asleep else 6.0)

@@ -50,7 +50,11 @@ def test_a_policy_is_found_by_its_name_alone_in_whatever_registry_it_is() -> Non
 
     assert named("lru").eviction == "lru"
     assert named("best-fit").placement == "best-fit"
+    assert named("concurrency").scaling == "concurrency"
     assert named("default") == Policies()
+    ours = policies_of(Variant((("policy", "ours"),)), Policies(placement="best-fit", eviction="lru"))
+    assert (ours.placement, ours.eviction) == ("ours", "ours"), "who gets the memory"
+    assert (ours.scaling, ours.defrag) == (Policies().scaling, Policies().defrag), "these are other questions"
 
 
 @pytest.mark.parametrize(
