@@ -22,9 +22,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
+from typing import NamedTuple
 
 from packers.residency import RESIDENCY, Residency, Stay, Tier
-from packers.types import Gpu, Model, Replica
+from packers.types import Gpu, Model, Replica, ReplicaId
 
 
 class Harm(IntEnum):
@@ -83,16 +84,16 @@ EvictionPolicy = Callable[[Sequence[Shelf]], tuple[Eviction, ...]]
 Ease = tuple[int, bool, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Priced:
-    victim: Victim
-    ease: Ease
-    worth: float
-    price: float  # per byte where worths add up, else the worth
+class _Priced(NamedTuple):
+    """Cheapest first: they sort by 1., as no two replicas have the same id."""
 
-    @property
-    def key(self) -> tuple[Ease, float, float, str]:
-        return self.ease, self.price, self.victim.last_use_s, self.victim.replica.id
+    ease: Ease
+    price: float  # per byte where worths add up, else the worth
+    last_use_s: float
+    id: ReplicaId
+    worth: float
+    frees_bytes: int
+    victim: Victim
 
 
 def evict(residency: Residency, shelves: Sequence[Shelf]) -> tuple[Eviction, ...]:
@@ -113,29 +114,32 @@ lru = EVICTION["lru"]
 def _on_shelf(residency: Residency, shelf: Shelf) -> Eviction | None:
     # 2.
     short_bytes = shelf.needs_bytes - shelf.free_bytes
+    if short_bytes <= 0:
+        return Eviction(shelf, (), 0.0, residency.why)
     # 1.
-    priced = sorted((_price(residency, victim, shelf.now_s) for victim in shelf.victims), key=lambda one: one.key)
+    now_s = shelf.now_s
+    priced = sorted([_price(residency, victim, now_s) for victim in shelf.victims])
     chosen = _enough(priced, short_bytes)
     if chosen is None:
         return None
-    if residency.adds_up and chosen:
+    if residency.adds_up:
         # 3.
-        ease = max(one.ease for one in chosen)
-        chosen = min(
-            [chosen, *_others(priced, short_bytes, ease)], key=lambda those: _cost(those, short_bytes, priced[0].price)
-        )
+        ease, price = max([one.ease for one in chosen]), priced[0].price
+        ways = [chosen, *_others(priced, short_bytes, ease)]
+        chosen = min(ways, key=lambda those: _cost(those, short_bytes, price))
         score = sum(one.worth for one in chosen)
     else:
-        score = max((one.worth for one in chosen), default=0.0)
+        score = max(one.worth for one in chosen)
     return Eviction(shelf, tuple(one.victim for one in chosen), score, residency.why)
 
 
 def _price(residency: Residency, victim: Victim, now_s: float) -> _Priced:
-    tier = Tier.HOST if victim.asleep else Tier.GPU
-    stay = Stay(tier, now_s, victim.last_use_s, victim.replica.state_since_s, victim.frees_bytes)
+    frees_bytes, last_use_s, replica = victim.frees_bytes, victim.last_use_s, victim.replica
+    stay = Stay(Tier.HOST if victim.asleep else Tier.GPU, now_s, last_use_s, replica.state_since_s, frees_bytes)
     worth = residency.value(victim.model, stay)
-    price = worth / max(1, victim.frees_bytes) if residency.adds_up else worth
-    return _Priced(victim, (victim.harm, victim.asleep, victim.priority), worth, price)
+    price = worth / max(1, frees_bytes) if residency.adds_up else worth
+    ease = (victim.harm, victim.asleep, victim.priority)
+    return _Priced(ease, price, last_use_s, replica.id, worth, frees_bytes, victim)
 
 
 def _enough(priced: Iterable[_Priced], short_bytes: int) -> list[_Priced] | None:
@@ -145,31 +149,31 @@ def _enough(priced: Iterable[_Priced], short_bytes: int) -> list[_Priced] | None
         if short_bytes <= 0:
             break
         chosen.append(one)
-        short_bytes -= one.victim.frees_bytes
+        short_bytes -= one.frees_bytes
     if short_bytes > 0:
         return None
     for one in reversed(chosen.copy()):
-        if short_bytes + one.victim.frees_bytes <= 0:
+        if short_bytes + one.frees_bytes <= 0:
             chosen.remove(one)
-            short_bytes += one.victim.frees_bytes
+            short_bytes += one.frees_bytes
     return chosen
 
 
 def _others(priced: Sequence[_Priced], short_bytes: int, ease: Ease) -> list[list[_Priced]]:
     """Each that would do alone, and those worth least; nobody harder to let go than ``ease``."""
     may_go = [one for one in priced if one.ease <= ease]
-    found = [[one] for one in may_go if one.victim.frees_bytes >= short_bytes]
-    least = _enough(sorted(may_go, key=lambda one: (one.ease, one.worth, one.victim.replica.id)), short_bytes)
+    found = [[one] for one in may_go if one.frees_bytes >= short_bytes]
+    least = _enough(sorted(may_go, key=lambda one: (one.ease, one.worth, one.id)), short_bytes)
     return found if least is None else [*found, least]
 
 
-def _cost(chosen: Sequence[_Priced], short_bytes: int, price: float) -> tuple[Ease, float, int, list[str]]:
+def _cost(chosen: Sequence[_Priced], short_bytes: int, price: float) -> tuple[Ease, float, int, list[ReplicaId]]:
     if len(chosen) == 1:
         (one,) = chosen
-        return one.ease, one.worth - price * (one.victim.frees_bytes - short_bytes), 1, [one.victim.replica.id]
-    spare_bytes = sum([one.victim.frees_bytes for one in chosen]) - short_bytes
+        return one.ease, one.worth - price * (one.frees_bytes - short_bytes), 1, [one.id]
+    spare_bytes = sum([one.frees_bytes for one in chosen]) - short_bytes
     worth = sum([one.worth for one in chosen]) - price * spare_bytes
-    return max([one.ease for one in chosen]), worth, len(chosen), [one.victim.replica.id for one in chosen]
+    return max([one.ease for one in chosen]), worth, len(chosen), [one.id for one in chosen]
 
 
 def _harm(eviction: Eviction) -> tuple[int, int]:

@@ -1,8 +1,10 @@
 """The last rules of a decision: moves that pay, and models that are brought back before they are asked for.
 
 16. Moves that pay, within their budget (``packers.defrag``): a Start that replaces.
-17. Sleeping models that are expected back (``packers.residency.prewarm``), once nothing has changed for a second: Wake,
-    or Sleep and Stop of what is worth clearly less.
+17. Sleeping models that are expected back (``packers.residency.prewarm``), while no caller waits for memory and this
+    plan does nothing else: Wake, or Sleep and Stop of what is worth clearly less; the Wake comes when that is gone.
+    One in ``EVERY_S`` begins, and ``AT_ONCE`` are under way at most: loads that nobody asked for, and GPUs that are
+    being left for nobody who waits.
 18. KV caches grow back into what is left, while nobody waits: Resize (``packers.squeeze``).
 
 All of them only touch memory that nobody else was given or promised.
@@ -16,11 +18,13 @@ from dataclasses import replace
 from packers.defrag.moves import Budget, Move, Way
 from packers.defrag.plan import DefragPolicy
 from packers.draft import Draft
-from packers.eviction import Eviction
-from packers.residency.prewarm import EVERY_S, Sleeper, returns, turnover_s
+from packers.eviction import Eviction, Shelf
+from packers.limits import Limits
+from packers.residency.prewarm import AT_ONCE, EVERY_S, Sleeper, returns, turnover_s
 from packers.scaling import last_use_s
 from packers.shelves import shelves
-from packers.types import Model, ReplicaState
+from packers.trial import Trial, wake_bytes
+from packers.types import GpuId, Hold, Model, Refuse, Replica, ReplicaState
 from packers.verdicts import Need
 
 
@@ -46,24 +50,72 @@ def _as_its_card_says(move: Move, model: Model) -> bool:
 
 def prewarm(draft: Draft) -> None:
     # 17.
-    trial = draft.trial
-    if draft.actions or not (draft.residency.barters or draft.residency.recall is not None):
+    trial, residency = draft.trial, draft.residency
+    if not (residency.barters or residency.recall is not None) or _has_better_to_do(draft):
         return
-    alive = [one for one in trial.state.replicas.values() if one.state is not ReplicaState.DEAD]
-    if any(trial.now_s - one.state_since_s < EVERY_S for one in alive):
+    ahead = [one for one in trial.state.replicas.values() if _ahead(one, trial)]
+    under_way = len(ahead) + sum(gpu not in trial.promised for gpu in _being_cleared(trial))
+    if under_way >= AT_ONCE or any(trial.now_s - one.state_since_s < EVERY_S for one in ahead):
         return
-    loading = sum(one.state is ReplicaState.STARTING for one in alive)
-    since_s = [one.state_since_s for one in alive if one.state is ReplicaState.READY]
-    stay_s = turnover_s(since_s, trial.now_s)
+    since_s = [one.state_since_s for one in trial.state.replicas.values() if one.state is ReplicaState.READY]
 
     def places(sleeper: Sleeper) -> Sequence[Eviction]:
-        need = Need(sleeper.model, 2, "it is expected back")
-        found = shelves(need, trial.limits(sleeper.model), trial)
-        return draft.eviction([shelf for shelf in found if shelf.wakes is sleeper.replica])
+        return _places(sleeper, draft)
 
-    back = returns(draft.residency, _sleepers(draft), places, trial.now_s, stay_s, loading)
+    back = returns(residency, _sleepers(draft), places, trial.now_s, turnover_s(since_s, trial.now_s), under_way)
     if back is not None:
+        trial.taken.add(back.sleeper.replica.id)  # it does not make room in host RAM for those that leave for it
         draft.bring_back(back)
+
+
+def _has_better_to_do(draft: Draft) -> bool:
+    """This plan brings or ends something, or callers wait for memory: the next decision comes soon enough."""
+    models = draft.trial.models
+    for action in draft.actions:
+        if not isinstance(action, Hold | Refuse):
+            return True
+        model = models[action.model]
+        waits = model.demand.present and model.max_replicas > 0 and model.retry_at_s <= draft.trial.now_s
+        if isinstance(action, Hold) and waits:
+            return True
+    return False
+
+
+def _ahead(replica: Replica, trial: Trial) -> bool:
+    """It is being loaded although no caller and no ``min_replicas`` asks for it."""
+    if replica.state is not ReplicaState.STARTING:
+        return False
+    stands = trial.state.outlook.standings.get(replica.model)
+    return stands is None or not stands.count
+
+
+def _being_cleared(trial: Trial) -> set[GpuId]:
+    """GPUs whose memory somebody is about to leave."""
+    return {gpu for one in trial.index.leaving.values() if one.state is ReplicaState.DRAINING for gpu in one.gpus}
+
+
+def _places(sleeper: Sleeper, draft: Draft) -> Sequence[Eviction]:
+    """Where it could wake at once, the fullest GPU first; else where room could be made, or is being made: nowhere."""
+    trial, replica = draft.trial, sleeper.replica
+    where = trial.limits(sleeper.model)
+    free = _berths(replica, where, trial)
+    if free:
+        _, gpu = min(free)
+        shelf = Shelf(trial.gpu[gpu], wake_bytes(replica, gpu), trial.free_gpu(gpu), replica, (), trial.now_s)
+        return (Eviction(shelf, (), 0.0, "there is room"),)
+    found = shelves(Need(sleeper.model, 2, "it is expected back"), where, trial)
+    ranked = draft.eviction([shelf for shelf in found if shelf.wakes is replica])
+    return ranked if all(one.victims for one in ranked) else ()
+
+
+def _berths(replica: Replica, where: Limits, trial: Trial) -> list[tuple[int, GpuId]]:
+    """(free bytes that stay, GPU) of each where it could wake now."""
+    found = []
+    for gpus in trial.berths(replica):
+        left_bytes = trial.left_after_wake(replica, gpus)
+        if left_bytes is not None and where.refusal(trial.gpu[gpus[0]]) is None:
+            found.append((left_bytes, gpus[0]))
+    return found
 
 
 def _sleepers(draft: Draft) -> list[Sleeper]:

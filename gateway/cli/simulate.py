@@ -46,7 +46,7 @@ def simulate(
     host_start: Annotated[Text, typer.Option(help="Time of a wake, such as 1s+20GB/s", show_default=False)] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option("--policy", help="A policy of placement or eviction, or of both (ours); several are compared", show_default=False),
+        typer.Option("--policy", help="Who gets the memory: lru, ours, ...; several are compared", show_default=False),
     ] = None,
     sweep: Annotated[
         list[str] | None,

@@ -23,6 +23,7 @@ from packers.usage import BINS, SHORTEST_GAP_S, SPANS, Usage, bin_start_s, gap_b
 PRIOR_GAPS = 2.0
 PRIOR_SHARE = 0.15  # of gaps that reach half an octave end in it: a gap of no scale
 LEAST_S = 1.0  # rates above one a second are all the same here
+ROOT = 1.0 / len(SPANS)
 REMEMBERED = 1 << 15
 STARTS_S = (*(bin_start_s(place) for place in range(BINS)), bin_start_s(BINS))
 
@@ -42,7 +43,7 @@ def rates_per_s(usage: Usage, now_s: float) -> float:
     for span, centre_s in zip(SPANS, usage.centres_s, strict=True):
         age_s = now_s - centre_s + LEAST_S
         product *= (span if span < seen else seen) / (age_s if age_s > LEAST_S else LEAST_S)
-    return product ** (1.0 / len(SPANS))
+    return float(product**ROOT)
 
 
 @lru_cache(REMEMBERED)

@@ -7,8 +7,9 @@ A sleeping model is brought back if
    ``TRIED`` that are worth most per byte of GPU memory;
 3. there is free room for it, or room can be made where the eviction policy says, of ready and idle replicas whose
    models have all they need without them;
-4. it pays. Under a bartering policy: the chance that it is used before the memory changes hands again, less the same
-   of each victim, is at least ``LEAST_GAIN``; and it is worth at least ``MARGIN`` times what they are worth together.
+4. it pays. Under a bartering policy: the chance that it is used before the memory changes hands again and before its
+   ``ttl_s`` is over, less the same of each victim, is at least ``LEAST_GAIN``; and it is worth at least ``MARGIN``
+   times what they are worth together.
    Under ``recall``: only into free room.
 
 When memory changes hands again is read off what is there: ``TURNOVER`` times the middle age of the ready replicas.
@@ -78,7 +79,7 @@ def returns(
     if residency.recall is not None:
         return _due(residency, sleepers, places, now_s)
     for worth, sleeper in _worth_most(residency, sleepers, now_s):
-        expected = chance(sleeper.model.usage, now_s, stay_s)
+        expected = chance(sleeper.model.usage, now_s, min(stay_s, sleeper.model.ttl_s))
         if expected < LEAST_GAIN:
             continue
         # 3.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
+from typing import NamedTuple
 
 from packers.types import Model
 
@@ -17,8 +18,7 @@ class Tier(Enum):
     HOST = "host"
 
 
-@dataclass(frozen=True, slots=True)
-class Stay:
+class Stay(NamedTuple):
     """One copy in one tier: ``size_bytes`` there ``since_s``, last of use at ``last_use_s``."""
 
     tier: Tier

@@ -8,11 +8,23 @@ import pytest
 
 from packers.decide import Policies
 from packers.defrag.moves import Budget
-from packers.residency.prewarm import EVERY_S
+from packers.residency.prewarm import AT_ONCE, EVERY_S
 from packers.state import State
-from packers.types import Model, Replica, Snapshot, Start, StartTimes
+from packers.types import Demand, Model, Replica, Snapshot, Start, StartTimes, Wake
 from packers.usage import UsageTracker
-from tests.packers.worlds import ASLEEP, MIB, NOW_S, decide, model, reasons, replica, short, world
+from tests.packers.worlds import (
+    ASLEEP,
+    DRAINING,
+    MIB,
+    NOW_S,
+    STARTING,
+    decide,
+    model,
+    reasons,
+    replica,
+    short,
+    world,
+)
 
 EARLY = Policies(eviction="ours", prewarm=True)
 DUE = Policies(eviction="hybrid", prewarm=True)
@@ -50,15 +62,86 @@ def test_what_will_be_asked_for_soon_is_brought_back_into_free_room() -> None:
     assert plan.actions[0].reason.startswith("hot is brought back before anybody asks for it: ")
 
 
-def test_nothing_is_brought_back_while_somebody_waits_or_something_has_just_changed() -> None:
+def with_two_busy(*others: Model) -> Snapshot:
+    """And a third and a fourth GPU, neither of which has room for another model."""
     there = expected_back()
-    waits = replace(there, models=(*there.models, model("large", 300, held=1)))
-    assert short(decide(waits, EARLY)) == ["refuse large"]
+    busy = [replica(name, gpu, 100, busy=1) for name, gpu in (("x", "n/2"), ("y", "n/3"))]
+    models = [*there.models, *(model(one.model, 100, in_flight=1) for one in busy), *others]
+    return world({"n/0": 60, "n/1": 60, "n/2": 100, "n/3": 100}, models, [*there.replicas, *busy])
+
+
+def test_nothing_is_brought_back_while_callers_wait_for_memory() -> None:
+    assert short(decide(with_two_busy(), EARLY)) == ["wake hot-1"]
+    assert short(decide(with_two_busy(model("late", 100, held=1)), EARLY)) == ["hold late"]
+    assert short(decide(with_two_busy(model("off", 10, max_replicas=0, held=1)), EARLY)) == ["hold off", "wake hot-1"]
+
+
+def test_what_cannot_be_placed_or_has_to_wait_for_its_next_start_keeps_nobody_from_coming_back() -> None:
+    there = expected_back()
+    large = replace(there, models=(*there.models, model("large", 300, held=1)))
+    assert short(decide(large, EARLY)) == ["refuse large", "wake hot-1"]
+    again = model("failed", 90, held=1, retry_at_s=NOW_S + 5.0)  # the third GPU is kept for it
+    failed = world({"n/0": 100, "n/1": 100, "n/2": 200}, (*there.models, again), there.replicas)
+    assert short(decide(failed, EARLY)) == ["hold failed", "wake hot-1"]
+
+
+def loading(name: str, gpu: str, since_s: float) -> Replica:
+    return replace(replica(name, gpu, 20, state=STARTING), state_since_s=NOW_S - since_s)
+
+
+def test_few_come_back_at_a_time_and_one_after_the_other() -> None:
+    there = expected_back()
+    models = (*there.models, model("p", 20), model("q", 20))
+
+    def plan(*more: Replica, of: tuple[Model, ...] = models) -> list[str]:
+        return short(decide(replace(there, models=of, replicas=(*there.replicas, *more)), EARLY))
+
+    assert plan(loading("p", "n/0", EVERY_S)) == ["wake hot-1"]
+    assert plan(loading("p", "n/0", EVERY_S - 0.1)) == []
+    assert plan(loading("p", "n/0", EVERY_S), loading("q", "n/0", EVERY_S)) == []
+    assert AT_ONCE == 2
+    called = tuple(replace(one, demand=Demand(held=1)) if one.id in ("p", "q") else one for one in models)
+    assert plan(loading("p", "n/0", 0.1), loading("q", "n/0", 0.1), of=called) == ["wake hot-1"], "those are waited for"
+
+
+def test_where_memory_changes_hands_at_once_nothing_is_brought_back_and_time_is_looked_at_again() -> None:
+    there = expected_back()
     young = replace(there.replicas[1], state_since_s=NOW_S - 0.5)
     changed = replace(there, replicas=(there.replicas[0], young))
     assert short(decide(changed, EARLY)) == []
     assert State.of(changed).next_time_s(NOW_S, prewarm=True) == NOW_S - 0.5 + EVERY_S
     assert State.of(changed).next_time_s(NOW_S) > NOW_S + EVERY_S  # type: ignore[operator]
+
+
+def test_while_room_is_being_made_for_it_nobody_else_goes() -> None:
+    there = expected_back()
+    hot, cold = there.replicas
+    full = replace(cold, gpu=hot.gpu)
+    leaves = replace(full, state=DRAINING, draining_to=ASLEEP, state_since_s=NOW_S - 10.0)
+    also = long_there(replica("also", "n/1", 100, idle_s=9000))
+    models = (*there.models, used(model("also", 100, ttl_s=9e9), 90000.0, NOW_S - 9000.0))
+    making = replace(there, models=models, replicas=(hot, leaves, also))
+    assert short(decide(making, EARLY)) == []
+    gone = replace(leaves, state=ASLEEP, draining_to=None)
+    assert short(decide(replace(making, replicas=(hot, gone, also)), EARLY)) == ["wake hot-1"]
+
+
+def test_it_wakes_where_the_least_stays_free() -> None:
+    there = expected_back()
+    anywhere = tuple(replace(one, wakes_anywhere=True) for one in there.models)
+    plan = decide(world({"n/0": 100, "n/1": 200, "n/2": 70}, anywhere, there.replicas), EARLY)
+    assert [(action.replica, action.gpu) for action in plan.actions if isinstance(action, Wake)] == [("hot-1", "n/2")]
+
+
+def test_what_makes_room_for_it_does_not_end_it_for_room_in_host_ram() -> None:
+    """Host RAM is full: of the two that could give way there, one is being brought back."""
+    there = expected_back()
+    hot, cold = there.replicas
+    idler = long_there(replica("idler", "n/1", 60, state=ASLEEP, idle_s=9500))
+    models = (*there.models, used(model("idler", 60, ttl_s=9e9), 90000.0, NOW_S - 9500.0))
+    full = world({"n/0": 60, "n/1": 60}, models, [hot, replace(cold, gpu=hot.gpu), idler], host=120)
+    assert "stop hot-1" not in " ".join(short(decide(full, EARLY)))
+    assert short(decide(full, EARLY)) == ["stop idler-1 for hot"]
 
 
 def test_room_is_made_for_it_only_by_what_is_worth_clearly_less() -> None:

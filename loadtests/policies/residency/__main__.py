@@ -5,6 +5,9 @@ E1: GenAI's requests with their model ids and execution times, on 4 and 2 GPUs; 
 E2 to E4: a day of ServeGen, 2.25 requests a second; the models are the 100 busiest clients of the file, the same every
 day, and would fill 25 GPUs (LRU then delays about what was published: 8.5 to 9.9% on 8 GPUs, 3.2 to 3.4% on 12, 0.9% on
 16, against 13.6, 3.9 and 0.54%). 8 GPUs with 400 GB of host RAM (E3 also 800 GB), E4 on 15 GPUs.
+
+All of that is played by ``lean``. For comparison, ours and LRU are also played by the production decision
+(``decided``): GenAI's first file, and the first hours of the first day of ServeGen.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from loadtests.policies.options import BadData, Options, complain, parse_options
 from loadtests.policies.report import Figure, Report
 from loadtests.policies.residency.baselines import baseline
 from loadtests.policies.residency.days import arrivals
+from loadtests.policies.residency.decided import compared
 from loadtests.policies.residency.lean import Lean, Outcome
 from loadtests.policies.residency.zoo import GB, GENAI_SEEDS, genai_models, gpus_for_all, servegen_models
 from packers.sim import Trace, TraceError
@@ -34,17 +38,22 @@ SERVEGEN_GPUS, HOST_BYTES, LARGE_HOST_BYTES, FEW_GPUS = 8, 400 * GB, 800 * GB, 1
 ALL_RAM_BYTES = 1 << 60
 E1_LIMITS = {4: 3.0, 2: 8.6}
 LONG_S = 5.0
+COMPARED_S = 6 * 3600.0  # of the first day
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A request file, or a day of a ServeGen file, with one seed. ``goals``: those that are wanted of it."""
+    """A request file, or a day of a ServeGen file, with one seed. ``goals``: those that are wanted of it.
+
+    ``first``: of its kind, and played by the production decision, too.
+    """
 
     path: Path
     goals: tuple[str, ...]
     seed: int
     day: int | None = None
     seeds_named: bool = False
+    first: bool = False
 
     @property
     def name(self) -> str:
@@ -88,11 +97,11 @@ def _wanted(options: Options, goals: Iterable[str], item: str) -> tuple[str, ...
 
 
 def _request_files(options: Options) -> list[Item]:
-    found = []
+    found: list[Item] = []
     for path in options.files("genai2026/requests_days_*.csv"):
         item = Item(path, (), 0)
         goals = _wanted(options, ("E1",), item.name)
-        found += [Item(path, goals, 0)] if goals else []
+        found += [Item(path, goals, 0, first=not found)] if goals else []
     return found
 
 
@@ -105,7 +114,8 @@ def _days(options: Options) -> list[Item]:
                 item = Item(path, (), seed, day, len(seeds) > 1)
                 goals = _wanted(options, ("E2", "E3", "E4"), item.name)
                 found += [Item(path, goals, seed, day, item.seeds_named)] if goals else []
-    return found
+    first = next((place for place, item in enumerate(found) if "E2" in item.goals), None)
+    return [replace(item, first=place == first) for place, item in enumerate(found)]
 
 
 def _days_of(path: Path) -> list[int]:
@@ -128,15 +138,20 @@ def play_requests(item: Item) -> Result:
     figures = []
     for gpus, limit in E1_LIMITS.items():
         delayed: dict[str, list[float]] = {}
+        lean: dict[str, Outcome] = {}  # of the first seed
         for seed in GENAI_SEEDS:
             models = genai_models(trace.names, seed)
             for name in ("ours", "lru", "gdsf", "rate", "belady"):
                 outcome = run(name, models, trace, gpus, ALL_RAM_BYTES)
+                lean.setdefault(name, outcome)
                 delayed.setdefault(name, []).append(outcome.delayed_percent)
         mean = {name: float(np.mean(found)) for name, found in delayed.items()}
         ours = mean.pop("ours")
         details = {"zoo_seeds": list(GENAI_SEEDS), "each": delayed}
         figures.append(Figure("E1", item.name, f"delayed on {gpus} GPUs", ours, "%", limit, True, mean, details))
+        if item.first:
+            models = genai_models(trace.names, GENAI_SEEDS[0])
+            figures += compared("E1", item.name, models, trace, gpus, ALL_RAM_BYTES, lean)
     return Result(tuple(figures), {})
 
 
@@ -155,6 +170,8 @@ def play_day(item: Item) -> Result:
         figures += _e3(item, at_400, at_800)
     if "E4" in item.goals:
         figures.append(_e4(item, models, trace))
+    if item.first:
+        figures += _compared(item, models, trace)
     return Result(tuple(figures), ratios)
 
 
@@ -208,6 +225,13 @@ def _e4(item: Item, models: Sequence[Model], trace: Trace) -> Figure:
     ours = found.pop("ours")
     others = found | {"GPUs for all": float(gpus_for_all(models))}
     return Figure("E4", item.name, f"delayed on {FEW_GPUS} GPUs", ours, "%", 1.0, True, others)
+
+
+def _compared(item: Item, models: Sequence[Model], trace: Trace) -> list[Figure]:
+    begins = trace.clip(0.0, COMPARED_S)
+    lean = {name: run(name, models, begins, SERVEGEN_GPUS, HOST_BYTES) for name in ("ours", "lru")}
+    name = f"{item.name}, first {COMPARED_S / 3600:g} h"
+    return compared("E2", name, models, begins, SERVEGEN_GPUS, HOST_BYTES, lean)
 
 
 def _means(ratios: Sequence[dict[str, tuple[float, float]]]) -> list[Figure]:

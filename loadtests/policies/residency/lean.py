@@ -1,7 +1,8 @@
 """A small simulator for residency alone: one replica per model, no limit on requests at a time, nothing takes time but
 starts. It calls what production calls: ``packers.eviction`` on the GPUs, ``packers.residency.outbid`` in host RAM,
 ``packers.residency.prewarm``. A load begins when there is room; a ready replica with requests is not evicted; a copy
-wakes on any GPU; RAM that a waking copy held is free at once. Delayed: arrived while its model was not ready.
+wakes on any GPU; RAM that a waking copy held is free as soon as its load begins. Delayed: arrived while its model was
+not ready.
 """
 
 from __future__ import annotations
@@ -252,15 +253,10 @@ class Lean:
         if found is None:
             return
         one = index[found.sleeper.replica.id]
-        load_from_host = one
-        # It leaves host RAM first: the room is its victims'.
-        place = self._clear_for(load_from_host, found.place, now_s)
+        place = self._clear(found.place, now_s)
         self.aheads += 1
         self.ahead[one] = None
         self._load(one, place, now_s)
-
-    def _clear_for(self, one: int, eviction: Eviction, now_s: float) -> int:
-        return self._clear(eviction, now_s) if eviction.victims else eviction.shelf.gpu.index
 
     def _places(self, one: int, now_s: float) -> Sequence[Eviction]:
         fits = self._fits(one)

@@ -58,6 +58,11 @@ def test_every_goal_gets_its_lines(tmp_path: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     for line in ("E1 requests_days_0_0: delayed on 4 GPUs", "E2 day0: delayed over Belady", "E4 day0: delayed on 15"):
         assert line in out
+    for line in (
+        "E1 requests_days_0_0: delayed, production decision, ours on 4 GPUs",
+        "E2 day0, first 6 h: delayed, production decision, lru on 8 GPUs",
+    ):
+        assert line in out
     found = json.loads((results / "residency.json").read_text())["figures"]
     assert {one["goal"] for one in found} == {"E1", "E2", "E3", "E4"}
     judged = [one for one in found if one["limit"] is not None]

@@ -26,7 +26,9 @@ def test_a_line_for_each_cluster_with_what_was_played() -> None:
     report = Report("packing")
     simulator.run(options(), report)
     assert [(one.goal, one.item) for one in report.figures] == [("M2", "all fit"), ("M2", "models swap")]
-    assert all(one.value > 0 and one.details["requests"] > 1000 and one.others["decisions"] > 0 for one in report.figures)
+    assert all(
+        one.value > 0 and one.details["requests"] > 1000 and one.others["decisions"] > 0 for one in report.figures
+    )
 
 
 def test_only_what_is_asked_for_is_played() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -60,6 +61,12 @@ def test_even_free_memory_is_not_filled_with_what_will_not_be_used() -> None:
 
 def test_where_memory_changes_hands_at_once_nothing_is_worth_a_load() -> None:
     assert brought(HOT, place=room(free=60), stay_s=0.5) is None
+
+
+def test_what_its_ttl_would_let_go_again_before_its_next_use_stays_asleep() -> None:
+    rare = used("rare", range(0, 990, 90))
+    assert brought(rare, place=room(free=60)) is not None
+    assert brought(replace(rare, ttl_s=5.0), place=room(free=60)) is None
 
 
 def test_nobody_falls_below_min_replicas_for_it() -> None:
