@@ -16,7 +16,7 @@ from gateway.cli.simulation.worlds import Hardware, build
 if TYPE_CHECKING:
     from models.catalog.service import ServiceConfig
     from packers.decide import Policies
-    from packers.sim import SimOptions, SimResult, Trace
+    from packers.sim import SimOptions, SimResult, SimWorld, Trace
     from packers.types import Model
 
 Report = Callable[[str, int, int], None]  # label of the run, requests so far, of how many
@@ -61,6 +61,7 @@ def _run(setup: Setup, variant: Variant, report: Report) -> Run:
     try:
         trace = setup.trace_of(seed, rate)
         world = build(hardware_of(variant, setup.hardware), models_of(variant, setup.models), setup.config)
+        _check_sizes(trace, world)
         result = simulate(
             trace, world, policies, options, progress=lambda done, total: report(variant.label, done, total)
         )
@@ -69,6 +70,22 @@ def _run(setup: Setup, variant: Variant, report: Report) -> Run:
             f"{variant.label}: {problem}", code="invalid_simulation", cure="see: roundhouse simulate --help"
         ) from None
     return Run(variant, policies, result, time.monotonic() - began_s)
+
+
+def _check_sizes(trace: Trace, world: SimWorld) -> None:
+    """Raises SimError for a model that is called and larger than any GPU, even with its KV cache at the minimum."""
+    from packers.explain import size
+    from packers.sim import SimError
+
+    called = trace.counts()
+    largest_bytes = max((gpu.memory_bytes for gpu in world.gpus), default=0)
+    for model in world.models:
+        needs_bytes = model.footprint.gpu_min_bytes
+        if called.get(model.id, 0) and needs_bytes > largest_bytes:
+            raise SimError(
+                f"model {model.id!r} needs {size(needs_bytes)} of GPU memory, the largest GPU has "
+                f"{size(largest_bytes)}: none of its requests could be served"
+            )
 
 
 @contextmanager

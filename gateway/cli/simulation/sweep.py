@@ -129,11 +129,11 @@ def seconds(text: str, name: str) -> float:
 def _named(name: str) -> Mapping[str, str]:
     if name == "default":
         return {}
-    found = {field: name for field, names in registries().items() if name in names}
+    found: dict[str, str] = {field: name for field, names in registries().items() if name in names}
     if not found:
         known = {"default", *itertools.chain.from_iterable(registries().values())}
         raise AskedWrongly(f"policy {name[:60]!r} is unknown", code="unknown_policy", cure=did_you_mean(name, known))
-    who_gets_memory = {field: found[field] for field in ("placement", "eviction") if field in found}
+    who_gets_memory: dict[str, str] = {field: found[field] for field in ("placement", "eviction") if field in found}
     return who_gets_memory or found
 
 

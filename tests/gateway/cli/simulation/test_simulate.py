@@ -109,6 +109,7 @@ def test_a_recording_knows_how_long_starts_took(cli: Cli, tmp_path: Path) -> Non
         (TRAFFIC, "name the GPUs"),
         ((*TRAFFIC, "--gpus", "0x80GiB"), "has no GPU or no memory"),
         ((*TRAFFIC, "--gpus", "lots"), "--gpus: "),
+        ((*TRAFFIC, "--gpus", "2x8GiB"), "of GPU memory, the largest GPU has 8 GiB"),
         ((*TRAFFIC, "--gpus", "1x80GiB", "--weights", "heavy"), "--weights: "),
         ((*TRAFFIC, "--gpus", "1x80GiB", "--disk-start", "slow"), "--disk-start: "),
         ((*TRAFFIC, "--gpus", "1x80GiB", "--policy", "lruu"), "policy 'lruu' is unknown"),
