@@ -330,6 +330,7 @@ async def test_quit_ends_the_launcher_alone(folder):
 
 async def test_a_launcher_that_nobody_asks_ends_with_its_lease(folder):
     with launcher(folder, FAKE, "--lease", "1.5") as running:
+        await running.ready()
         for _ in range(20):  # longer than the lease, and often enough for a machine that is busy with other things
             await asyncio.sleep(0.1)
             await running.client.ping()
