@@ -11,13 +11,13 @@ from fastapi.responses import Response
 
 from gateway import plan_documents as shapes
 from gateway.documents import answer, shape
-from gateway.errors import NotFound
+from gateway.errors import InvalidRequest, NotFound
 from gateway.orders import Orders
 from gateway.state import State
 from models.store.records import CommandReply
 
 ACCEPT_TIMEOUT_S = 10.0
-EXPLAINED_MAX = 200  # models: each is decided about on its own
+EXPLAINED_MAX = 200  # models at once: each is decided about on its own
 Cordon = Literal["drain", "undrain"]
 STREAM_ID = r"^\d{1,20}-\d{1,20}$"
 
@@ -63,8 +63,15 @@ def add_plan(router: APIRouter, state: State, orders: Orders) -> None:
 def _plan(line: bytes, explain: bool, model: str | None, wake: str | None, drain: str | None) -> shapes.PlanDocument:
     from gateway.plan_views import UnknownName, plan_document, read_step
 
+    step = read_step(line)
+    known = len(step.snapshot.models)
+    if explain and model is None and known > EXPLAINED_MAX:
+        raise InvalidRequest(
+            f"{known} models are too many to explain at once, the most are {EXPLAINED_MAX}; name one with model",
+            param="explain",
+        )
     try:
-        return plan_document(read_step(line), explain=explain, model=model, wake=wake, drain=drain)
+        return plan_document(step, explain=explain, model=model, wake=wake, drain=drain)
     except UnknownName as problem:
         raise NotFound(f"{str(problem.args[0])[:300]}.") from None
 

@@ -1,8 +1,8 @@
 """Defragmentation policies by name, and what is left to do for moves that are under way.
 
-How a move goes: ``Move.start`` starts a substitute that ``replaces`` the old replica; once it serves, ``handovers``
-says to stop the old one, which then finishes its requests. Nothing is kept in between: the State shows what is under
-way, and a substitute that dies leaves the old one where it was.
+How a move goes: ``Move.start`` starts a substitute that ``replaces`` the old replica; once it serves, the old one is
+stopped (``packers.decide``, rule 4), which lets it finish its requests. Nothing is kept in between: the State shows
+what is under way, and a substitute that dies leaves the old one where it was.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection
 from packers.defrag.board import Board
 from packers.defrag.moves import Budget, Move, moved_bytes
 from packers.defrag.search import consolidate
-from packers.ledger import leaving
 from packers.state import State
-from packers.types import Replica, ReplicaId, ReplicaState, Stop
+from packers.types import Replica, ReplicaId, ReplicaState
 
 DefragPolicy = Callable[[State, float, Budget, Collection[ReplicaId]], tuple[Move, ...]]
 
@@ -42,17 +41,6 @@ def moves(state: State, now_s: float, budget: Budget, touched: Collection[Replic
 
 
 DEFRAG: dict[str, DefragPolicy] = {"none": none, "ours": moves}
-
-
-def handovers(state: State, touched: Collection[ReplicaId] = ()) -> tuple[Stop, ...]:
-    """The old replicas whose substitutes serve by now, by id. They may be busy: a stopped one finishes its requests."""
-    found = []
-    for one in sorted(_under_way(state), key=lambda one: one.id):
-        old = state.replicas[one.replaces] if one.replaces is not None else None
-        if old is None or one.state is not ReplicaState.READY or leaving(old) or old.id in touched:
-            continue
-        found.append(Stop(old.id, old.model, old.gpu, f"{one.id} on {one.gpu} has taken its place."))
-    return tuple(found)
 
 
 def _under_way(state: State) -> list[Replica]:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway import packing_api
 from gateway.ending import end
 from models.control.recording import Arrivals, Header, Step, encode_line, read_lines
 from models.control.store import RedisControlStore
@@ -100,6 +101,15 @@ async def test_the_plan_is_what_the_controller_decided_last(ruled: World) -> Non
     assert n["replicas"] == [{"replica_id": "n-1", "gpu": "node/0", "state": "ready", "in_flight": 1}]
     assert (m["model_id"], m["replicas"]) == ("org/m", [])
     assert plan["policies"]["eviction"] == Policies().eviction
+
+
+async def test_more_models_than_can_be_explained_at_once(ruled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing_api, "EXPLAINED_MAX", 1)
+    async with controller(ruled):
+        status, refused = await ask(ruled, "plan?explain=true")
+        allowed, _ = await ask(ruled, "plan?explain=true&model=n")
+    assert (status, refused["error"]["param"], allowed) == (400, "explain", 200)
+    assert "2 models are too many to explain at once" in refused["error"]["message"]
 
 
 async def test_explained_each_model_says_what_a_call_would_meet(ruled: World) -> None:

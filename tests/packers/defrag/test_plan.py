@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from packers.decide import decide_on
 from packers.defrag.moves import Budget, Move, Way
-from packers.defrag.plan import DEFRAG, handovers, moves
+from packers.defrag.plan import DEFRAG, moves
 from packers.state import State
 from packers.types import GpuId, ModelId, Replica, ReplicaId, ReplicaState, Snapshot
 from tests.packers.defrag.towns import NOW_S, READY, carry_out, shuffled, towns
-from tests.packers.worlds import MIB, footprint, model, replica, world
+from tests.packers.worlds import MIB, PLAIN, footprint, model, replica, short, world
 
 LATER_S = NOW_S
 PLENTY = Budget(moves=100)
@@ -61,12 +62,11 @@ def test_a_move_is_a_start_that_replaces_and_later_a_stop():
         ReplicaId("a-2"), ModelId("a"), GpuId("n/1"), ReplicaState.STARTING, footprint(40), replaces=ReplicaId("a-1")
     )
     state.put_replica(substitute)
-    assert handovers(state) == ()
+    assert "stop a-1" not in short(decide_on(state, "s", LATER_S, PLAIN))
     state.put_replica(replace(substitute, state=ReplicaState.READY))
-    assert [(stop.replica, stop.reason) for stop in handovers(state)] == [("a-1", "a-2 on n/1 has taken its place.")]
-    assert handovers(state, touched=[ReplicaId("a-1")]) == ()
+    assert "stop a-1" in short(decide_on(state, "s", LATER_S, PLAIN))
     state.drop_replica(ReplicaId("a-1"))
-    assert handovers(state) == ()
+    assert "stop a-1" not in short(decide_on(state, "s", LATER_S, PLAIN))
 
 
 def test_a_move_under_way_counts_against_the_budget():
