@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from models.runtimes.protocol import EngineOrder, EngineStatus
+from models.runtimes.protocol import EngineOrder, EngineStatus, Fault
 from packers.types import Gpu, NodeId, ReplicaId
 
 
@@ -36,6 +36,10 @@ FleetEvent = ReplicaLost | NodeLost
 
 class StartFailed(Exception):
     """A replica could not be started or woken; the message is one clear sentence fit for callers."""
+
+    def __init__(self, message: str, fault: Fault = "other") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class Fleet(Protocol):

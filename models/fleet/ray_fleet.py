@@ -239,7 +239,7 @@ async def _ask(call: Any) -> Any:
     except RayTaskError as failure:
         cause = failure.cause if isinstance(failure.cause, Exception) else failure
         if isinstance(cause, EngineError):
-            raise StartFailed(str(cause)) from cause
+            raise StartFailed(str(cause), cause.fault) from cause
         log.error("actor call failed", exc_info=failure)
         raise StartFailed("an internal error on the node; see the controller's log") from failure
     except RayActorError as gone:

@@ -24,6 +24,10 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 EngineState = Literal["loading", "ready", "asleep", "failed"]
+# What kind of thing went wrong, for whoever has to act upon it; the sentence beside it is for people.
+# weights: files damaged, incomplete or refused; canary: it computes other tokens than it should; memory: it does not
+# fit its budget or the machine; code: a model class raised; hang: no answer in time; other: everything else.
+Fault = Literal["weights", "canary", "memory", "code", "hang", "other"]
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -34,6 +38,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str | None = None  # CUDA device UUID, becomes CUDA_VISIBLE_DEVICES
     memory_bytes: int = 0
     simulated: bool = True
+    link_bytes_per_s: float = 0.0  # simulated only: stands for the bus that weights cross; 0: no time passes
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,15 +62,27 @@ class EngineOrder(msgspec.Struct, frozen=True, kw_only=True):
     control_path: str  # unix socket of the control wire
     log_path: str  # stdout and stderr of the child
     lease_s: float = 60.0
+    # Where a runtime may keep the weights in its own layout, for this content alone (models/weights); "": nowhere.
+    layout_dir: str = ""
+    cold: bool = False  # trust no stored layout: load from the source, and write the layout anew
+    repack: bool = True  # may turn shared mapped weights into faster private ones while it serves
     tag: str = ""  # opaque to the engine, echoed in its status (the controller's card hash, GPU id, ...)
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes the engine says it holds now; ``rss_bytes`` is the child's private resident memory."""
+    """Bytes the engine says it holds now, by kind; asleep, weights and KV cache are 0 and the overhead is the residue.
+
+    ``overhead_bytes``: what it holds on its device besides weights and KV cache (context, activations, graphs), on a
+    simulated GPU the private memory that stands for it. ``device_bytes``: what the device's driver says this process
+    holds, None where there is no driver to ask.
+    """
 
     weights_bytes: int
     kv_cache_bytes: int
-    rss_bytes: int
+    rss_bytes: int  # the child's private resident memory
+    shared_bytes: int = 0  # resident pages of mapped weights, which other replicas may share
+    overhead_bytes: int = 0
+    device_bytes: int | None = None
 
 
 class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +92,10 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     order: EngineOrder
     error: str | None = None  # one clear sentence when failed
-    timings_s: dict[str, float] = {}  # phases of the start, "ready" is the total since the order was read
+    fault: Fault | None = None  # when failed
+    # Phases of the start ("ready" is the total since the order was read), and its latest "sleep" and "wake".
+    timings_s: dict[str, float] = {}
+    detail: dict[str, str] = {}  # ``Engine.describe``
     measured: Measured | None = None
 
 
@@ -132,6 +152,13 @@ class EngineError(Exception):
     No traceback, no path outside the model's source, no class names.
     """
 
+    def __init__(self, message: str, fault: Fault = "other") -> None:
+        super().__init__(message)
+        self.fault = fault
+
+    def __reduce__(self) -> tuple[type[EngineError], tuple[str, Fault]]:
+        return type(self), (str(self), self.fault)  # it crosses Ray
+
 
 class Engine(Protocol):
     """A loaded model inside a child process."""
@@ -150,6 +177,9 @@ class Engine(Protocol):
     async def wake(self) -> None: ...
 
     def measured(self) -> Measured: ...
+
+    def describe(self) -> dict[str, str]:
+        """How it runs now, for operators: ``path`` (fast, plain), ``weights`` (copied, mapped, packed, pinned) ..."""
 
     async def watch(self) -> str:
         """Wait until the engine can serve no more; why, in one clear sentence."""

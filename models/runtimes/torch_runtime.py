@@ -108,6 +108,9 @@ class TorchEngine:
             weights_bytes=0 if self._asleep else self._weights_bytes, kv_cache_bytes=0, rss_bytes=private_bytes()
         )
 
+    def describe(self) -> dict[str, str]:
+        return {"path": "fast", "weights": "mapped"}
+
     async def watch(self) -> str:
         """It has no part of its own that could die before the process does."""
         await asyncio.Event().wait()

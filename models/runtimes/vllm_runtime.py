@@ -225,6 +225,9 @@ class VllmEngine:
             return Measured(weights_bytes=0, kv_cache_bytes=0, rss_bytes=private_bytes())
         return Measured(weights_bytes=self._weights_bytes, kv_cache_bytes=self._kv_bytes(), rss_bytes=private_bytes())
 
+    def describe(self) -> dict[str, str]:
+        return {"path": "fast", "weights": "copied"}
+
     async def watch(self) -> str:
         core = self._llm.engine_core
         while not core.died.is_set():

@@ -26,6 +26,9 @@ class TinyEngine:
     def measured(self) -> Measured:
         return Measured(weights_bytes=1, kv_cache_bytes=2, rss_bytes=3)
 
+    def describe(self) -> dict[str, str]:
+        return {"path": "tiny"}
+
     async def watch(self) -> str:
         await asyncio.Event().wait()
         return "never"

@@ -60,6 +60,9 @@ class FakeEngine:
     def measured(self) -> Measured:
         return Measured(weights_bytes=0 if self.asleep else 7, kv_cache_bytes=0, rss_bytes=1)
 
+    def describe(self) -> dict[str, str]:
+        return {"path": "fake"}
+
     async def watch(self) -> str:
         return await self.broken
 
