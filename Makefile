@@ -50,7 +50,7 @@ lint: venv ## style, formatting, types and import contracts
 loadtest: venv ## load the running service and report what users would feel
 	@$(BIN)/python -m loadtests $(ARGS)
 
-bench-coldstart: venv ## time the first token of models that are not running
+bench-coldstart: venv ## starts, wakes, speed, memory and replicas of real engines, stock vLLM beside them (20 min)
 	@$(BIN)/python -m loadtests.coldstart $(ARGS)
 
 bench-packing bench-residency bench-autoscale: bench-%: venv ## policies against their goals; DATA=dir SEEDS=42..51 ONLY=P1

@@ -26,9 +26,12 @@ class StreamBroken(CallFailed):
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
+    """``whole_length``: go on to ``max_tokens`` even if the model would end its answer sooner."""
+
     model: str
     prompt: str
     max_tokens: int
+    whole_length: bool = False
 
     def body(self, stream: bool) -> dict[str, Any]:
         return {
@@ -36,6 +39,7 @@ class ChatRequest:
             "messages": [{"role": "user", "content": self.prompt}],
             "max_tokens": self.max_tokens,
             "stream": stream,
+            **({"ignore_eos": True} if self.whole_length else {}),
         }
 
 

@@ -16,7 +16,10 @@ class TargetError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Base URL without a path, and the bearer keys. ``repr`` does not show the keys."""
+    """Base URL without a path, and the bearer keys. ``repr`` does not show the keys.
+
+    ``unix:/path`` reaches a server on a unix socket of this machine.
+    """
 
     url: str
     api_key: str = ""
@@ -30,6 +33,11 @@ class Target:
         return urlsplit(self.url).scheme == "https"
 
     @property
+    def socket_path(self) -> str | None:
+        scheme, _, path = self.url.partition(":")
+        return path if scheme == "unix" else None
+
+    @property
     def host(self) -> str:
         return urlsplit(self.url).hostname or ""
 
@@ -40,7 +48,7 @@ class Target:
     @property
     def loopback(self) -> bool:
         """Only what names this machine by itself: a name other than localhost could lead anywhere."""
-        if self.host == "localhost":
+        if self.socket_path or self.host == "localhost":
             return True
         try:
             return ipaddress.ip_address(self.host).is_loopback

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -57,8 +58,7 @@ def _answer(
     target: Target, method: str, path: str, body: Any, admin: bool, timeout_s: float
 ) -> Iterator[http.client.HTTPResponse]:
     """One request on a connection of its own: each stands alone, none inherits what befell the one before."""
-    kind = http.client.HTTPSConnection if target.secure else http.client.HTTPConnection
-    connection = kind(target.host, target.port, timeout=timeout_s)
+    connection = _connection(target, timeout_s)
     try:
         connection.request(method, path, None if body is None else json.dumps(body).encode(), _headers(target, admin))
         answer = connection.getresponse()
@@ -75,6 +75,26 @@ def _answer(
         raise CallFailed(f"{type(problem).__name__}: {problem}") from None
     finally:
         connection.close()
+
+
+def _connection(target: Target, timeout_s: float) -> http.client.HTTPConnection:
+    if target.socket_path:
+        return UnixConnection(target.socket_path, timeout_s)
+    kind = http.client.HTTPSConnection if target.secure else http.client.HTTPConnection
+    return kind(target.host, target.port, timeout=timeout_s)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP on a unix socket."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def _headers(target: Target, admin: bool) -> dict[str, str]:

@@ -14,6 +14,7 @@ from loadtests.wire import CallFailed, get_json, post_json
 ORDER_TIMEOUT_S = 60.0
 SETTLE_S = 15.0  # the admin API shows what the controller last wrote, which may be a second old
 POLL_S = 0.05
+SWITCH_S = 60.0  # weights that are to be packed are packed by then
 
 
 class NotInState(CallFailed):
@@ -46,6 +47,20 @@ class Admin:
         """Returns when the model's replicas are all asleep, and there is one. Raises CallFailed, NotInState."""
         self._order(model, "sleep")
         self._expect(model, "asleep", lambda states: set(states) == {"asleep"})
+
+    def wake(self, model: str) -> None:
+        """Returns when the model serves. Raises CallFailed."""
+        path = f"/admin/v1/models/{quote(model, safe='')}/wake?wait=true"
+        post_json(self.target, path, None, admin=True, timeout_s=ORDER_TIMEOUT_S)
+
+    def await_settled(self, model: str) -> str:
+        """Wait until the weights of the model's replicas are as they will stay; how they lie. Raises CallFailed."""
+        deadline_s = self.clock() + SWITCH_S
+        while True:
+            lies = {str((replica.get("detail") or {}).get("weights", "copied")) for replica in self.replicas(model)}
+            if not lies & {"mapped", "packing"} or self.clock() > deadline_s:
+                return ", ".join(sorted(lies))
+            self.sleep(POLL_S)
 
     def _order(self, model: str, verb: str) -> None:
         self._await_idle(model)

@@ -33,7 +33,12 @@ def first_token_s(target: Target, model: str, clock: Clock = time.perf_counter) 
 
 
 def passes(
-    admin: Admin, model: str, count: int, say: Callable[[str], None], first_token: Callable[[Target, str], float]
+    admin: Admin,
+    model: str,
+    count: int,
+    say: Callable[[str], None],
+    first_token: Callable[[Target, str], float],
+    goal_s: float = STOPPED_GOAL_S,
 ) -> list[Figure]:
     """Stopped, ready and asleep, interleaved so that a slow minute of the machine meets all three alike.
 
@@ -41,7 +46,7 @@ def passes(
     2. Each pass: stop, ask (stopped); ask again (ready); sleep, ask (asleep).
     3. What fails ends the passes of that model; its figures keep what they have and say why.
     """
-    stopped = Figure("stopped model to first token", model, goal_s=STOPPED_GOAL_S)
+    stopped = Figure("stopped model to first token", model, goal=goal_s)
     ready = Figure("ready model to first token", model)
     asleep = Figure("asleep model to first token", model)
     steps = (
@@ -57,8 +62,8 @@ def passes(
             for figure, _ in steps:
                 figure.problem = str(problem)
             break
-    if ready.seconds:
-        asleep.goal_s = ready.median_s + ASLEEP_GOAL_OVER_READY_S
+    if ready.values:
+        asleep.goal = ready.median + ASLEEP_GOAL_OVER_READY_S
     return [stopped, ready, asleep]
 
 
@@ -67,6 +72,6 @@ def _one_pass(steps: Iterable[tuple[Figure, Callable[[], None]]], ask: Callable[
         prepare()
         seconds = ask()
         if counted:
-            figure.seconds.append(seconds)
+            figure.values.append(seconds)
         else:
-            figure.uncounted_s = seconds
+            figure.beside["uncounted first pass"] = round(seconds, 4)

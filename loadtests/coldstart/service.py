@@ -28,11 +28,15 @@ class ServiceFailed(CallFailed):
 
 @dataclass(frozen=True, slots=True)
 class OwnService:
-    """``command``: how to call the command line. It runs in ``home``, out of reach of a roundhouse.yaml lying about."""
+    """``command``: how to call the command line. It runs in ``home``, out of reach of a roundhouse.yaml lying about.
+
+    ``config``: what it serves; None for the demo.
+    """
 
     home: Path
     port: int
     command: tuple[str, ...] = (sys.executable, "-m", "gateway.cli")
+    config: Path | None = None
 
     @property
     def log(self) -> Path:
@@ -46,6 +50,7 @@ class OwnService:
         began_s = time.perf_counter()
         with self.log.open("wb") as output:
             args = [*self.command, "up", "--detach", "--home", str(self.home), "--port", str(self.port)]
+            args += ["--config", str(self.config)] if self.config else []
             process = subprocess.Popen(
                 args, cwd=self.home, env=self.environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )

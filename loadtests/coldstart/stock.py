@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from loadtests.coldstart.child import free_port, running, tail
@@ -45,14 +46,20 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def stock_first_token_s(folder: str, model: str, log: Path, command: Command = command) -> float:
-    """Seconds from spawning the server to its first token. Raises StockFailed, CallFailed."""
+@contextlib.contextmanager
+def stock_server(folder: str, model: str, log: Path, command: Command = command) -> Iterator[tuple[Target, float]]:
+    """A stock server, and the seconds from spawning it to its first token. Raises StockFailed, CallFailed."""
     port = free_port()
     target = Target(f"http://127.0.0.1:{port}")
     began_s = time.perf_counter()
     with running(command(folder, model, port), environment(os.environ), log) as process:
-        answered_s = _first_answer(process, target, model, log)
-        return answered_s - began_s
+        yield target, _first_answer(process, target, model, log) - began_s
+
+
+def stock_first_token_s(folder: str, model: str, log: Path, command: Command = command) -> float:
+    """Seconds from spawning the server to its first token. Raises StockFailed, CallFailed."""
+    with stock_server(folder, model, log, command) as (_, seconds):
+        return seconds
 
 
 def _first_answer(process: subprocess.Popen[bytes], target: Target, model: str, log: Path) -> float:

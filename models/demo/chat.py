@@ -42,6 +42,13 @@ TINY_GEMMA = ChatRecipe(
 TINY_QWEN = ChatRecipe(
     Shape(Family.QWEN, hidden=1024, layers=9, heads=16, kv_heads=8, intermediate=3200, rank=512), 3, "computing"
 )
+# For benchmarks only: sizes that the demo has no use for.
+LLAMA_90MB = ChatRecipe(
+    Shape(Family.LLAMA, hidden=768, layers=6, heads=12, kv_heads=4, intermediate=2048, rank=220), 4, "railways"
+)
+LLAMA_1GB = ChatRecipe(
+    Shape(Family.LLAMA, hidden=2048, layers=11, heads=32, kv_heads=8, intermediate=5632, rank=512), 5, "computing"
+)
 
 
 def make_chat_model(recipe: ChatRecipe, folder: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from models.demo.chat import TINY_GEMMA, TINY_LLAMA, TINY_QWEN, make_chat_model
+from models.demo.chat import LLAMA_1GB, LLAMA_90MB, TINY_GEMMA, TINY_LLAMA, TINY_QWEN, make_chat_model
 from models.demo.embedder import copy_embedder, embedder_version
 from models.demo.errors import UnknownDemoModel
 from models.demo.warmup import write_warmup_model
@@ -32,6 +32,11 @@ MAKERS: Mapping[str, Maker] = {
     "tiny-gemma": partial(make_chat_model, TINY_GEMMA),
     "tiny-qwen3": partial(make_chat_model, TINY_QWEN),
     "minilm": copy_embedder,
+}
+# Made only when they are asked for by name.
+BENCHMARK_MAKERS: Mapping[str, Maker] = {
+    "llama-90mb": partial(make_chat_model, LLAMA_90MB),
+    "llama-1gb": partial(make_chat_model, LLAMA_1GB),
 }
 WARMUP_NAME = "warmup"
 
@@ -54,12 +59,13 @@ def make_demo_models(root: Path, *, only: Sequence[str] | None = None, progress:
     or that has lost a file, is made anew. Raises UnknownDemoModel before anything is made, EmbedderMissing, OSError.
     """
     names = tuple(MAKERS) if only is None else tuple(only)
+    makers = {**MAKERS, **BENCHMARK_MAKERS}
     for name in names:
-        if name not in MAKERS:
-            raise UnknownDemoModel(name, tuple(MAKERS))
+        if name not in makers:
+            raise UnknownDemoModel(name, tuple(makers))
     models = []
     for name in names:
-        models.append(ensure_model(root, name, MAKERS[name]))
+        models.append(ensure_model(root, name, makers[name]))
         progress(describe(models[-1]))
     return models
 

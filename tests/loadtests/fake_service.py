@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ class FakeModel:
     breaks: str = ""
     state: str | None = None  # of its one replica; None when there is none
     obeys: bool = True  # does what the admin says
+    copies: int = 1  # replicas that it has when it has one
     starts: list[str] = field(default_factory=list)  # the state that each request found
     in_flight: list[int] = field(default_factory=list)  # what the admin API says of it, one after the other
 
@@ -64,6 +66,7 @@ class FakeService:
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # many callers at once
     service: FakeService
 
 
@@ -91,8 +94,9 @@ class Handler(BaseHTTPRequestHandler):
             self.json(200, {"object": "list", "data": entries})
         elif path == "/admin/v1/replicas":
             rows = [
-                {"replica_id": f"{n}-1", "model_id": n, "state": m.state}
+                {"replica_id": f"{n}-{copy}", "model_id": n, "state": m.state, "pid": os.getpid()}
                 for n, m in self.service.models.items()
+                for copy in range(m.copies)
                 if m.state
             ]
             self.json(200, {"object": "list", "data": rows})

@@ -68,23 +68,25 @@ def test_a_model_that_is_not_served_is_named(tmp_path: Path) -> None:
     assert "no model tiny-llama, tiny-qwen3; there are llama" in done.stderr
 
 
-@pytest.mark.parametrize("args", [("--passes", "0"), ("--stock-passes", "0"), ("--models", ","), ("--passes", "many")])
+@pytest.mark.parametrize("args", [("--passes", "0"), ("--only", "nonsense"), ("--models", ","), ("--passes", "many")])
 def test_wrong_options_are_refused(tmp_path: Path, args: tuple[str, ...]) -> None:
     assert run(Target("http://127.0.0.1:1"), tmp_path, *args).returncode == 2
 
 
 def test_a_stock_server_that_fails_is_a_figure_with_a_problem(tmp_path: Path) -> None:
-    figure = stock(
-        str(tmp_path / "none"), "llama", 3, lambda *_: [sys.executable, "-c", "import sys; sys.exit('broken')"]
+    figures = stock(
+        str(tmp_path / "none"), "llama", lambda *_: [sys.executable, "-c", "import sys; sys.exit('broken')"]
     )
-    assert figure.seconds == []
-    assert figure.problem is not None
-    assert "broken" in figure.problem
+    assert len(figures) == 3
+    for figure in figures:
+        assert figure.values == []
+        assert figure.problem is not None
+        assert "broken" in figure.problem
 
 
 def test_the_report_ends_with_the_comparison(capsys: pytest.CaptureFixture[str]) -> None:
-    ours = Figure("stopped model to first token", "llama", seconds=[0.25])
-    report([ours, Figure("stock vLLM server, spawn to first token", "llama", seconds=[25.0])])
+    ours = Figure("stopped model to first token", "llama", values=[0.25])
+    report([ours, Figure("stock vLLM server, spawn to first token", "llama", values=[25.0])])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[-1] == "llama: a stock vLLM server takes 100 times as long as a stopped model"

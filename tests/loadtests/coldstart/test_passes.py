@@ -39,16 +39,16 @@ def test_every_pass_asks_a_stopped_a_ready_and_an_asleep_model() -> None:
         figures = passes(admin_of(service), "llama", 2, silent, first_token_s)
         assert service.orders == ["stop llama", "sleep llama"] * 3
     assert model.starts == ["stopped", "ready", "asleep"] * 3  # one uncounted pass first
-    assert [len(figure.seconds) for figure in figures] == [2, 2, 2]
-    assert all(figure.uncounted_s is not None and figure.problem is None for figure in figures)
+    assert [len(figure.values) for figure in figures] == [2, 2, 2]
+    assert all(figure.beside["uncounted first pass"] > 0 and figure.problem is None for figure in figures)
 
 
 def test_the_time_of_a_start_is_in_the_first_token_of_a_stopped_model() -> None:
     with FakeService({"llama": FakeModel(start_s=0.05)}).running() as service:
         stopped, ready, asleep = passes(admin_of(service), "llama", 1, silent, first_token_s)
-    assert stopped.median_s >= 0.05
-    assert asleep.median_s >= 0.05
-    assert asleep.goal_s == pytest.approx(ready.median_s + 0.03)
+    assert stopped.median >= 0.05
+    assert asleep.median >= 0.05
+    assert asleep.goal == pytest.approx(ready.median + 0.03)
 
 
 def test_a_wrong_clock_is_not_used_the_callers_is() -> None:

@@ -29,15 +29,10 @@ def test_up_is_timed_from_the_command_to_the_first_token(tmp_path: Path) -> None
 
 
 def test_it_is_started_twice_because_the_first_time_makes_models(tmp_path: Path) -> None:
-    service = OwnService(tmp_path, free_port(), STAND_IN)
-    target, (fresh, prepared) = timed_starts(service, "llama")
-    try:
-        assert chat_models(target)
-        assert fresh.goal_s is None
-        assert prepared.goal_s == 25
-        assert len(fresh.seconds) == len(prepared.seconds) == 1
-    finally:
-        service.down()
+    fresh, prepared = timed_starts(tmp_path, OwnService(tmp_path, free_port(), STAND_IN), "llama")
+    assert fresh.goal is None
+    assert prepared.goal == 25
+    assert len(fresh.values) == len(prepared.values) == 1
 
 
 def test_a_command_that_fails_is_told_with_its_output(tmp_path: Path) -> None:
