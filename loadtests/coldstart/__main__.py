@@ -145,15 +145,15 @@ def timed_starts(home: Path, service: OwnService | None = None, model: str = SIZ
     prepared = Figure("roundhouse up to the first answer, prepared", model, goal=UP_GOAL_S)
     say("starting the demo, twice")
     for figure in (fresh, prepared):
-        figure.values.append(service.up(model)[1])
-        service.down()
+        with own_service(service, model) as (_, seconds):
+            figure.values.append(seconds)
     return [fresh, prepared]
 
 
 def measure_service(home: Path, folders: dict[str, Path], options: argparse.Namespace) -> list[Figure]:
     home.mkdir()
     write_config(home / "bench.yaml", folders, options.engines)
-    with own_service(OwnService(home, free_port(), config=home / "bench.yaml")) as target:
+    with own_service(OwnService(home, free_port(), config=home / "bench.yaml"), SIZES[0].name) as (target, _):
         admin = Admin(target)
         figures: list[Figure] = []
         for sized in SIZES:
@@ -218,9 +218,10 @@ def measure_stock(folders: dict[str, Path], ours: Sequence[Figure]) -> list[Figu
 
 
 @contextlib.contextmanager
-def own_service(service: OwnService) -> Iterator[Target]:
+def own_service(service: OwnService, model: str) -> Iterator[tuple[Target, float]]:
+    """Where it listens, and the seconds to its first answer. Raises CallFailed."""
     try:
-        yield service.up(SIZES[0].name)[0]
+        yield service.up(model)
     except BaseException:
         with contextlib.suppress(ServiceFailed):  # the first problem is the one to tell of
             service.down()
