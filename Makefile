@@ -24,7 +24,7 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-gpu lint loadtest bench-coldstart bench-packing bench-residency bench-autoscale clean
+.PHONY: help venv run test test-gpu lint loadtest bench-coldstart bench-gpu bench-packing bench-residency bench-autoscale clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ loadtest: venv ## load the running service and report what users would feel
 
 bench-coldstart: venv ## starts, wakes, speed, memory and replicas of real engines, stock vLLM beside them (20 min)
 	@$(BIN)/python -m loadtests.coldstart $(ARGS)
+
+bench-gpu: venv ## copies, sleep and wake, residue and the ledger on a real GPU
+	@$(BIN)/python -m loadtests.gpu $(ARGS)
 
 bench-packing bench-residency bench-autoscale: bench-%: venv ## policies against their goals; DATA=dir SEEDS=42..51 ONLY=P1
 	@$(BIN)/python -m loadtests.policies.$* --data "$(DATA)" --seeds "$(SEEDS)" --only "$(ONLY)" $(ARGS)

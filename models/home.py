@@ -71,8 +71,13 @@ class Home:
 
     @property
     def models(self) -> Path:
-        """Demo models and downloaded weights."""
+        """Demo models."""
         return self.root / "models"
+
+    @property
+    def weights(self) -> Path:
+        """Downloaded weights, and weights as engines keep them (``models.weights``)."""
+        return self.root / "weights"
 
     @property
     def config(self) -> Path:

@@ -25,10 +25,22 @@ class RealGpu:
     name: str
     total_bytes: int
     used_bytes: int
+    # What the driver keeps for itself, a part of ``used_bytes``; 0 where it does not say.
+    reserved_bytes: int = 0
+    mig: bool = False  # an instance of a GPU that is split
 
     @property
     def free_bytes(self) -> int:
         return self.total_bytes - self.used_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """One process's memory on one GPU. ``used_bytes`` None: the driver does not tell, as in some containers."""
+
+    uuid: str
+    pid: int
+    used_bytes: int | None
 
 
 def probe() -> tuple[RealGpu, ...]:
@@ -56,6 +68,42 @@ def driver_version() -> str:
     """Raises NvmlUnavailable."""
     with _nvml() as nvml:
         return _text(nvml.nvmlSystemGetDriverVersion())
+
+
+def processes() -> tuple[GpuProcess, ...]:
+    """Every process that holds memory of a GPU, by GPU and pid; of all users, as the driver numbers them.
+
+    A process in another container may be listed under a number that is unknown here. Raises NvmlUnavailable.
+    """
+    found: list[GpuProcess] = []
+    with _nvml() as nvml:
+        for position in range(nvml.nvmlDeviceGetCount()):
+            try:
+                for handle in _usable(nvml, nvml.nvmlDeviceGetHandleByIndex(position)):
+                    found += _processes_on(nvml, handle)
+            except nvml.NVMLError as error:
+                _log.warning("the processes on GPU %d are unknown: %s", position, _reason(error))
+    return tuple(sorted(found, key=lambda process: (process.uuid, process.pid)))
+
+
+def process_bytes(pid: int, uuid: str | None = None) -> int | None:
+    """What ``pid`` holds on one GPU or on all, 0 when it is not listed. None: nobody can tell, and it never raises."""
+    try:
+        listed = [process for process in processes() if process.pid == pid and uuid in (None, process.uuid)]
+    except NvmlUnavailable:
+        return None
+    if any(process.used_bytes is None for process in listed):
+        return None
+    return sum(process.used_bytes or 0 for process in listed)
+
+
+def keep_open() -> None:
+    """For a process that asks often: opening the driver's library takes milliseconds each time, asking it does not.
+
+    Not before a fork: a child needs its own. Raises NvmlUnavailable.
+    """
+    with _nvml() as nvml:
+        nvml.nvmlInit()  # counted: the one that is never undone
 
 
 @contextmanager
@@ -95,13 +143,37 @@ def _usable(nvml: ModuleType, handle: Any) -> list[Any]:
 
 def _describe(nvml: ModuleType, index: int, handle: Any) -> RealGpu:
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    uuid = _text(nvml.nvmlDeviceGetUUID(handle))
     return RealGpu(
         index=index,
-        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        uuid=uuid,
         name=_text(nvml.nvmlDeviceGetName(handle)),
         total_bytes=int(memory.total),
         used_bytes=int(memory.used),
+        reserved_bytes=_reserved_bytes(nvml, handle),
+        mig=uuid.startswith("MIG-"),
     )
+
+
+def _reserved_bytes(nvml: ModuleType, handle: Any) -> int:
+    """Only the second version of the question is answered with it, and only by newer drivers."""
+    try:
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2).reserved)
+    except nvml.NVMLError:
+        return 0
+
+
+def _processes_on(nvml: ModuleType, handle: Any) -> list[GpuProcess]:
+    """Those that compute and those that draw; one that does both is listed twice with the same memory."""
+    uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+    held: dict[int, int | None] = {}
+    for ask in (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses):
+        try:
+            for process in ask(handle):
+                held[int(process.pid)] = None if process.usedGpuMemory is None else int(process.usedGpuMemory)
+        except nvml.NVMLError_NotSupported:  # a MIG instance does not draw
+            continue
+    return [GpuProcess(uuid, pid, used_bytes) for pid, used_bytes in held.items()]
 
 
 def _text(value: str | bytes) -> str:

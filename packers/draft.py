@@ -166,6 +166,10 @@ class Draft:
         trial.close(need.model, gpu.id)
         self.besieging.add(need.model.id)
 
+    def make_way(self, need: Need, part: Eviction) -> None:
+        """For a replica that grows where it is (``packers.growth``)."""
+        self._clear(need, part, {part.shelf.gpu.id: part.slack_bytes}, ())
+
     def bring_back(self, back: Return) -> None:
         """Wake one that nobody asks for yet, or make room for it."""
         replica, shelf = back.sleeper.replica, back.place.shelf

@@ -85,7 +85,8 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class StartTimes:
-    """Seconds from the order to a ready replica: ``disk_s`` without a process, ``host_s`` out of its sleep in RAM."""
+    """Seconds from the order to a ready replica: ``disk_s`` without a process, from where its weights are now (page
+    cache, disk, elsewhere), ``host_s`` out of its sleep in RAM."""
 
     disk_s: float = 10.0
     host_s: float = 1.0

@@ -15,16 +15,15 @@ from models.catalog.errors import WrongValue
 from models.catalog.fields import Count, Name, Seconds
 from models.catalog.footprint import SIMULATED, Declared, DeviceDefaults
 from models.catalog.source_info import SourceInfo
+from models.weights.errors import SourceRefused
+from models.weights.urls import HF_SCHEME, is_remote, parse_remote
 from packers.types import Footprint
 
-HF_SCHEME = "hf://"
 CODE_ARGUMENT = "python_class"  # names the class to the torch runtime
-_HF_SOURCE = re.compile(r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@[A-Za-z0-9][\w./-]*", re.ASCII)
-_OTHER_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
 _CLASS_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 # What a running engine was started from; a change of anything else needs no new engine.
 _ENGINE_FIELDS = frozenset(
-    {"model_id", "model_source", "runtime", "engine_args", "declared", "aliases", "allow_code"},
+    {"model_id", "model_source", "runtime", "engine_args", "declared", "aliases", "allow_code", "repack"},
 )
 
 
@@ -34,7 +33,9 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     model_id: Name = Field(description="The name that clients call it by")
-    model_source: str = Field(description="A folder, relative to the configuration file, or hf://org/repo@revision")
+    model_source: str = Field(
+        description="A folder, relative to the configuration file, hf://org/repo@revision or s3://bucket/prefix"
+    )
     runtime: Literal["vllm", "torch"] = "vllm"
     engine_args: dict[str, JsonValue] = Field(default={}, description="Passed to the engine, for example max_model_len")
     declared: Declared = Field(default=Declared(), description="Memory by kind; what is left out is estimated")
@@ -62,6 +63,10 @@ class ModelCard(BaseModel):
         validate_default=True,
         description="The Python class, module:Class, that the torch runtime runs for this model",
     )
+    repack: bool = Field(
+        default=True,
+        description="May copy its shared mapped weights into a faster private form while it serves, for more host RAM",
+    )
     owned_by: Annotated[str, Field(min_length=1, max_length=128)] = "roundhouse"
 
     @model_validator(mode="before")
@@ -78,13 +83,10 @@ class ModelCard(BaseModel):
     @field_validator("model_source")
     @classmethod
     def _check_source(cls, value: str) -> str:
-        if not value.strip() or "\0" in value:
-            raise WrongValue("is empty", "name the model's folder, or hf://org/repo@revision")
-        if value.startswith(HF_SCHEME):
-            if not _HF_SOURCE.fullmatch(value) or ".." in value:
-                raise WrongValue(f"{value[:100]!r} is not complete", "write hf://org/repo@revision, for example @main")
-        elif _OTHER_SCHEME.match(value):
-            raise WrongValue(f"{value[:100]!r} is of an unknown kind", "use a local folder or hf://org/repo@revision")
+        try:
+            parse_remote(value)
+        except SourceRefused as refused:
+            raise WrongValue(refused.message, refused.cure) from None
         return value
 
     @field_validator("engine_args")
@@ -138,6 +140,11 @@ class ModelCard(BaseModel):
     @property
     def on_hub(self) -> bool:
         return self.model_source.startswith(HF_SCHEME)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its weights have to be fetched before it can start."""
+        return is_remote(self.model_source)
 
     def footprint(self, source: SourceInfo | None, defaults: DeviceDefaults = SIMULATED) -> Footprint:
         """As declared, else estimated from the source; without a source its weights count only as declared."""

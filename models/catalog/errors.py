@@ -27,6 +27,10 @@ class SourceError(CatalogError):
     """A model's source cannot be served; the message is one clear sentence fit for callers."""
 
 
+class SourceNotHere(SourceError):
+    """It would have to be fetched first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One wrong value. ``field``: its path in the file, ``models[2].declared.weights``; empty for the file itself."""

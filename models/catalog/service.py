@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -19,25 +20,43 @@ from pydantic import (
 from models.catalog.card import ModelCard
 from models.catalog.errors import WrongValue
 from models.catalog.fields import Bytes, Count, Name, Seconds
-from models.catalog.gpus import parse_gpus
+from models.catalog.gpus import SimulatedGpu, exact_text, parse_simulated
 from models.catalog.policies import registries
 from models.catalog.problems import did_you_mean
-from models.catalog.units import parse_bytes
+from models.weights.records import Settings
 from packers.decide import Policies
 from packers.defrag.moves import Budget
 from packers.types import PoolKind
 
-_GPU_SCHEMA = {"type": "string", "description": "Simulated GPUs of each node, like 2x1GiB or 2x1GiB,1x4GiB"}
+_GPU_SCHEMA = {
+    "type": "string",
+    "description": "Simulated GPUs of each node, like 2x1GiB or 2x1GiB,1x4GiB; 2x1GiB@20GiB/s gives them a bus",
+}
 
 
-def _gpu_sizes(value: object) -> tuple[int, ...]:
+def _simulated_gpus(value: object) -> tuple[SimulatedGpu, ...]:
     """As written, or as read already (a configuration that was dumped is read again). Raises UnitError."""
     if isinstance(value, list | tuple):
-        return parse_gpus(",".join(str(parse_bytes(size)) for size in value))
-    return parse_gpus(value)
+        return tuple(gpu for each in value for gpu in _one_or_more(each))
+    return parse_simulated(value)
 
 
-GpuSizes = Annotated[tuple[int, ...], BeforeValidator(_gpu_sizes), WithJsonSchema(_GPU_SCHEMA)]
+def _one_or_more(value: object) -> tuple[SimulatedGpu, ...]:
+    if isinstance(value, SimulatedGpu):
+        return (value,)
+    return parse_simulated(f"{value}B" if type(value) is int else value)
+
+
+def _as_written(gpus: tuple[SimulatedGpu, ...]) -> list[int | str]:
+    return [exact_text(gpu) if gpu.link_bytes_per_s else gpu.memory_bytes for gpu in gpus]
+
+
+SimulatedGpus = Annotated[
+    tuple[SimulatedGpu, ...],
+    BeforeValidator(_simulated_gpus),
+    PlainSerializer(_as_written),
+    WithJsonSchema(_GPU_SCHEMA),
+]
 
 
 class _Section(BaseModel):
@@ -47,7 +66,7 @@ class _Section(BaseModel):
 class GpuChoice(_Section):
     """Simulated GPUs of every node, or the real ones. One of the two."""
 
-    simulated: GpuSizes | None = None
+    simulated: SimulatedGpus | None = None
     real: bool = False
 
     @model_validator(mode="after")
@@ -126,6 +145,30 @@ class PoolSettings(_Section):
     )
 
 
+_WEIGHTS = Settings()
+
+
+class WeightsSettings(_Section):
+    """The store of weights on each node (``models.weights``)."""
+
+    quota: Bytes | None = Field(
+        default=None, description="Of downloads and layouts together, the least used go first; default: the disk"
+    )
+    download: bool = Field(
+        default=False,
+        description="A start may fetch what is not here, of cards that declare their weights; "
+        "else `roundhouse weights import` does",
+    )
+    scrub_rate: Bytes = Field(
+        default=_WEIGHTS.scrub_bytes_per_s, description="Bytes a second that are read again in the background; 0: none"
+    )
+    scrub_every: Seconds = Field(default=_WEIGHTS.scrub_every_s, description="How often each file is read again")
+
+    def settings(self) -> Settings:
+        """As the store takes them."""
+        return Settings(quota_bytes=self.quota, scrub_bytes_per_s=self.scrub_rate, scrub_every_s=self.scrub_every)
+
+
 class ServiceConfig(_Section):
     """Everything an operator configures. ``models`` holds the cards of the file and those of ``models_dir``."""
 
@@ -133,6 +176,7 @@ class ServiceConfig(_Section):
     host_memory: Bytes | None = Field(default=None, description="RAM of each node for sleeping models; default half")
     gateway: GatewaySettings = GatewaySettings()
     policies: PolicyNames = PolicyNames()
+    weights: WeightsSettings = WeightsSettings()
     pools: tuple[PoolSettings, ...] = Field(default=(), description="The first that names a GPU has it; else owned")
     drain_timeout: Seconds = Field(default=30.0, description="How long a draining replica may finish its requests")
     models: tuple[ModelCard, ...] = Field(default=(), description="Model cards; names are unique across all of them")
@@ -146,12 +190,17 @@ class ServiceConfig(_Section):
 
     def with_gpus(self, spec: str) -> ServiceConfig:
         """The same service on simulated GPUs, ``2x1GiB`` per node. Raises UnitError."""
-        return self.model_copy(update={"gpus": GpuChoice(simulated=parse_gpus(spec))})
+        return self.model_copy(update={"gpus": GpuChoice(simulated=parse_simulated(spec))})
+
+    @property
+    def simulated(self) -> tuple[SimulatedGpu, ...] | None:
+        """The simulated GPUs of each node; None means that the real ones are used."""
+        return self.gpus.simulated if self.gpus is not None else None
 
     @property
     def simulated_gpus(self) -> tuple[int, ...] | None:
-        """Memory in bytes of each simulated GPU of a node; None means that the real ones are used."""
-        return self.gpus.simulated if self.gpus is not None else None
+        """Their memory in bytes."""
+        return None if self.simulated is None else tuple(gpu.memory_bytes for gpu in self.simulated)
 
     def host_bytes(self, ram_bytes: int) -> int:
         """Host RAM of a node that sleeping replicas may hold together, given the RAM the node has."""

@@ -9,16 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.catalog import hub
 from models.catalog.card import ModelCard
-from models.catalog.errors import SourceError
+from models.catalog.errors import SourceError, SourceNotHere
 from models.catalog.source_info import SourceInfo
-from models.catalog.weights import WeightsFile, check_weights
+from models.weights.errors import WeightsError
+from models.weights.headers import WeightsFile, check_weights
+from models.weights.hub_cache import find_snapshot, users_cache
+from models.weights.selection import refuse_pickles
+from models.weights.store import WeightStore
+from models.weights.urls import FolderUrl, HubUrl, parse_source
 
-__all__ = ["SourceError", "SourceInfo", "check_source", "resolve_source"]
+__all__ = ["SourceError", "SourceInfo", "SourceNotHere", "check_source", "resolve_source"]
 
 INDEX = "model.safetensors.index.json"
-PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 TOKENIZERS = (
     "tokenizer.json",
     "tokenizer.model",
@@ -43,34 +46,43 @@ _LENGTH_KEYS = (
 )
 
 
-def resolve_source(card: ModelCard, config_dir: Path, cache_dir: Path, env: Mapping[str, str] = os.environ) -> Path:
-    """The folder of a model; ``hf://`` is downloaded when no cache has it, unless HF_HUB_OFFLINE=1. Raises SourceError.
+def resolve_source(card: ModelCard, config_dir: Path, weights_dir: Path, env: Mapping[str, str] = os.environ) -> Path:
+    """The folder of a model as it is on this node: nothing is fetched. ``weights_dir``: the store's (Home.weights).
 
-    A revision that a complete copy was found of is not asked for again: starts do not depend on the network.
+    Raises SourceNotHere for a source that has to be fetched first, SourceError for one that is known to be damaged.
     """
-    if not card.on_hub:
-        return (config_dir / Path(card.model_source).expanduser()).resolve()
-    source = hub.HubSource.parse(card.model_source)
-    found = [folder for cache in hub.hub_caches(cache_dir, env) if (folder := hub.find_snapshot(cache, source))]
+    store = WeightStore(weights_dir, env=env)
+    try:
+        folder = _folder(card, config_dir, store, env)
+        store.refuse_damaged(folder)
+    except WeightsError as error:
+        raise _refusal(card, str(error)) from None
+    return folder
+
+
+def _folder(card: ModelCard, config_dir: Path, store: WeightStore, env: Mapping[str, str]) -> Path:
+    """1. As imported into the store. 2. A local folder itself. 3. A snapshot in the user's Hugging Face cache.
+
+    A complete one comes before one that is not.
+    """
+    url = parse_source(card.model_source, config_dir)
+    found = [folder] if (folder := store.find(str(url))) is not None else []
+    if isinstance(url, FolderUrl):
+        return found[0] if found else url.folder
+    if isinstance(url, HubUrl) and (snapshot := find_snapshot(users_cache(env), url)) is not None:
+        found.append(snapshot)
     complete = next((folder for folder in found if _is_complete(card, folder)), None)
-    if complete is not None:
-        return complete
-    if not hub.is_offline(env):
-        try:
-            return hub.download(source, cache_dir, env)
-        except SourceError as error:
-            raise _refusal(card, str(error)) from error
-    if found:
-        return found[0]  # what it lacks is named by check_source
-    fetch = f"hf download {source.repo} --revision {source.revision}"
-    raise _refusal(card, f"it is not in the local cache and downloads are off (HF_HUB_OFFLINE); run `{fetch}` once")
+    if complete is None and not found:
+        fetch = f"fetch them: roundhouse weights import {card.model_id}"
+        raise SourceNotHere(str(_refusal(card, f"its weights are not on this node; {fetch}")))
+    return complete or found[0]  # what it lacks is named by check_source
 
 
 def check_source(card: ModelCard, folder: Path) -> SourceInfo:
     """What the folder holds, having read only small files and headers. Raises SourceError with one clear sentence."""
     try:
         config, files, weights = _read(card, folder)
-    except SourceError as error:
+    except (SourceError, WeightsError) as error:
         raise _refusal(card, str(error)) from None
     architectures = config.get("architectures")
     return SourceInfo(
@@ -101,14 +113,7 @@ def _checked_weights(folder: Path, files: list[str]) -> dict[str, WeightsFile]:
         return _indexed_weights(folder, files)
     names = sorted(name for name in files if name.endswith(".safetensors"))
     if not names:
-        pickled = sorted(name for name in files if Path(name).suffix in PICKLED)
-        if pickled:
-            which = f"{pickled[0]} and {len(pickled) - 1} more" if len(pickled) > 1 else pickled[0]
-            raise SourceError(
-                f"it has only pickled weights ({which}), which are refused because they can run code; "
-                "convert them to safetensors"
-            )
-        raise SourceError("the folder has no *.safetensors weights")
+        refuse_pickles(files)
     return {name: check_weights(folder / name) for name in names}
 
 

@@ -47,7 +47,7 @@ def main() -> int:
             gpus=args.gpus,
         )
         config = load_config(settings.config_path)
-        gpus_of_node(NodeId(node_name()), settings.simulated_bytes(config))
+        gpus_of_node(NodeId(node_name()), settings.simulated(config))
     except (CatalogError, NoGpus, StoreError) as problem:
         print(f"roundhouse: {problem}", file=sys.stderr, flush=True)
         return 2
@@ -73,7 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--home", help="state folder (default: ROUNDHOUSE_HOME or .roundhouse)")
     parser.add_argument("--config", help="roundhouse.yaml (default: the one in the state folder)")
     parser.add_argument("--ray-address", default="auto")
-    parser.add_argument("--gpus", help="simulated GPUs instead of the configured ones, such as 2x1GiB")
+    parser.add_argument("--gpus", help="simulated GPUs instead of the configured ones, such as 2x1GiB@20GiB/s")
     return parser.parse_args()
 
 

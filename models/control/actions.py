@@ -4,55 +4,115 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from models.catalog.card import ModelCard
 from models.catalog.source import SourceError
 from models.control.catalog import Entry
-from models.control.messages import BecameReady, CouldNotStart, FellAsleep, Lost, Message, Stopped
+from models.control.content import Source
+from models.control.messages import BecameReady, CouldNotStart, FellAsleep, Lost, Message, Quarantined, Stopped
 from models.control.tracked import Tracked
 from models.fleet.protocol import Fleet, StartFailed
 from models.fleet.tag import Tag
-from models.runtimes.protocol import Budget, Device, EngineOrder, EngineStatus
+from models.runtimes.protocol import Budget, Device, EngineOrder, EngineStatus, Fault
 from packers.types import GpuId, ReplicaId
 
 log = logging.getLogger("roundhouse.control")
 START_TIMEOUT_S = 300.0
+NOT_READY = f"the engine was not ready within {START_TIMEOUT_S:.0f} s"
 LEASE_S = 60.0
 Post = Callable[[Message], None]
 
 
-class Actions:
-    """``check``: a card's folder, checked anew before each start (raises SourceError). ``logs``: for engines."""
+@dataclass(slots=True)
+class _Attempt:
+    """``content``: what the source held when an engine was started from it."""
 
-    def __init__(self, fleet: Fleet, *, check: Callable[[ModelCard], Awaitable[Path]], logs: Path) -> None:
+    content: str | None = None
+
+
+class Actions:
+    """``check``: a card's source, looked at anew before each start (raises SourceError). ``logs``: for engines.
+
+    ``clock``: the loop's.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        check: Callable[[ModelCard], Awaitable[Source]],
+        logs: Path,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._fleet = fleet
         self._check = check
         self._logs = logs
-        self._loading: dict[GpuId, asyncio.Lock] = {}  # loads on one GPU are serialised
+        self._clock = clock
+        self._loading: dict[GpuId, asyncio.Lock] = {}  # loads on one GPU are serialised, their canaries included
 
     async def start(self, tracked: Tracked, entry: Entry, post: Post) -> None:
-        async with self._attempt(tracked.id, post):
-            order = self._order(tracked, entry, await self._check(entry.card))
-            async with self._lock(tracked.gpu), asyncio.timeout(START_TIMEOUT_S):
-                status = await self._fleet.start(tracked.node, order)
-            post(BecameReady(tracked.id, status))
+        async with self._attempt(tracked.id, post) as attempt:
+            order = await self._look_at_source(tracked, entry, attempt)
+            try:
+                status, queued_s = await self._load(tracked.gpu, lambda: self._fleet.start(tracked.node, order))
+            except StartFailed as problem:
+                if problem.fault != "canary" or order.cold:
+                    raise
+                status, queued_s = await self._start_cold(tracked, order, problem, post)
+            post(BecameReady(tracked.id, status, queued_s))
 
-    async def wake(self, tracked: Tracked, post: Post) -> None:
-        async with self._attempt(tracked.id, post):
-            async with self._lock(tracked.gpu), asyncio.timeout(START_TIMEOUT_S):
-                status = await self._fleet.wake(tracked.id)
-            post(BecameReady(tracked.id, status))
+    async def wake(self, tracked: Tracked, entry: Entry, post: Post) -> None:
+        async with self._attempt(tracked.id, post) as attempt:
+            try:
+                status, queued_s = await self._load(tracked.gpu, lambda: self._fleet.wake(tracked.id))
+            except StartFailed as problem:
+                if problem.fault != "canary":
+                    raise
+                order = await self._look_at_source(tracked, entry, attempt)
+                status, queued_s = await self._start_cold(tracked, order, problem, post)
+            post(BecameReady(tracked.id, status, queued_s))
+
+    async def _look_at_source(self, tracked: Tracked, entry: Entry, attempt: _Attempt) -> EngineOrder:
+        source = await self._check(entry.card)
+        attempt.content = source.content
+        return self._order(tracked, entry, source.folder)
+
+    async def _start_cold(
+        self, tracked: Tracked, order: EngineOrder, problem: StartFailed, post: Post
+    ) -> tuple[EngineStatus, float]:
+        """In the same place, once: whoever computes other tokens from the source itself has failed."""
+        await self._fleet.stop(tracked.id)
+        post(Quarantined(tracked.id, str(problem)))
+        cold = msgspec.structs.replace(order, cold=True)
+        return await self._load(tracked.gpu, lambda: self._fleet.start(tracked.node, cold))
+
+    async def _load(self, gpu: GpuId, load: Callable[[], Awaitable[EngineStatus]]) -> tuple[EngineStatus, float]:
+        """The engine once it is ready, and how long it waited for its turn."""
+        queued_since_s = self._clock()
+        async with self._lock(gpu):
+            queued_s = self._clock() - queued_since_s
+            async with asyncio.timeout(START_TIMEOUT_S):
+                return await load(), queued_s
 
     async def adopt(self, tracked: Tracked, status: EngineStatus, post: Post) -> None:
-        """Take over an engine found alive after a restart of the controller."""
+        """Take over an engine found alive after a restart of the controller; one that is loading keeps its turn."""
         try:
-            post(BecameReady(tracked.id, await self._fleet.adopt(tracked.node, status)))
-        except StartFailed as problem:
+            if status.state == "loading":
+                status, _ = await self._load(tracked.gpu, lambda: self._fleet.adopt(tracked.node, status))
+            else:
+                status = await self._fleet.adopt(tracked.node, status)
+            post(BecameReady(tracked.id, status))
+        except (StartFailed, TimeoutError) as problem:
+            fault = problem.fault if isinstance(problem, StartFailed) else "hang"
             await self._fleet.stop(tracked.id)
-            post(Lost(tracked.id, str(problem)))
+            post(Lost(tracked.id, str(problem) or NOT_READY, fault))
 
     async def sleep(self, tracked: Tracked, post: Post) -> None:
         try:
@@ -69,20 +129,24 @@ class Actions:
         post(Stopped(replica))
 
     @asynccontextmanager
-    async def _attempt(self, replica: ReplicaId, post: Post) -> AsyncIterator[None]:
+    async def _attempt(self, replica: ReplicaId, post: Post) -> AsyncIterator[_Attempt]:
         """Whatever goes wrong: the engine is gone and the loop is told why before its memory counts as free."""
+        attempt = _Attempt()
+        fault: Fault = "other"
         try:
-            yield
+            yield attempt
             return
-        except (StartFailed, SourceError) as problem:
-            message = str(problem)
+        except StartFailed as problem:
+            message, fault = str(problem), problem.fault
+        except SourceError as problem:
+            message, fault, attempt.content = str(problem), "weights", None  # looking again costs nothing
         except TimeoutError:
-            message = f"the engine was not ready within {START_TIMEOUT_S:.0f} s"
+            message, fault = NOT_READY, "hang"
         except Exception:
             log.exception("starting %s failed", replica)
             message = "an internal error; see the controller's log"
         await self._fleet.stop(replica)
-        post(CouldNotStart(replica, message))
+        post(CouldNotStart(replica, message, fault, attempt.content))
 
     def _lock(self, gpu: GpuId) -> asyncio.Lock:
         return self._loading.setdefault(gpu, asyncio.Lock())
@@ -106,5 +170,7 @@ class Actions:
             control_path=tracked.control,
             log_path=str(self._logs / f"{tracked.id}.log"),
             lease_s=LEASE_S,
+            cold=tracked.cold,
+            repack=entry.card.repack,
             tag=Tag(gpu=tracked.gpu, card_hash=tracked.card_hash, footprint=footprint).encode(),
         )

@@ -8,9 +8,7 @@ import os
 import secrets
 import sys
 import time
-from pathlib import Path
 
-from models.catalog.card import ModelCard
 from models.catalog.footprint import CUDA, SIMULATED
 from models.catalog.service import ServiceConfig
 from models.catalog.watch import ConfigWatcher, Rejected
@@ -18,8 +16,10 @@ from models.control.actions import Actions
 from models.control.catalog import CatalogReader, Entry
 from models.control.controller import Controller
 from models.control.demand import DemandBook
+from models.control.fetching import SourceDesk
 from models.control.listeners import listen_commands, listen_demand, watch_config
-from models.control.messages import CatalogChanged, Lost, Reported
+from models.control.messages import CatalogChanged, Lost, Message, Reported
+from models.control.onlooker import Onlooker
 from models.control.pools import PoolBook
 from models.control.recovery import recover
 from models.control.settings import ControlSettings
@@ -93,12 +93,10 @@ class ControllerActor:
         if isinstance(outcome, Rejected) or watcher.config is None:
             raise outcome.error if isinstance(outcome, Rejected) else RuntimeError("no configuration was read")
         config = watcher.config
-        self._fleet = fleet = await RayFleet(
-            settings.home, settings.simulated_bytes(config), settings.host_bytes(config)
-        ).open()
-        simulated = settings.simulated_bytes(config) is not None
-        defaults = SIMULATED if simulated else CUDA
-        reader = CatalogReader(settings.config_path.parent, self._home.models, defaults)
+        simulated = settings.simulated(config)
+        self._fleet = fleet = await RayFleet(settings.home, simulated, settings.host_bytes(config)).open()
+        defaults = SIMULATED if simulated is not None else CUDA
+        reader = CatalogReader(settings.config_path.parent, self._home.weights, defaults)
         world = World.empty(await fleet.nodes(), reader.entries(config.models))
         world.demand, world.pools = DemandBook(time.time()), PoolBook.of(config.pools)
         self._controller = controller = self._build(world, fleet, store, config, reader)
@@ -109,6 +107,7 @@ class ControllerActor:
         past = await store.recall()
         if past is not None:
             world.history.recall(past, time.time())
+            world.history.keep(world.revision(entry) for entry in world.entries.values())
         adopted = await recover(controller, fleet, before, time.time())
         fleet.subscribe(self._on_event)
         log.info(
@@ -118,37 +117,43 @@ class ControllerActor:
             tasks.create_task(listen_demand(redis, keys, store, controller.post))
             tasks.create_task(listen_commands(redis, keys, store, watcher, controller.post))
             tasks.create_task(watch_config(watcher, controller.post))
+            tasks.create_task(Onlooker(world, fleet, controller.post, inspect=reader.inspect, clock=time.time).run())
             tasks.create_task(controller.run())
             self._ready.set()
 
     def _build(
         self, world: World, fleet: RayFleet, store: RedisControlStore, config: ServiceConfig, reader: CatalogReader
     ) -> Controller:
-        async def check(card: ModelCard) -> Path:
-            folder, _ = await asyncio.to_thread(reader.inspect, card)
-            return folder
+        sources = SourceDesk(reader, post=self._post)
+        sources.configure(config.weights)
 
         def load_catalog(message: CatalogChanged) -> dict[ModelId, Entry]:
+            sources.configure(message.config.weights)
             return reader.entries(message.config.models)
 
         return Controller(
             world,
-            Actions(fleet, check=check, logs=self._home.engine_logs),
+            Actions(fleet, check=sources.check, logs=self._home.engine_logs),
             store,
             clock=time.time,
             new_replica_id=new_replica_id,
             load_catalog=load_catalog,
             load_policies=lambda message: (message.config.policies.policies(), PoolBook.of(message.config.pools)),
+            reread=reader.entry,
             policies=config.policies.policies(),
             drain_timeout_s=config.drain_timeout,
         )
 
+    def _post(self, message: Message) -> None:
+        assert self._controller is not None
+        self._controller.post(message)
+
     async def _on_event(self, event: FleetEvent) -> None:
         assert self._controller is not None
         match event:
-            case ReplicaLost(replica_id=replica, reason=reason):
-                self._controller.post(Lost(replica, reason))
+            case ReplicaLost(replica_id=replica, reason=reason, fault=fault):
+                self._controller.post(Lost(replica, reason, fault))
             case NodeLost(node=node, reason=reason):
                 for tracked in list(self._controller.world.replicas.values()):
                     if tracked.node == node:
-                        self._controller.post(Lost(tracked.id, reason))
+                        self._controller.post(Lost(tracked.id, reason, with_node=True))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.catalog.capabilities import capabilities_of
 from models.catalog.card import ModelCard
 from models.catalog.footprint import DeviceDefaults
 from models.catalog.source import SourceError, SourceInfo, check_source, resolve_source
+from models.control.costs import UNKNOWN_TIER
+from models.control.footprints import Judged, Learned, judge
 from models.control.history import History
-from models.control.tracked import footprint_dict
+from models.control.tracked import footprint_dict, held_dict
 from models.store.records import Failure, ModelRecord
 from packers.load import Aim, aim_for
 from packers.types import Demand, Footprint, Model, ModelId
@@ -19,19 +22,31 @@ from packers.types import Demand, Footprint, Model, ModelId
 @dataclass(frozen=True, slots=True)
 class Entry:
     card: ModelCard
-    footprint: Footprint
+    footprint: Footprint  # as the card says: declared, or estimated from its files
     max_model_len: int | None
     created_unix_s: int = 0  # when its folder was made; 0 while there is none
+    folder: str = ""  # where its files are; "" while they are not here, or cannot be served
+    capabilities: tuple[str, ...] = ()  # none: only its engine knows
 
     @property
     def id(self) -> ModelId:
         return ModelId(self.card.model_id)
 
-    def as_model(self, demand: Demand, retry_at_s: float, history: History) -> Model:
+    def as_model(
+        self,
+        demand: Demand,
+        retry_at_s: float,
+        history: History,
+        *,
+        footprint: Footprint | None = None,
+        tier: str | None = None,
+    ) -> Model:
+        """``footprint``: what its next replica reserves; the card's where nothing was measured. ``tier``: where a start
+        would find its weights now."""
         card = self.card
         return Model(
             id=self.id,
-            footprint=self.footprint,
+            footprint=footprint or self.footprint,
             min_replicas=card.min_replicas,
             max_replicas=card.max_replicas,
             ttl_s=card.ttl,
@@ -44,21 +59,31 @@ class Entry:
             gpu_types=card.gpu_types,
             affinity=tuple(ModelId(name) for name in card.affinity),
             anti_affinity=tuple(ModelId(name) for name in card.anti_affinity),
-            startup=history.startup(self.id),
+            startup=history.startup(self.id, tier or UNKNOWN_TIER),
             usage=history.usage(self.id),
             load=history.load(self.id),
             scale_memory=history.memory(self.id),
             wait_s=card.max_wait,
         )
 
-    def aim(self, history: History, *, asleep: bool) -> Aim:
+    def aim(self, history: History, *, asleep: bool, tier: str | None = None) -> Aim:
         """What its replicas are for. ``asleep``: one could be woken instead of started."""
-        startup = history.startup(self.id)
+        startup = history.startup(self.id, tier or UNKNOWN_TIER)
         start_s = startup.host_s if asleep else startup.disk_s
         return aim_for(self.card.target_in_flight, start_s, self.card.max_wait)
 
-    def as_record(self, failure: Failure | None) -> ModelRecord:
+    def as_record(
+        self,
+        failure: Failure | None,
+        *,
+        judged: Judged | None = None,
+        learned: Learned | None = None,
+        costs_s: Mapping[str, float] | None = None,
+        weights_tier: str = "",
+        quarantined: int = 0,
+    ) -> ModelRecord:
         card = self.card
+        judged = judged or judge(card.declared, self.footprint, Learned())
         return ModelRecord(
             model_id=card.model_id,
             runtime=card.runtime,
@@ -69,10 +94,17 @@ class Entry:
             ttl_s=card.ttl,
             priority=card.priority,
             pinned=card.pinned,
-            footprint=footprint_dict(self.footprint),
+            footprint=footprint_dict(judged.footprint),
             card_hash=card.engine_hash,
             max_model_len=self.max_model_len,
             failure=failure,
+            footprint_from=dict(judged.origins),
+            measured=held_dict(learned.highest()) if learned is not None and learned.lives else None,
+            excess_bytes=judged.excess_bytes,
+            costs_s=dict(costs_s or {}),
+            weights_tier=weights_tier,
+            quarantined=quarantined,
+            capabilities=self.capabilities,
         )
 
 
@@ -94,10 +126,12 @@ class CatalogReader:
         try:
             folder, info = self.inspect(card)
         except SourceError:
-            return Entry(card, card.footprint(None, self.defaults), _asked_model_len(card))
+            footprint = card.footprint(None, self.defaults)
+            return Entry(card, footprint, _asked_model_len(card), capabilities=capabilities_of(card, None))
         length = _asked_model_len(card) or info.max_model_len
         created = int((folder / "config.json").stat().st_mtime)
-        return Entry(card, card.footprint(info, self.defaults), length, created)
+        footprint = card.footprint(info, self.defaults)
+        return Entry(card, footprint, length, created, str(folder), capabilities_of(card, folder))
 
     def entries(self, cards: Iterable[ModelCard]) -> dict[ModelId, Entry]:
         return {entry.id: entry for entry in map(self.entry, cards)}

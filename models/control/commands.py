@@ -47,8 +47,9 @@ class CommandDesk:
         if model is None:
             return
         if command.verb == "wake":
-            self._world.operator_wakes[model] = now
-            self._world.failures.forget(model)
+            self._begin_anew(model)
+            if not any(tracked.state is ReplicaState.READY for tracked in self._world.of_model(model)):
+                self._world.operator_wakes[model] = now  # until it is ready: one that is would be kept for ever
             self._accept(command, model, now, ())
         elif command.verb in ("sleep", "stop"):
             self._put_down(command, model, now)
@@ -76,6 +77,13 @@ class CommandDesk:
                 return model
         self._answer(command, False, f"there is no model {command.model_id!r} in the catalog", "model_not_found")
         return None
+
+    def _begin_anew(self, model: ModelId) -> None:
+        """Whatever has kept it from starting: an operator says that it may be tried, and measured, again."""
+        failure, entry = self._world.failures.get(model), self._world.entries[model]
+        if failure is not None and failure.code == "insufficient_gpu_memory":
+            self._world.history.footprints.forget(self._world.revision(entry))
+        self._world.failures.forget(model)
 
     def _put_down(self, command: Command, model: ModelId, now: float) -> None:
         card = self._world.entries[model].card

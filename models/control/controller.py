@@ -1,8 +1,9 @@
 """The loop: observe -> decide -> apply.
 
 One step (``Controller.step``):
-1. observe: take every message from the inbox into the world;
-2. finish: drain engines whose card has changed, and give replicas that have drained to the fleet for sleep or stop;
+1. observe: take every message from the inbox into the world (what the fleet reports: ``models.control.replicas``);
+2. finish: drain engines whose card has changed, give replicas that have drained to the fleet for sleep or stop, and
+   bring the ledger to what was measured (``models.control.reconcile``);
 3. decide: one snapshot, one plan (``packers.decide``), from a State that follows the snapshots (``Mirror``);
 4. apply: change the ledger and the replicas' states, note each decision with its reasons;
 5. write: the new state goes to Redis (``flush``), and only then do the fleet's actions begin.
@@ -13,29 +14,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from models.catalog.card import ModelCard
+from models.catalog.units import format_bytes
 from models.control.actions import Actions
+from models.control.catalog import Entry
 from models.control.commands import CommandDesk
+from models.control.costs import UNKNOWN_TIER
 from models.control.journal import Journal
 from models.control.messages import (
-    BecameReady,
     CatalogChanged,
     CatalogRejected,
-    CouldNotStart,
-    FellAsleep,
-    Lost,
+    ContentChanged,
     Message,
     Ordered,
     Reported,
-    Stopped,
 )
 from models.control.mirror import Mirror
 from models.control.pools import PoolBook
+from models.control.reconcile import Reconciler
 from models.control.recorder import Recorder
 from models.control.recording import Step
+from models.control.replicas import ReplicaDesk
 from models.control.scribe import Scribe
 from models.control.store import ControlStore, LeaseLost
 from models.control.tracked import Tracked, socket_paths
@@ -63,6 +67,7 @@ class Controller:
         new_replica_id: Callable[[ModelId], ReplicaId],
         load_catalog: Callable[[CatalogChanged], dict[ModelId, Any]],
         load_policies: Callable[[CatalogChanged], tuple[Policies, PoolBook]] | None = None,
+        reread: Callable[[ModelCard], Entry] | None = None,
         policies: Policies | None = None,
         drain_timeout_s: float = 30.0,
     ) -> None:
@@ -73,6 +78,7 @@ class Controller:
         self._new_replica_id = new_replica_id
         self._load_catalog = load_catalog
         self._load_policies = load_policies
+        self._reread = reread
         self._policies = policies or Policies()
         self._drain_timeout_s = drain_timeout_s
         self._inbox: list[Message] = []
@@ -82,6 +88,8 @@ class Controller:
         self.journal = Journal(world)
         self._mirror = Mirror()
         recorder = Recorder()
+        self._reconciler = Reconciler(world, self.journal, self._drain, lambda: self._policies)
+        self._replicas = ReplicaDesk(world, self.journal, self._reconciler, clock)
         self._desk = CommandDesk(world, self._drain, recorder)
         self._scribe = Scribe(store, recorder, self._spawn, clock())
         self._dirty = True
@@ -133,10 +141,11 @@ class Controller:
         """Write down that nothing runs any more: every engine has been ended on purpose."""
         self.close()
         for replica in list(self.world.replicas):
-            self._gone(replica, "the service was stopped")
+            self._replicas.gone(replica, "the service was stopped")
         self.journal.note_text("shutdown", None, "the service was stopped, and every engine with it")
         self._dirty = True
         await self.flush()
+        await self._store.remember(self.world.history.remembered(self._clock()))
 
     def step(self) -> None:
         now = self.world.now = self._clock()
@@ -147,6 +156,7 @@ class Controller:
         traffic = self.world.refresh_history(now)
         self._retire_outdated(now)
         self._finish_drained(now)  # 2. finish
+        self._reconciler.settle(now)
         self.world.seq += 1
         snapshot = self.world.snapshot(now)
         try:
@@ -174,7 +184,7 @@ class Controller:
             self._spawn(work)
         for reply in self._desk.due():
             await self._store.reply(reply)
-        self._scribe.write(world.history, now)
+        self._scribe.write(world, now)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -199,68 +209,16 @@ class Controller:
                 return
             case Ordered(command):
                 self._desk.take(command, now)
-            case BecameReady(replica, status) | FellAsleep(replica, status):
-                tracked = self.world.replicas.get(replica)
-                if tracked is None:  # it was given up meanwhile
-                    return
-                tracked.learn(status)
-                if isinstance(message, BecameReady):
-                    self._became_ready(tracked, now)
-                else:
-                    self._fell_asleep(tracked, now)
-            case Stopped(replica):
-                self._gone(replica, "stopped")
-            case CouldNotStart(replica, text):
-                self._could_not_start(replica, text, now)
-            case Lost(replica, reason):
-                self._lost(replica, reason)
             case CatalogChanged():
                 self._catalog_changed(message)
             case CatalogRejected(error):
                 self.world.config_error = error
+            case ContentChanged(model):
+                self._content_changed(model)
+            case _:
+                self._dirty |= self._replicas.take(message, now)
+                return
         self._dirty = True
-
-    def _became_ready(self, tracked: Tracked, now: float) -> None:
-        if tracked.state is not ReplicaState.STARTING:
-            return
-        took_s = now - tracked.state_since_s
-        tracked.move(ReplicaState.READY, f"ready after {took_s:.2f} s", now)
-        tracked.last_used_s = now
-        if not tracked.adopted:
-            self.world.history.started(tracked.model, took_s, woke=tracked.woke)
-        self.world.failures.forget(tracked.model)
-        self.world.operator_wakes.pop(tracked.model, None)
-        self.journal.note("ready", tracked, tracked.reason, start_s=round(took_s, 4))
-
-    def _fell_asleep(self, tracked: Tracked, now: float) -> None:
-        if tracked.state is not ReplicaState.DRAINING:
-            return
-        footprint = tracked.footprint
-        self.world.ledger.reserve(tracked.id, tracked.model, tracked.gpu, footprint.residue_bytes, footprint.host_bytes)
-        tracked.move(ReplicaState.ASLEEP, tracked.reason, now)
-
-    def _could_not_start(self, replica: ReplicaId, text: str, now: float) -> None:
-        tracked = self._gone(replica, text)
-        if tracked is not None:
-            failure = self.world.failures.failed(tracked.model, text, now)
-            self.world.operator_wakes.pop(tracked.model, None)
-            self.journal.note("failed", tracked, text, retry_in_s=round(failure.retry_at_unix_s - now, 3))
-
-    def _lost(self, replica: ReplicaId, reason: str) -> None:
-        tracked = self._gone(replica, reason)
-        if tracked is not None:
-            self.journal.note("died", tracked, f"{replica} is gone: {reason}")
-
-    def _gone(self, replica: ReplicaId, reason: str) -> Tracked | None:
-        """The process has ended: only now is its memory free."""
-        tracked = self.world.replicas.pop(replica, None)
-        if tracked is not None:
-            tracked.move(ReplicaState.DEAD, reason, self._clock())
-            self.world.ledger.release(replica)
-            for other in self.world.of_model(tracked.model):
-                if other.replaces == replica:
-                    other.replaces = None
-        return tracked
 
     def _catalog_changed(self, message: CatalogChanged) -> None:
         before, after = self.world.entries, self._load_catalog(message)
@@ -274,7 +232,17 @@ class Controller:
             old, new = before.get(model), after.get(model)
             if old is None or new is None or old.card.hash != new.card.hash:
                 self.world.failures.forget(model)
+                self.world.suspects.discard(model)
+        self.world.history.keep(self.world.revision(entry) for entry in after.values())
         self.journal.note_text("catalog", None, f"configuration reloaded: {len(after)} models")
+
+    def _content_changed(self, model: ModelId) -> None:
+        """Whatever was wrong with its files: they are others now, so its next start is a first one."""
+        entry = self.world.entries.get(model)
+        if entry is not None and self._reread is not None:
+            self.world.entries[model] = self._reread(entry.card)
+        self.world.failures.forget(model)
+        self.journal.note_text("catalog", model, f"the files of {model} are others now: it may be started again")
 
     def _retire_outdated(self, now: float) -> None:
         """An engine whose card has changed finishes what it has; also one that was just starting or falling asleep."""
@@ -294,7 +262,7 @@ class Controller:
                 continue
             overdue = now - tracked.state_since_s > self._drain_timeout_s
             if overdue or self.world.demand.drained(tracked.id, tracked.drain_version):
-                tracked.ending = True
+                tracked.ending, tracked.ending_since_s = True, now
                 act = self._actions.sleep if tracked.draining_to is ReplicaState.ASLEEP else self._actions.stop
                 self._begin.append(act(tracked, self.post))
 
@@ -328,10 +296,7 @@ class Controller:
                 case Hold():
                     self.journal.hold(action)
                 case Refuse():
-                    if self.world.failures.refused(action.model, action.reason, now):
-                        self.journal.plan(action)
-                        self._dirty = True
-                    self.world.operator_wakes.pop(action.model, None)
+                    self._refuse(action, now)
         except LedgerError:
             log.exception("a plan did not fit the ledger and was not carried out: %s", action)
 
@@ -353,10 +318,14 @@ class Controller:
             endpoint=f"unix:{http}",
             control=control,
             card_hash=entry.card.engine_hash,
+            simulated=self.world.is_simulated(action.gpu),
             reason=action.reason,
             state_since_s=now,
             last_used_s=now,
             replaces=action.replaces,
+            began_tier=self.world.weights_tier(action.model, node.id) or UNKNOWN_TIER,
+            cold=action.model in self.world.suspects,
+            cold_since_s=now,
         )
         self.world.replicas[replica] = tracked
         self._begin.append(self._actions.start(tracked, entry, self.post))
@@ -369,5 +338,18 @@ class Controller:
             return
         self.world.ledger.reserve(tracked.id, tracked.model, tracked.gpu, tracked.footprint.gpu_bytes)
         tracked.move(ReplicaState.STARTING, action.reason, now)
-        self._begin.append(self._actions.wake(tracked, self.post))
+        tracked.cold = False
+        self._begin.append(self._actions.wake(tracked, self.world.entries[action.model], self.post))
         self.journal.plan(action)
+
+    def _refuse(self, action: Refuse, now: float) -> None:
+        reason = action.reason
+        entry = self.world.entries[action.model]
+        judged = self.world.judged(entry)
+        if judged.excess_bytes:
+            said, held = entry.footprint.gpu_bytes, judged.footprint.gpu_bytes
+            reason = f"{reason} Its card says {format_bytes(said)}, but it was measured to hold {format_bytes(held)}."
+        if self.world.failures.refused(action.model, reason, now):
+            self.journal.plan(replace(action, reason=reason))
+            self._dirty = True
+        self.world.operator_wakes.pop(action.model, None)

@@ -1,28 +1,31 @@
-"""What the loop knows of each model's past: its arrivals, its load, how long its starts took."""
+"""What the loop knows of each model's past: its arrivals, its load, what it costs to move, what it holds."""
 
 from __future__ import annotations
 
-import statistics
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
 
+from models.control.costs import UNKNOWN_TIER, CostBook, Transition
 from models.control.demand import Traffic
+from models.control.footprints import FootprintBook, Learned, Revision
+from models.control.meters import Meters
 from packers.load import NO_LOAD, NO_MEMORY, Aim, Load, LoadTracker, ScaleMemory
 from packers.types import DEFAULT_START, Demand, ModelId, Plan, StartTimes
 from packers.usage import UNUSED, Usage, UsageTracker
 
 FRESH_S = 1.0  # without news, what is known of a model is worked out anew this often
-STARTS_KEPT = 5  # enough that one slow start does not count for much
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
-    """What outlives a controller. ``starts_s``: the last ones of each model, without and out of a sleep."""
+    """What outlives a controller. ``costs_s``: how long the last transitions of each model took, by their names
+    (``models.control.costs``). ``learned``: what replicas of each revision held. ``quarantined``: how often."""
 
     usage: dict[str, Usage] = msgspec.field(default_factory=dict)
-    starts_s: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = msgspec.field(default_factory=dict)
+    costs_s: dict[str, dict[str, tuple[float, ...]]] = msgspec.field(default_factory=dict)
+    learned: dict[str, Learned] = msgspec.field(default_factory=dict)
+    quarantined: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,8 @@ class _Known:
 
 
 class History:
-    """Owned by the loop. A new controller takes over what its predecessor knew of usage and starts (``Remembered``);
-    the load of the last minutes is learned anew.
+    """Owned by the loop. A new controller takes over what its predecessor knew (``Remembered``); the load of the last
+    minutes is learned anew.
 
     A model that was never called has no trackers: most of a long catalog costs nothing.
     """
@@ -45,7 +48,9 @@ class History:
     def __init__(self) -> None:
         self._usage: dict[ModelId, UsageTracker] = {}
         self._load: dict[ModelId, LoadTracker] = {}
-        self._starts_s: dict[tuple[ModelId, bool], deque[float]] = {}  # by model and whether it woke
+        self.costs = CostBook()
+        self.meters = Meters()
+        self.footprints = FootprintBook()
         self._memories: dict[ModelId, ScaleMemory] = {}
         self._known: dict[ModelId, _Known] = {}
         self._began_s: float | None = None  # when it was first told anything
@@ -80,9 +85,10 @@ class History:
             now, seen, UNUSED if usage is None else usage.usage(now), NO_LOAD if load is None else load.load(now)
         )
 
-    def started(self, model: ModelId, took_s: float, *, woke: bool) -> None:
-        """From the order to a ready replica, the wait for other loads on the same GPU included."""
-        self._starts_s.setdefault((model, woke), deque(maxlen=STARTS_KEPT)).append(took_s)
+    def took(self, model: ModelId, transition: Transition, tier: str, seconds: float) -> None:
+        """From the order until it was done, without the wait for other loads on the same GPU."""
+        self.costs.took(model, transition, tier, seconds)
+        self.meters.took(model, transition, tier, seconds)
 
     def decided(self, plan: Plan) -> None:
         self._memories.update(plan.memories)
@@ -100,22 +106,16 @@ class History:
     def memory(self, model: ModelId) -> ScaleMemory:
         return self._memories.get(model, NO_MEMORY)
 
-    def startup(self, model: ModelId, expected: StartTimes = DEFAULT_START) -> StartTimes:
-        """The median of the last starts of each kind; as expected where there was none."""
-        disk, host = (self._starts_s.get((model, woke)) for woke in (False, True))
-        return StartTimes(
-            disk_s=round(statistics.median(disk), 4) if disk else expected.disk_s,
-            host_s=round(statistics.median(host), 4) if host else expected.host_s,
-        )
+    def startup(self, model: ModelId, tier: str = UNKNOWN_TIER, expected: StartTimes = DEFAULT_START) -> StartTimes:
+        """``tier``: where a start would find its weights now."""
+        return self.costs.startup(model, tier, expected)
 
     def remembered(self, now: float) -> Remembered:
-        models = {model for model, _ in self._starts_s}
         return Remembered(
             usage={model: tracker.usage(now) for model, tracker in self._usage.items()},
-            starts_s={
-                model: (tuple(self._starts_s.get((model, False), ())), tuple(self._starts_s.get((model, True), ())))
-                for model in models
-            },
+            costs_s=self.costs.remembered(),
+            learned=self.footprints.remembered(),
+            quarantined=self.meters.remembered(),
         )
 
     def recall(self, before: Remembered, now: float) -> None:
@@ -124,10 +124,9 @@ class History:
             model = ModelId(name)
             if model not in self._usage:
                 self._usage[model] = UsageTracker.of(usage, now)
-        for name, both in before.starts_s.items():
-            for woke, starts_s in zip((False, True), both, strict=True):
-                if starts_s and (ModelId(name), woke) not in self._starts_s:
-                    self._starts_s[ModelId(name), woke] = deque(starts_s, maxlen=STARTS_KEPT)
+        self.costs.recall(before.costs_s)
+        self.footprints.recall(before.learned)
+        self.meters.recall(before.quarantined)
 
     def forget(self, model: ModelId) -> None:
         """It has left the catalog."""
@@ -135,8 +134,12 @@ class History:
         self._load.pop(model, None)
         self._memories.pop(model, None)
         self._known.pop(model, None)
-        for woke in (False, True):
-            self._starts_s.pop((model, woke), None)
+        self.costs.forget(model)
+        self.meters.forget(model)
+
+    def keep(self, revisions: Iterable[Revision]) -> None:
+        """These are in the catalog; what was measured of others is of no use any more."""
+        self.footprints.keep(revisions)
 
     def _usage_of(self, model: ModelId) -> UsageTracker:
         if model not in self._usage:

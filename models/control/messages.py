@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.catalog.service import ServiceConfig
-from models.runtimes.protocol import EngineStatus
+from models.fleet.protocol import NodeView
+from models.runtimes.protocol import EngineStatus, Fault
 from models.store.records import Command, DemandReport
-from packers.types import ReplicaId
+from packers.types import ModelId, NodeId, ReplicaId
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,11 @@ class Ordered:
 
 @dataclass(frozen=True, slots=True)
 class BecameReady:
+    """``queued_s``: how long it waited for other loads on its GPU."""
+
     replica: ReplicaId
     status: EngineStatus
+    queued_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,17 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class CouldNotStart:
-    """``message``: one clear sentence, fit for callers."""
+    """``message``: one clear sentence, fit for callers. ``content``: what its source held, when an engine looked."""
+
+    replica: ReplicaId
+    message: str
+    fault: Fault = "other"
+    content: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Its engine computed other tokens than it should, and is gone; it is being started again from the source."""
 
     replica: ReplicaId
     message: str
@@ -47,10 +61,34 @@ class CouldNotStart:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The engine ended without being asked to."""
+    """The engine ended without being asked to. ``with_node``: and nothing on its node will ever answer."""
 
     replica: ReplicaId
     reason: str
+    fault: Fault = "other"
+    with_node: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """``text``: how far the download is that a start of this model waits for."""
+
+    model: ModelId
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was measured on the nodes."""
+
+    views: dict[NodeId, NodeView]
+
+
+@dataclass(frozen=True, slots=True)
+class ContentChanged:
+    """The files of this model are others than those with which its start failed."""
+
+    model: ModelId
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +103,5 @@ class CatalogRejected:
     error: str
 
 
-Message = (
-    Reported | Ordered | BecameReady | FellAsleep | Stopped | CouldNotStart | Lost | CatalogChanged | CatalogRejected
-)
+Happened = BecameReady | FellAsleep | Stopped | CouldNotStart | Quarantined | Lost | Fetching | Looked  # to replicas
+Message = Happened | Reported | Ordered | ContentChanged | CatalogChanged | CatalogRejected

@@ -7,6 +7,7 @@ import logging
 import msgspec
 
 from models.control.controller import Controller
+from models.control.costs import UNKNOWN_TIER, cost_name
 from models.control.tracked import Tracked
 from models.fleet.protocol import Fleet
 from models.fleet.tag import Tag
@@ -83,6 +84,7 @@ def _tracked(
         endpoint=f"unix:{order.http_path}",
         control=order.control_path,
         card_hash=tag.card_hash,
+        simulated=world.is_simulated(tag.gpu),
         state={"asleep": ReplicaState.ASLEEP, "ready": ReplicaState.READY}.get(status.state, ReplicaState.STARTING),
         reason="re-adopted",
         adopted=True,
@@ -90,7 +92,9 @@ def _tracked(
         last_used_s=record.last_used_unix_s if record else now,
         replaces=ReplicaId(record.replaces) if record and record.replaces else None,
     )
+    tracked.ready_since_s = tracked.state_since_s
+    tracked.cold = order.cold
     tracked.learn(status)
-    if tracked.start_s is not None:
-        world.history.started(entry.id, tracked.start_s, woke=False)
+    if tracked.start_s is not None and not tracked.cold:  # better than nothing, where nothing was remembered
+        world.history.costs.recall({entry.id: {cost_name("start", UNKNOWN_TIER): (tracked.start_s,)}})
     return tracked

@@ -10,15 +10,17 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from models.control.demand import Traffic
-from models.control.history import History, Remembered
+from models.control.history import Remembered
 from models.control.recorder import Recorder
 from models.control.recording import Line, Step
 from models.control.store import ControlStore
-from models.store.records import Command, CommandReply
+from models.control.world import World
+from models.store.records import Command, CommandReply, ControlMeters
 from packers.types import ModelId
 
 log = logging.getLogger("roundhouse.control")
 REMEMBER_EVERY_S = 30.0
+METER_EVERY_S = 2.0
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
@@ -33,6 +35,7 @@ class Scribe:
         self._curious: list[Command] = []
         self._recording: asyncio.Task[None] | None = None
         self._remembered_s = now
+        self._metered_s = now
 
     def decided(self, step: Step, traffic: dict[ModelId, Traffic]) -> None:
         self._last = step
@@ -45,14 +48,18 @@ class Scribe:
         """Somebody wants to see what was decided last."""
         self._curious.append(command)
 
-    def write(self, history: History, now: float) -> None:
+    def write(self, world: World, now: float) -> None:
         """What has come together since the last call."""
+        history = world.history
         curious, self._curious = self._curious, []
         if curious and self._last is not None:
             self._spawn(self._show(self._last, curious))
         if now - self._remembered_s >= REMEMBER_EVERY_S:
             self._remembered_s = now
             self._spawn(self._remember(history.remembered(now)))
+        if now - self._metered_s >= METER_EVERY_S:
+            self._metered_s = now
+            self._spawn(self._meter(world.meters()))
         if self._recording is None or self._recording.done():
             lines = self._recorder.take()
             self._recording = self._spawn(self._record(lines)) if lines else None
@@ -67,6 +74,12 @@ class Scribe:
             await self._store.remember(past)
         except RedisError as problem:
             log.warning("what is known of the past is not kept now: %s", problem)
+
+    async def _meter(self, meters: ControlMeters) -> None:
+        try:
+            await self._store.meter(meters)
+        except RedisError as problem:
+            log.warning("what the controller counts is not shown now: %s", problem)
 
     async def _record(self, lines: tuple[Line, ...]) -> None:
         try:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import msgspec
 
+from models.catalog.gpus import SimulatedGpu
 from models.catalog.service import ServiceConfig
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``gpus``: an override of the configuration's simulated GPUs, such as ``2x1GiB``."""
+    """``gpus``: an override of the configuration's simulated GPUs, such as ``2x1GiB@20GiB/s``."""
 
     home: str
     config: str
@@ -23,9 +24,9 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     def config_path(self) -> Path:
         return Path(self.config)
 
-    def simulated_bytes(self, config: ServiceConfig) -> tuple[int, ...] | None:
-        """Memory of each simulated GPU of a node, or None for the real ones. Raises UnitError."""
-        return (config.with_gpus(self.gpus) if self.gpus else config).simulated_gpus
+    def simulated(self, config: ServiceConfig) -> tuple[SimulatedGpu, ...] | None:
+        """The simulated GPUs of a node, or None for the real ones. Raises UnitError."""
+        return (config.with_gpus(self.gpus) if self.gpus else config).simulated
 
     def host_bytes(self, config: ServiceConfig) -> int:
         return config.host_bytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

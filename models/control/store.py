@@ -12,8 +12,24 @@ from redis.asyncio import Redis
 
 from models.control.history import Remembered
 from models.control.recording import Line, Step, encode_line
-from models.store.keys import DECISIONS_MAX, RECORDING_BYTES_MAX, RECORDING_TTL_S, REPLY_TTL_S, SNAPSHOT_TTL_S, Keys
-from models.store.records import CommandReply, DecisionRecord, DemandReport, FleetRecord, ModelRecord, RouteTable
+from models.store.keys import (
+    DECISIONS_MAX,
+    METERS_TTL_S,
+    RECORDING_BYTES_MAX,
+    RECORDING_TTL_S,
+    REPLY_TTL_S,
+    SNAPSHOT_TTL_S,
+    Keys,
+)
+from models.store.records import (
+    CommandReply,
+    ControlMeters,
+    DecisionRecord,
+    DemandReport,
+    FleetRecord,
+    ModelRecord,
+    RouteTable,
+)
 
 log = logging.getLogger("roundhouse.control")
 LEASE_MS = 10_000
@@ -59,6 +75,9 @@ class ControlStore(Protocol):
         """What an earlier controller knew of the past; None when there was none, or it wrote something else."""
 
     async def remember(self, past: Remembered) -> None: ...
+
+    async def meter(self, meters: ControlMeters) -> None:
+        """What the controller counts, for whoever scrapes a gateway."""
 
     async def show(self, step: Step) -> None:
         """What was decided last and from what, for whoever asked to see it."""
@@ -132,6 +151,9 @@ class RedisControlStore:
 
     async def remember(self, past: Remembered) -> None:
         await self._redis.set(self._keys.history, await asyncio.to_thread(msgspec.json.encode, past))
+
+    async def meter(self, meters: ControlMeters) -> None:
+        await self._redis.set(self._keys.meters, msgspec.json.encode(meters), ex=METERS_TTL_S)
 
     async def show(self, step: Step) -> None:
         line = await asyncio.to_thread(encode_line, step)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from models.fleet.protocol import FleetNode
-from models.runtimes.protocol import EngineStatus
+from models.control.costs import UNKNOWN_TIER
+from models.control.footprints import Held
+from models.fleet.protocol import FleetNode, WeightsTier
+from models.runtimes.protocol import EngineStatus, Measured
 from models.store.records import ReplicaRecord
 from packers.types import Footprint, GpuId, ModelId, NodeId, Replica, ReplicaId, ReplicaState
 
@@ -17,6 +19,7 @@ TRANSITIONS: dict[ReplicaState, frozenset[ReplicaState]] = {
     ReplicaState.ASLEEP: frozenset({ReplicaState.STARTING, ReplicaState.DRAINING}),
     ReplicaState.DEAD: frozenset(),
 }
+NOTHING = Held()
 
 
 class IllegalTransition(Exception):
@@ -33,6 +36,7 @@ class Tracked:
     endpoint: str
     control: str
     card_hash: str
+    simulated: bool = False  # its GPU is
     state: ReplicaState = ReplicaState.STARTING
     reason: str = ""
     state_since_s: float = 0.0
@@ -41,11 +45,21 @@ class Tracked:
     pid: int | None = None
     start_s: float | None = None
     measured: dict[str, int] | None = None
+    detail: dict[str, str] = field(default_factory=dict)
+    timings_s: dict[str, float] = field(default_factory=dict)
+    held: Held = NOTHING  # the most it was measured to hold while it served
+    owed: Footprint | None = None  # what it has to reserve, once there is room: it holds so much
     draining_to: ReplicaState | None = None
     drain_version: int = 0  # the route table that first showed it as draining
     was_asleep: bool = False  # it is being ended out of its sleep: it holds no more than it held asleep
     ending: bool = False  # the fleet has been told to sleep or stop it
+    ending_since_s: float = 0.0
     woke: bool = False  # its last start was out of its sleep
+    began_tier: WeightsTier = UNKNOWN_TIER  # where its weights were when it was started
+    cold: bool = False  # it failed a canary: started from the source, with no stored layout trusted
+    cold_since_s: float = 0.0
+    ready_since_s: float = 0.0
+    lost_reason: str = ""  # why its process went away while it was being started; the start itself will say so, too
     adopted: bool = False  # begun by an earlier controller: nobody knows how long its start took
     replaces: ReplicaId | None = None  # it takes that one's place once it serves
 
@@ -64,12 +78,15 @@ class Tracked:
         """Take over what the engine says of itself."""
         self.pid = status.pid
         self.start_s = status.timings_s.get("ready", self.start_s)
+        self.timings_s = {name: round(spent_s, 4) for name, spent_s in status.timings_s.items()}
+        self.detail = dict(status.detail)
         if status.measured is not None:
-            self.measured = {
-                "weights": status.measured.weights_bytes,
-                "kv_cache": status.measured.kv_cache_bytes,
-                "rss": status.measured.rss_bytes,
-            }
+            self.measured = measured_dict(status.measured, Held.of(status.measured, self.simulated))
+
+    @property
+    def holds_bytes(self) -> int:
+        """Of its GPU, as its engine said last."""
+        return sum((self.measured or {}).get(kind, 0) for kind in ("weights", "kv_cache", "overhead"))
 
     def as_replica(self, pinned: bool, priority: int) -> Replica:
         """For packers, a sleeping replica that is being ended is ASLEEP until it is gone."""
@@ -107,7 +124,24 @@ class Tracked:
             start_s=self.start_s,
             card_hash=self.card_hash,
             replaces=self.replaces,
+            detail=self.detail,
+            timings_s=self.timings_s,
+            cold=self.cold,
         )
+
+
+def measured_dict(measured: Measured, held: Held) -> dict[str, int]:
+    """``held``: what of it counts as GPU memory."""
+    found = {
+        **held_dict(held),
+        "shared": measured.shared_bytes,
+        "rss": measured.rss_bytes,
+    }
+    return found if measured.device_bytes is None else {**found, "device": measured.device_bytes}
+
+
+def held_dict(held: Held) -> dict[str, int]:
+    return {"weights": held.weights_bytes, "kv_cache": held.kv_cache_bytes, "overhead": held.overhead_bytes}
 
 
 def footprint_dict(footprint: Footprint) -> dict[str, int]:

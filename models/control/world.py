@@ -6,13 +6,16 @@ import os
 from dataclasses import dataclass, field, replace
 
 from models.control.catalog import Entry
+from models.control.costs import UNKNOWN_TIER, WEIGHTS_TIERS
 from models.control.demand import DemandBook, Traffic
 from models.control.failures import FailureBook
+from models.control.footprints import Judged, Revision
 from models.control.history import History
 from models.control.pools import PoolBook
 from models.control.tracked import Tracked
-from models.fleet.protocol import FleetNode
+from models.fleet.protocol import FleetNode, NodeView, WeightsTier
 from models.store.records import (
+    ControlMeters,
     FleetRecord,
     GpuRecord,
     ModelRecord,
@@ -41,6 +44,9 @@ class World:
     pools: PoolBook = field(default_factory=PoolBook)
     cordoned: set[GpuId] = field(default_factory=set)  # being drained by an operator
     operator_wakes: dict[ModelId, float] = field(default_factory=dict)  # since when
+    suspects: set[ModelId] = field(default_factory=set)  # failed a canary: to be started with no stored layout trusted
+    tiers: dict[NodeId, dict[ModelId, WeightsTier]] = field(default_factory=dict)  # where weights are, as last seen
+    used_bytes: dict[GpuId, int] = field(default_factory=dict)  # of real GPUs, by their driver
     routes_version: int = 0
     seq: int = 0
     now: float = 0.0  # Unix time of the step in progress
@@ -51,7 +57,7 @@ class World:
     @classmethod
     def empty(cls, nodes: tuple[FleetNode, ...], entries: dict[ModelId, Entry]) -> World:
         gpus = [gpu for node in nodes for gpu in node.gpus]
-        ledger = Ledger(gpus, [Node(node.id, node.host_bytes) for node in nodes])
+        ledger = Ledger(gpus, [as_node(node) for node in nodes])
         return cls({node.id: node for node in nodes}, entries, ledger)
 
     @property
@@ -71,6 +77,39 @@ class World:
 
     def of_model(self, model: ModelId) -> list[Tracked]:
         return [tracked for tracked in self.replicas.values() if tracked.model == model]
+
+    def saw(self, views: dict[NodeId, NodeView]) -> bool:
+        """What was measured on the nodes; True when weights are elsewhere than before, which routes show."""
+        before = {node: dict(tiers) for node, tiers in self.tiers.items()}
+        for node, view in views.items():
+            self.tiers[node] = {ModelId(model): tier for model, tier in view.tiers.items()}
+            self.used_bytes.update({GpuId(gpu): used for gpu, used in view.used_bytes.items()})
+        return self.tiers != before
+
+    def weights_tier(self, model: ModelId, node: NodeId | None = None) -> WeightsTier | None:
+        """Where a start would find its weights, on that node or on the best one; None: nobody has looked."""
+        entry = self.entries.get(model)
+        if entry is not None and not entry.folder and entry.card.is_remote:
+            return "remote"
+        places = self.tiers.values() if node is None else (self.tiers.get(node, {}),)
+        return min((tiers[model] for tiers in places if model in tiers), key=WEIGHTS_TIERS.index, default=None)
+
+    def is_simulated(self, gpu: GpuId) -> bool:
+        return any(each.simulated for each in self.gpus if each.id == gpu)
+
+    @property
+    def simulated(self) -> bool:
+        return any(gpu.simulated for gpu in self.gpus)
+
+    def revision(self, entry: Entry) -> Revision:
+        """What was measured of it holds as long as the card, the size of its weights and the kind of GPU stay."""
+        said = entry.footprint
+        kind = "simulated" if self.simulated else "real"
+        return Revision(f"{entry.card.engine_hash}-{said.weights_bytes}-{said.overhead_bytes}-{kind}")
+
+    def judged(self, entry: Entry) -> Judged:
+        """What its next replica reserves: as the card says, corrected by what was measured."""
+        return self.history.footprints.judged(self.revision(entry), entry.card.declared, entry.footprint)
 
     def refresh_use(self, now: float) -> None:
         """Note which replicas are in use, from the workers' reports.
@@ -96,7 +135,7 @@ class World:
 
     def _aim(self, model: ModelId) -> Aim:
         asleep = any(tracked.state is ReplicaState.ASLEEP for tracked in self.of_model(model))
-        return self.entries[model].aim(self.history, asleep=asleep)
+        return self.entries[model].aim(self.history, asleep=asleep, tier=self.weights_tier(model))
 
     def snapshot(self, now: float) -> Snapshot:
         asleep = {tracked.model for tracked in self.replicas.values() if tracked.state is ReplicaState.ASLEEP}
@@ -105,7 +144,7 @@ class World:
             id=f"{self.seq}",
             now_s=now,
             gpus=self.gpus,
-            nodes=tuple(Node(node.id, node.host_bytes) for node in self.nodes.values()),
+            nodes=tuple(as_node(node) for node in self.nodes.values()),
             replicas=tuple(self._as_replica(tracked) for tracked in sorted(self.replicas.values(), key=lambda t: t.id)),
             models=models,
             pools=self.pools.pools,
@@ -113,8 +152,10 @@ class World:
 
     def _as_model(self, entry: Entry, now: float, asleep: bool) -> Model:
         demand = self.demand.model(entry.id, now, operator_wake=entry.id in self.operator_wakes)
-        self.history.observe(entry.id, demand, entry.aim(self.history, asleep=asleep), now)
-        return entry.as_model(demand, self.failures.retry_at(entry.id), self.history)
+        tier = self.weights_tier(entry.id)
+        self.history.observe(entry.id, demand, entry.aim(self.history, asleep=asleep, tier=tier), now)
+        footprint = self.judged(entry).footprint
+        return entry.as_model(demand, self.failures.retry_at(entry.id), self.history, footprint=footprint, tier=tier)
 
     def _as_replica(self, tracked: Tracked) -> Replica:
         entry = self.entries.get(tracked.model)
@@ -130,7 +171,8 @@ class World:
     def _route(self, entry: Entry) -> ModelRoute:
         mine = sorted(self.of_model(entry.id), key=lambda tracked: tracked.id)
         states = {tracked.state for tracked in mine}
-        tier = "gpu" if ReplicaState.READY in states else "host" if ReplicaState.ASLEEP in states else "disk"
+        stopped = self.weights_tier(entry.id) or UNKNOWN_TIER
+        tier = "gpu" if ReplicaState.READY in states else "host" if ReplicaState.ASLEEP in states else stopped
         serving = (ReplicaState.READY, ReplicaState.DRAINING)
         return ModelRoute(
             model_id=entry.id,
@@ -146,6 +188,7 @@ class World:
             max_model_len=entry.max_model_len,
             created_unix_s=entry.created_unix_s,
             owned_by=entry.card.owned_by,
+            capabilities=entry.capabilities,
         )
 
     def fleet_record(self, now: float) -> FleetRecord:
@@ -177,6 +220,7 @@ class World:
             address=node.address,
             host_bytes=node.host_bytes,
             host_reserved_bytes=node.host_bytes - self.ledger.free_host(node.id),
+            link_bytes_per_s=node.link_bytes_per_s,
         )
 
     def _gpu_record(self, gpu: Gpu) -> GpuRecord:
@@ -191,7 +235,27 @@ class World:
             reserved_bytes=gpu.memory_bytes - free,
             free_bytes=free,
             cordoned=gpu.cordoned,
+            measured_bytes=sum(tracked.holds_bytes for tracked in self.replicas.values() if tracked.gpu == gpu.id),
+            used_bytes=self.used_bytes.get(gpu.id),
         )
 
     def catalog(self) -> tuple[ModelRecord, ...]:
-        return tuple(entry.as_record(self.failures.get(model)) for model, entry in sorted(self.entries.items()))
+        return tuple(self._model_record(entry) for _, entry in sorted(self.entries.items()))
+
+    def _model_record(self, entry: Entry) -> ModelRecord:
+        return entry.as_record(
+            self.failures.get(entry.id),
+            judged=self.judged(entry),
+            learned=self.history.footprints.get(self.revision(entry)),
+            costs_s=self.history.costs.medians_s(entry.id),
+            weights_tier=self.weights_tier(entry.id) or "",
+            quarantined=self.history.meters.quarantined(entry.id),
+        )
+
+    def meters(self) -> ControlMeters:
+        excess = {model: self.judged(entry).excess_bytes for model, entry in self.entries.items()}
+        return self.history.meters.record({model: found for model, found in excess.items() if found})
+
+
+def as_node(node: FleetNode) -> Node:
+    return Node(node.id, node.host_bytes, link_bytes_per_s=node.link_bytes_per_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from models import nvml
+from models.catalog.gpus import SimulatedGpu
 from models.runtimes.protocol import Device
 from packers.types import Gpu, GpuId, NodeId
 
@@ -11,13 +12,15 @@ class NoGpus(Exception):
     """This node has no GPU and none were simulated; the message names the cure."""
 
 
-def gpus_of_node(node: NodeId, simulated_bytes: tuple[int, ...] | None) -> tuple[tuple[Gpu, ...], dict[GpuId, Device]]:
+def gpus_of_node(
+    node: NodeId, simulated: tuple[SimulatedGpu, ...] | None
+) -> tuple[tuple[Gpu, ...], dict[GpuId, Device]]:
     """GPUs of this node and the device that an engine must be given for each.
 
-    ``simulated_bytes``: memory of each simulated GPU; None means the real ones. Raises NoGpus.
+    ``simulated``: None means the real ones. Raises NoGpus.
     """
-    if simulated_bytes is not None:
-        return _simulated(node, simulated_bytes)
+    if simulated is not None:
+        return _simulated(node, simulated)
     try:
         found = nvml.probe()
     except nvml.NvmlUnavailable as reason:
@@ -26,10 +29,20 @@ def gpus_of_node(node: NodeId, simulated_bytes: tuple[int, ...] | None) -> tuple
     for real in found:
         gpu = Gpu(GpuId(f"{node}/gpu-{real.index}"), node, real.index, real.total_bytes, real.name, simulated=False)
         gpus.append(gpu)
-        devices[gpu.id] = Device(kind="cuda", uuid=real.uuid, memory_bytes=real.total_bytes, simulated=False)
+        devices[gpu.id] = Device(kind="cuda", uuid=real.uuid, id=gpu.id, memory_bytes=real.total_bytes, simulated=False)
     return tuple(gpus), devices
 
 
-def _simulated(node: NodeId, sizes: tuple[int, ...]) -> tuple[tuple[Gpu, ...], dict[GpuId, Device]]:
-    gpus = tuple(Gpu(GpuId(f"{node}/gpu-{i}"), node, i, size) for i, size in enumerate(sizes))
-    return gpus, {gpu.id: Device(kind="cpu", memory_bytes=gpu.memory_bytes, simulated=True) for gpu in gpus}
+def _simulated(node: NodeId, named: tuple[SimulatedGpu, ...]) -> tuple[tuple[Gpu, ...], dict[GpuId, Device]]:
+    gpus = tuple(Gpu(GpuId(f"{node}/gpu-{i}"), node, i, each.memory_bytes) for i, each in enumerate(named))
+    devices = {
+        gpu.id: Device(
+            kind="cpu",
+            id=gpu.id,
+            memory_bytes=gpu.memory_bytes,
+            simulated=True,
+            link_bytes_per_s=each.link_bytes_per_s,
+        )
+        for gpu, each in zip(gpus, named, strict=True)
+    }
+    return gpus, devices

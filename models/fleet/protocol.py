@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal, Protocol
 
 import msgspec
 
 from models.runtimes.protocol import EngineOrder, EngineStatus, Fault
 from packers.types import Gpu, NodeId, ReplicaId
+
+# Where the weights of a stopped model are on a node, the quickest first.
+WeightsTier = Literal["page_cache", "disk", "remote"]
 
 
 class FleetNode(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +20,23 @@ class FleetNode(msgspec.Struct, frozen=True, kw_only=True):
     host_bytes: int  # host RAM that sleeping replicas may hold
     gpus: tuple[Gpu, ...]
     run_dir: str  # where sockets of this node's engines live
+    link_bytes_per_s: float = 0.0  # from host RAM to each of its GPUs; 0: not known
+
+
+class NodeLook(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be looked at on a node. ``engines``: control sockets. ``sources``: model -> folder of its weights."""
+
+    engines: tuple[str, ...] = ()
+    sources: dict[str, str] = {}
+
+
+class NodeView(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found. ``engines``: those that answered, with their memory as it is now. ``tiers``: of each model that
+    was asked for. ``used_bytes``: of each GPU, by its driver's word; empty where there is no driver to ask."""
+
+    engines: tuple[EngineStatus, ...] = ()
+    tiers: dict[str, WeightsTier] = {}
+    used_bytes: dict[str, int] = {}
 
 
 class ReplicaLost(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +44,7 @@ class ReplicaLost(msgspec.Struct, frozen=True, kw_only=True):
 
     replica_id: ReplicaId
     reason: str
+    fault: Fault = "other"  # what the engine itself said, where it had the time
 
 
 class NodeLost(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +85,9 @@ class Fleet(Protocol):
 
     async def observe(self) -> dict[NodeId, tuple[EngineStatus, ...]]:
         """Every engine alive on every reachable node, as it speaks of itself."""
+
+    async def look(self, asked: Mapping[NodeId, NodeLook]) -> dict[NodeId, NodeView]:
+        """Measure. Nodes and engines that do not answer are left out."""
 
     async def stop_all(self) -> int:
         """End every engine of every reachable node; how many there were. No losses are reported for them."""

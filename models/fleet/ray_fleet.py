@@ -1,4 +1,4 @@
-"""The Fleet on Ray: a detached node actor per node, a detached replica actor per engine."""
+"""The Fleet on Ray: two detached actors per node, one that starts engines and one that keeps the running ones."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from models.catalog.gpus import SimulatedGpu
+from models.fleet.keeper_actor import KeeperActor
 from models.fleet.node_actor import NodeActor, NodeSettings
-from models.fleet.protocol import FleetEvent, FleetNode, NodeLost, ReplicaLost, StartFailed
+from models.fleet.protocol import FleetEvent, FleetNode, NodeLook, NodeLost, NodeView, ReplicaLost, StartFailed
 from models.fleet.ray_actors import live_nodes, named_actor
-from models.fleet.replica_actor import ReplicaActor
 from models.fleet.tag import Tag
-from models.runtimes.protocol import EngineError, EngineOrder, EngineStatus
+from models.runtimes.protocol import EngineError, EngineOrder, EngineStatus, Fault
 from packers.types import NodeId, ReplicaId
 
 log = logging.getLogger("roundhouse.fleet")
 NODE_PING_S = 2.0
 NODE_LOST_AFTER_S = 30.0
+LOOK_TIMEOUT_S = 10.0
 
 
 def node_name() -> str:
@@ -34,28 +36,30 @@ def node_name() -> str:
 class RayFleet:
     """All Ray calls of the control loop. One event loop; every method may run concurrently."""
 
-    def __init__(self, home: str, simulated_bytes: tuple[int, ...] | None, host_bytes: int) -> None:
+    def __init__(self, home: str, simulated: tuple[SimulatedGpu, ...] | None, host_bytes: int) -> None:
         self._home = home
-        self._simulated_bytes = simulated_bytes
+        self._simulated = simulated
         self._host_bytes = host_bytes
         self._nodes: dict[NodeId, Any] = {}
         self._ray_nodes: dict[NodeId, str] = {}
-        self._replicas: dict[ReplicaId, Any] = {}
+        self._keepers: dict[NodeId, Any] = {}
+        self._kept: set[ReplicaId] = set()  # by their node's keeper; what is not is reached through the node actor
+        self._starting: dict[ReplicaId, NodeId] = {}  # ordered, and not known to be ready or to have failed
         self._status: dict[ReplicaId, tuple[NodeId, EngineStatus]] = {}
         self._listeners: list[Callable[[FleetEvent], Awaitable[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watches: dict[ReplicaId, asyncio.Task[None]] = {}
         self._wanted_gone: set[ReplicaId] = set()
 
     async def open(self) -> RayFleet:
-        """Find or create the node actor of every live Ray node."""
+        """Find or create the actors of every live Ray node."""
         here = ray.get_runtime_context().get_node_id()
         for ray_node in live_nodes():
             name = NodeId(node_name() if ray_node == here else f"node-{ray_node[:8]}")
-            settings = NodeSettings(
-                node=name, home=self._home, simulated_bytes=self._simulated_bytes, host_bytes=self._host_bytes
-            )
+            settings = NodeSettings(node=name, home=self._home, simulated=self._simulated, host_bytes=self._host_bytes)
             self._ray_nodes[name] = ray_node
             self._nodes[name] = named_actor(NodeActor, f"node-{name}", settings, ray_node=ray_node, restart=True)
+            self._keepers[name] = named_actor(KeeperActor, f"keeper-{name}", ray_node=ray_node, restart=True)
             self._spawn(self._ping(name))
         return self
 
@@ -68,20 +72,22 @@ class RayFleet:
     async def start(self, node: NodeId, order: EngineOrder) -> EngineStatus:
         replica = ReplicaId(order.replica_id)
         self._wanted_gone.discard(replica)
+        self._starting[replica] = node
         status: EngineStatus = await _ask(self._nodes[node].start.remote(order, Tag.decode(order.tag).gpu))
+        self._starting.pop(replica, None)
         self._status[replica] = (node, status)
-        self._spawn(self._keep(node, replica, status))
+        self._watches[replica] = self._spawn(self._watch(node, replica, status))
         return status
 
     async def adopt(self, node: NodeId, status: EngineStatus) -> EngineStatus:
         replica = ReplicaId(status.order.replica_id)
         self._wanted_gone.discard(replica)
         self._status[replica] = (node, status)
-        actor, status = await self._own(node, replica, status)
+        status = await self._hand_over(node, replica, status)
         if status.state == "loading":
-            status = await _ask(actor.wait_ready.remote())
+            status = await _ask(self._keepers[node].wait_ready.remote(status.order.control_path))
         self._status[replica] = (node, status)
-        self._spawn(self._keep(node, replica, status))
+        self._watches[replica] = self._spawn(self._watch(node, replica, status))
         return status
 
     async def wake(self, replica: ReplicaId) -> EngineStatus:
@@ -91,17 +97,16 @@ class RayFleet:
         return await self._call(replica, "sleep")
 
     async def _call(self, replica: ReplicaId, verb: str) -> EngineStatus:
-        """Through the replica's actor, or through its node while the actor is not there yet."""
+        """Through the keeper, or through the node actor while that has not handed the engine over."""
         if replica not in self._status:
             raise StartFailed(f"replica {replica} is gone")
         node, status = self._status[replica]
-        actor = self._replicas.get(replica)
-        if actor is not None:
+        if replica in self._kept:
             try:
-                status = await _ask(getattr(actor, verb).remote())
+                status = await _ask(getattr(self._keepers[node], verb).remote(status.order.control_path))
             except ActorGone:
-                actor = None
-        if actor is None:
+                self._kept.discard(replica)
+        if replica not in self._kept:
             status = await _ask(getattr(self._nodes[node], verb).remote(status))
         self._status[replica] = (node, status)
         return status
@@ -109,12 +114,20 @@ class RayFleet:
     async def stop(self, replica: ReplicaId) -> None:
         self._wanted_gone.add(replica)
         if replica not in self._status:
+            loading_on = self._starting.pop(replica, None)
+            if loading_on is not None:  # whoever started it has lost patience; it may load for ever
+                with contextlib.suppress(StartFailed):
+                    await _ask(self._nodes[loading_on].abandon.remote(str(replica)))
             return
         node, status = self._status[replica]
         with contextlib.suppress(StartFailed):
             await _ask(self._nodes[node].stop.remote(status))
         self._status.pop(replica, None)
-        self._discard_actor(replica)
+        self._let_go(node, replica, status)
+        watch = self._watches.pop(replica, None)
+        if watch is not None:  # another engine may come in this one's place, under its name
+            watch.cancel()
+            self._wanted_gone.discard(replica)
 
     async def observe(self) -> dict[NodeId, tuple[EngineStatus, ...]]:
         found: dict[NodeId, tuple[EngineStatus, ...]] = {}
@@ -125,14 +138,22 @@ class RayFleet:
                     self._status.setdefault(ReplicaId(status.order.replica_id), (node, status))
         return found
 
+    async def look(self, asked: Mapping[NodeId, NodeLook]) -> dict[NodeId, NodeView]:
+        wanted = [(node, self._nodes[node].look.remote(look)) for node, look in asked.items() if node in self._nodes]
+        found: dict[NodeId, NodeView] = {}
+        for node, call in wanted:
+            with contextlib.suppress(StartFailed, TimeoutError):
+                found[node] = await asyncio.wait_for(_ask(call), LOOK_TIMEOUT_S)
+        return found
+
     async def stop_all(self) -> int:
         self._wanted_gone.update(self._status)
         ended = 0
         for actor in self._nodes.values():
             with contextlib.suppress(StartFailed):
                 ended += await _ask(actor.stop_all.remote())
-        for replica in list(self._replicas):
-            self._discard_actor(replica)
+        for replica, (node, status) in self._status.items():
+            self._let_go(node, replica, status)
         self._status.clear()
         return ended
 
@@ -140,50 +161,50 @@ class RayFleet:
         for task in list(self._tasks):
             task.cancel()
 
-    async def _own(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> tuple[Any, EngineStatus]:
-        """Give the engine its own actor; only from then on is it reached through it."""
-        actor = named_actor(
-            ReplicaActor, f"replica-{replica}", status.order.control_path, ray_node=self._ray_nodes[node]
-        )
-        status = await _ask(actor.adopt.remote())
+    async def _hand_over(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> EngineStatus:
+        """From the node actor to the keeper; only from then on is the engine reached through that."""
+        found: EngineStatus = await _ask(self._keepers[node].adopt.remote(status.order.control_path, status.pid))
         await _ask(self._nodes[node].hand_over.remote(str(replica)))
-        self._replicas[replica] = actor
-        return actor, status
+        self._kept.add(replica)
+        return found
 
-    async def _keep(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> None:
-        """Give the engine its own actor and wait for its end; a dead actor is replaced while the engine lives."""
-        reason: str | None = None
+    async def _watch(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> None:
+        """Have the engine kept and wait for its end. When the keeper dies, Ray starts it again; the engine goes on."""
+        ended: tuple[str, Fault] | None = None
         while replica not in self._wanted_gone:
             try:
-                actor, _ = await self._own(node, replica, status)
-                reason = await _ask(actor.watch.remote())
+                await self._hand_over(node, replica, status)
+                ended = await _ask(self._keepers[node].watch.remote(status.order.control_path))
                 break
             except ActorGone:
-                self._replicas.pop(replica, None)  # the actor died; the engine outlives it by its lease
+                self._kept.discard(replica)
                 await asyncio.sleep(0.1)
-            except StartFailed:
-                reason = await self._end_reason(node, status)
+            except StartFailed as problem:
+                hangs = problem.fault == "hang"
+                ended = (str(problem), problem.fault) if hangs else await self._end_reason(node, status)
                 break
         if replica in self._wanted_gone:
-            self._discard_actor(replica)
+            self._let_go(node, replica, status)
             self._wanted_gone.discard(replica)
             return
         with contextlib.suppress(StartFailed):  # its memory counts as free from here on: make sure of it
             await _ask(self._nodes[node].stop.remote(status))
-        self._discard_actor(replica)
+        self._let_go(node, replica, status)
         self._status.pop(replica, None)
-        await self._tell(ReplicaLost(replica_id=replica, reason=reason or "its engine ended"))
+        reason, fault = ended or ("its engine ended", "other")
+        self._watches.pop(replica, None)
+        await self._tell(ReplicaLost(replica_id=replica, reason=reason, fault=fault))
 
-    def _discard_actor(self, replica: ReplicaId) -> None:
-        actor = self._replicas.pop(replica, None)
-        if actor is not None:
-            ray.kill(actor)
+    def _let_go(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> None:
+        self._kept.discard(replica)
+        self._keepers[node].release.remote(status.order.control_path)  # whether it is heard is of no concern
 
-    async def _end_reason(self, node: NodeId, status: EngineStatus) -> str:
+    async def _end_reason(self, node: NodeId, status: EngineStatus) -> tuple[str, Fault]:
         try:
-            return str(await _ask(self._nodes[node].end_reason.remote(status)))
+            reason, fault = await _ask(self._nodes[node].end_reason.remote(status))
         except StartFailed as problem:
-            return str(problem)
+            return str(problem), problem.fault
+        return reason, fault
 
     async def _ping(self, node: NodeId) -> None:
         """Report a node that Ray has given up. One whose actor is only silent is being started again by Ray."""
@@ -217,10 +238,11 @@ class RayFleet:
         for listener in self._listeners:
             await listener(event)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from models.fleet.protocol import FleetEvent, FleetNode, ReplicaLost, StartFailed
-from models.runtimes.protocol import EngineOrder, EngineStatus
+from models.fleet.protocol import (
+    FleetEvent,
+    FleetNode,
+    NodeLook,
+    NodeView,
+    ReplicaLost,
+    StartFailed,
+    WeightsTier,
+)
+from models.runtimes.protocol import EngineOrder, EngineState, EngineStatus, Fault, Measured
 from packers.types import NodeId, ReplicaId
+
+CANARY_FAILED = "it computes other tokens than it should"
 
 
 class VirtualClock:
@@ -53,7 +63,9 @@ async def settle(rounds: int = 20) -> None:
 class VirtualFleet:
     """Engines that exist only as statuses. ``start_s``, ``wake_s``, ``sleep_s``, ``stop_s``: how long each takes.
 
-    ``fail_start`` maps a model to the sentence with which its starts fail.
+    ``fail_start`` maps a model to the sentence with which its starts fail, ``faults`` to the kind of fault.
+    ``bad_layouts``: models whose starts and wakes fail the canary until one of them was started cold; of
+    ``bad_weights`` even that fails. ``memory`` and ``memory_asleep``: what a model's engines say that they hold.
     """
 
     def __init__(
@@ -70,6 +82,15 @@ class VirtualFleet:
         self._clock = clock
         self.start_s, self.wake_s, self.sleep_s, self.stop_s = start_s, wake_s, sleep_s, stop_s
         self.fail_start: dict[str, str] = {}
+        self.faults: dict[str, Fault] = {}
+        self.bad_layouts: set[str] = set()
+        self.bad_weights: set[str] = set()
+        self.memory: dict[str, Measured] = {}
+        self.memory_asleep: dict[str, Measured] = {}
+        self.detail: dict[str, dict[str, str]] = {}
+        self.tiers: dict[str, WeightsTier] = {}
+        self.used_bytes: dict[str, int] = {}  # of each GPU, as a driver would say
+        self.orders: list[EngineOrder] = []
         self.engines: dict[ReplicaId, tuple[NodeId, EngineStatus]] = {}
         self.calls: list[str] = []  # "start tiny-1", in order
         self._listeners: list[Callable[[FleetEvent], Awaitable[None]]] = []
@@ -80,13 +101,23 @@ class VirtualFleet:
 
     async def start(self, node: NodeId, order: EngineOrder) -> EngineStatus:
         self.calls.append(f"start {order.replica_id}")
+        self.orders.append(order)
         replica = ReplicaId(order.replica_id)
         self.engines[replica] = (node, EngineStatus(state="loading", pid=next(self._pids), order=order))
         await self._clock.sleep(self.start_s)
         if order.model_id in self.fail_start:
             self.engines.pop(replica, None)
-            raise StartFailed(self.fail_start[order.model_id])
+            raise StartFailed(self.fail_start[order.model_id], self.faults.get(order.model_id, "other"))
+        self._canary(replica, order)
         return self._become(replica, "ready")
+
+    def _canary(self, replica: ReplicaId, order: EngineOrder) -> None:
+        model = order.model_id
+        if model in self.bad_weights or (model in self.bad_layouts and not order.cold):
+            self.engines.pop(replica, None)
+            raise StartFailed(CANARY_FAILED, "canary")
+        if order.cold:
+            self.bad_layouts.discard(model)
 
     async def adopt(self, node: NodeId, status: EngineStatus) -> EngineStatus:
         replica = ReplicaId(status.order.replica_id)
@@ -101,6 +132,8 @@ class VirtualFleet:
     async def wake(self, replica: ReplicaId) -> EngineStatus:
         self.calls.append(f"wake {replica}")
         await self._clock.sleep(self.wake_s)
+        if replica in self.engines:
+            self._canary(replica, msgspec.structs.replace(self.engines[replica][1].order, cold=False))
         return self._become(replica, "ready")
 
     async def sleep(self, replica: ReplicaId) -> EngineStatus:
@@ -119,6 +152,15 @@ class VirtualFleet:
             found[node].append(status)
         return {node: tuple(statuses) for node, statuses in found.items()}
 
+    async def look(self, asked: Mapping[NodeId, NodeLook]) -> dict[NodeId, NodeView]:
+        views = {}
+        for node, look in asked.items():
+            here = [status for where, status in self.engines.values() if where == node]
+            engines = tuple(self._measured(status) for status in here if status.order.control_path in look.engines)
+            tiers = {model: self.tiers[model] for model in look.sources if model in self.tiers}
+            views[node] = NodeView(engines=engines, tiers=tiers, used_bytes=dict(self.used_bytes))
+        return views
+
     async def stop_all(self) -> int:
         ended = list(self.engines)
         for replica in ended:
@@ -131,16 +173,23 @@ class VirtualFleet:
     async def close(self) -> None:
         self._listeners.clear()
 
-    async def kill(self, replica: ReplicaId, reason: str = "its process was killed by signal 9") -> None:
+    async def kill(
+        self, replica: ReplicaId, reason: str = "its process was killed by signal 9", fault: Fault = "other"
+    ) -> None:
         """An engine dies by itself."""
         self.engines.pop(replica, None)
         for listener in self._listeners:
-            await listener(ReplicaLost(replica_id=replica, reason=reason))
+            await listener(ReplicaLost(replica_id=replica, reason=reason, fault=fault))
 
-    def _become(self, replica: ReplicaId, state: str) -> EngineStatus:
+    def _measured(self, status: EngineStatus) -> EngineStatus:
+        model = status.order.model_id
+        said = self.memory_asleep if status.state == "asleep" else self.memory
+        return msgspec.structs.replace(status, measured=said.get(model), detail=self.detail.get(model, {}))
+
+    def _become(self, replica: ReplicaId, state: EngineState) -> EngineStatus:
         if replica not in self.engines:
             raise StartFailed("the engine is gone")
         node, status = self.engines[replica]
-        status = msgspec.structs.replace(status, state=state)
+        status = self._measured(msgspec.structs.replace(status, state=state))
         self.engines[replica] = (node, status)
         return status

@@ -10,6 +10,7 @@
 | catalog | string | controller | list of ModelRecord |
 | decisions | stream, capped | controller | field ``d``: DecisionRecord |
 | history | string | controller | what it knows of each model's past (``models.control.history``) |
+| meters | string, expires | controller | ControlMeters: what it counts, for /metrics |
 | snapshot | string, expires | controller | what it decided last and from what, on order |
 | recording | stream, capped, expires | controller | ``l``: a line of a recording, ``n``: its number |
 | api_keys | hash | CLI, admin API | SHA-256 hex of the key -> KeyRecord; announced on ``api_keys_channel`` |
@@ -24,6 +25,7 @@ DECISIONS_MAX = 10_000
 RECORDING_BYTES_MAX = 64 << 20
 RECORDING_TTL_S = 600
 SNAPSHOT_TTL_S = 60
+METERS_TTL_S = 60
 DEMAND_TTL_S = 3.0
 REPLY_TTL_S = 60
 
@@ -73,6 +75,10 @@ class Keys:
     @property
     def history(self) -> str:
         return f"{self.prefix}:history"
+
+    @property
+    def meters(self) -> str:
+        return f"{self.prefix}:meters"
 
     @property
     def snapshot(self) -> str:

@@ -12,13 +12,16 @@ class Struct(msgspec.Struct, frozen=True, omit_defaults=False, kw_only=True):
 
 
 class Failure(Struct, frozen=True):
-    """Why a model could not be started. ``permanent``: no point in trying again before the card or the GPUs change."""
+    """Why a model could not be started. ``permanent``: no point in trying again before the card, what its source holds,
+    or the GPUs change."""
 
     message: str  # one clear sentence, safe to show to callers
-    code: str  # model_start_failed | insufficient_gpu_memory
+    code: str  # model_start_failed | model_keeps_crashing | insufficient_gpu_memory
     at_unix_s: float
     retry_at_unix_s: float
     permanent: bool = False
+    fault: str = "other"  # weights | canary | memory | code | hang | other
+    attempts: int = 1  # failures in a row
 
 
 class ReplicaRoute(Struct, frozen=True):
@@ -31,12 +34,15 @@ class ModelRoute(Struct, frozen=True):
     model_id: str
     aliases: tuple[str, ...] = ()
     runtime: str = "vllm"
-    tier: str = "disk"  # gpu | host | disk: the best tier any replica is on
+    # gpu | host, the best that any replica is on; without one where the weights are: page_cache | disk | remote.
+    tier: str = "disk"
     replicas: tuple[ReplicaRoute, ...] = ()
     failure: Failure | None = None
     max_model_len: int | None = None
     created_unix_s: int = 0
     owned_by: str = "roundhouse"
+    # generate, tokenize, embed, score, classify, image, speech, predict; none: not known before it runs.
+    capabilities: tuple[str, ...] = ()
 
 
 class RouteTable(Struct, frozen=True):
@@ -108,6 +114,8 @@ class GpuRecord(Struct, frozen=True):
     reserved_bytes: int
     free_bytes: int
     cordoned: bool = False  # an operator drains it: nothing new goes there, what is there leaves
+    measured_bytes: int = 0  # what the replicas on it say that they hold
+    used_bytes: int | None = None  # by its driver, other programs included; None where there is no driver to ask
 
 
 class NodeRecord(Struct, frozen=True):
@@ -116,6 +124,7 @@ class NodeRecord(Struct, frozen=True):
     host_bytes: int
     host_reserved_bytes: int
     alive: bool = True
+    link_bytes_per_s: float = 0.0  # to each of its GPUs; 0: not known
 
 
 class ReplicaRecord(Struct, frozen=True):
@@ -131,13 +140,17 @@ class ReplicaRecord(Struct, frozen=True):
     endpoint: str
     control: str
     pid: int | None
-    footprint: dict[str, int]  # declared: weights, kv_cache, overhead, residue, host
-    measured: dict[str, int] | None = None
+    footprint: dict[str, int]  # reserved: weights, kv_cache, overhead, residue, host
+    measured: dict[str, int] | None = None  # weights, kv_cache, overhead, shared, rss, and by the driver: device
     in_flight: int = 0
     last_used_unix_s: float = 0.0
     start_s: float | None = None  # measured time from order to ready
     card_hash: str = ""
     replaces: str | None = None  # the replica whose place it takes once it serves
+    # What its engine says of how it runs: path (fast, plain), weights (copied, mapped, packed, pinned) ...
+    detail: dict[str, str] = msgspec.field(default_factory=dict)
+    timings_s: dict[str, float] = msgspec.field(default_factory=dict)  # phases of its start, its latest sleep and wake
+    cold: bool = False  # quarantined and started from the source again, with no stored layout trusted
 
 
 class Reservation(Struct, frozen=True):
@@ -164,7 +177,14 @@ class FleetRecord(Struct, frozen=True):
 
 
 class ModelRecord(Struct, frozen=True):
-    """A catalog entry as shown to operators."""
+    """A catalog entry as shown to operators.
+
+    ``footprint``: what the next replica reserves; ``footprint_from``: each kind's origin (declared, estimated,
+    measured). ``measured``: the most that its replicas were seen to hold; ``excess_bytes``: how much that is beyond
+    what the card says, where it is more than 2%. ``costs_s``: medians of its last transitions, by name:
+    start_page_cache, start_disk, start_remote, cold_start, wake, sleep, stop. ``weights_tier``: where a start would
+    find its weights now, "" while nobody has looked. ``quarantined``: how often a canary failed.
+    """
 
     model_id: str
     runtime: str
@@ -179,6 +199,36 @@ class ModelRecord(Struct, frozen=True):
     card_hash: str
     max_model_len: int | None = None
     failure: Failure | None = None
+    footprint_from: dict[str, str] = msgspec.field(default_factory=dict)
+    measured: dict[str, int] | None = None
+    excess_bytes: int = 0
+    costs_s: dict[str, float] = msgspec.field(default_factory=dict)
+    weights_tier: str = ""
+    quarantined: int = 0
+    capabilities: tuple[str, ...] = ()
+
+
+class TransitionMeter(Struct, frozen=True):
+    """``counts``: how many took at most as long as the bound of that place, and at last all of them."""
+
+    model_id: str
+    transition: str  # start | cold_start | wake | sleep | stop
+    tier: str  # that it began from: remote | disk | page_cache | host | gpu
+    counts: tuple[int, ...]
+    sum_s: float
+
+
+class ControlMeters(Struct, frozen=True):
+    """What the controller counts, for /metrics. Counters begin at zero with each controller, but for ``quarantined``.
+
+    ``excess_bytes``: of each model whose replicas hold more than its card says.
+    """
+
+    bounds_s: tuple[float, ...] = ()
+    transitions: tuple[TransitionMeter, ...] = ()
+    quarantined: dict[str, int] = msgspec.field(default_factory=dict)
+    lost: dict[str, int] = msgspec.field(default_factory=dict)
+    excess_bytes: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class DecisionRecord(Struct, frozen=True):
@@ -187,7 +237,9 @@ class DecisionRecord(Struct, frozen=True):
     id: str
     at_unix_s: float
     snapshot_id: str
-    action: str  # start | wake | sleep | stop | hold | refuse | adopt | died | failed
+    # Decided: start | wake | sleep | stop | hold | refuse. Happened: adopt | ready | died | failed | quarantine
+    # | excess | catalog | shutdown ...
+    action: str
     model_id: str | None
     replica_id: str | None = None
     gpu: str | None = None

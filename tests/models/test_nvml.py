@@ -1,4 +1,4 @@
-# ruff: noqa: N801, N802 - the names are those of pynvml
+# ruff: noqa: N801, N802, N815 - the names are those of pynvml
 """The GPU probe where there is no GPU, and against a driver that is played by the test."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from models.nvml import NvmlUnavailable, RealGpu, driver_version, probe
+from models.nvml import GpuProcess, NvmlUnavailable, RealGpu, driver_version, keep_open, probe, process_bytes, processes
 
 GIB = 2**30
 
@@ -23,18 +23,30 @@ class NVMLError_NotFound(NVMLError):
     pass
 
 
+class NVMLError_NotSupported(NVMLError):
+    pass
+
+
 class Driver(ModuleType):
-    """The part of pynvml that is used; a GPU is (name, total, used), a list of those is one that MIG has split."""
+    """The part of pynvml that is used; a GPU is (name, total, used), a list of those is one that MIG has split.
+
+    ``computing`` and ``drawing``: by GPU name, the processes that do, as (pid, bytes).
+    """
 
     NVML_DEVICE_MIG_ENABLE = 1
     NVMLError = NVMLError
     NVMLError_NotFound = NVMLError_NotFound
+    NVMLError_NotSupported = NVMLError_NotSupported
+    nvmlMemory_v2 = 2
 
     def __init__(self, gpus: list[Any], broken: str | None = None) -> None:
         super().__init__("pynvml")
         self.gpus = gpus
         self.broken = broken
         self.open = 0
+        self.reserved: dict[str, int] = {}
+        self.computing: dict[str, list[tuple[int, int | None]]] = {}
+        self.drawing: dict[str, list[tuple[int, int | None]]] = {}
 
     def nvmlInit(self) -> None:
         if self.broken:
@@ -69,13 +81,27 @@ class Driver(ModuleType):
         return gpu[slot]
 
     def nvmlDeviceGetUUID(self, gpu: Any) -> str:
-        return f"GPU-{gpu[0]}"
+        return f"{'MIG' if gpu[0].startswith('slice') else 'GPU'}-{gpu[0]}"
 
     def nvmlDeviceGetName(self, gpu: Any) -> str:
         return str(gpu[0])
 
-    def nvmlDeviceGetMemoryInfo(self, gpu: Any) -> SimpleNamespace:
-        return SimpleNamespace(total=gpu[1], used=gpu[2], free=gpu[1] - gpu[2])
+    def nvmlDeviceGetMemoryInfo(self, gpu: Any, version: int | None = None) -> SimpleNamespace:
+        if version is None:
+            return SimpleNamespace(total=gpu[1], used=gpu[2], free=gpu[1] - gpu[2])
+        if gpu[0] not in self.reserved:
+            raise NVMLError("Function Not Found")
+        return SimpleNamespace(total=gpu[1], used=0, free=0, reserved=self.reserved[gpu[0]])
+
+    def nvmlDeviceGetComputeRunningProcesses(self, gpu: Any) -> list[SimpleNamespace]:
+        if gpu[0] == "dying":
+            raise NVMLError("GPU is lost")
+        return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in self.computing.get(gpu[0], [])]
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, gpu: Any) -> list[SimpleNamespace]:
+        if gpu[0].startswith("slice"):
+            raise NVMLError_NotSupported("Not Supported")
+        return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in self.drawing.get(gpu[0], [])]
 
 
 @pytest.fixture
@@ -106,6 +132,58 @@ def test_a_gpu_that_cannot_be_split_counts(driver):
 def test_a_split_gpu_is_replaced_by_its_instances(driver):
     driver([("slice-a", 10 * GIB, 0), ("slice-b", 20 * GIB, 0)], ("whole", 80 * GIB, 0))
     assert [(gpu.index, gpu.name) for gpu in probe()] == [(0, "slice-a"), (1, "slice-b"), (2, "whole")]
+
+
+def test_an_instance_is_marked_as_one(driver):
+    driver([("slice-a", GIB, 0)], ("whole", GIB, 0))
+    assert [(gpu.uuid, gpu.mig) for gpu in probe()] == [("MIG-slice-a", True), ("GPU-whole", False)]
+
+
+def test_what_the_driver_keeps_for_itself_is_told_where_it_is_known(driver):
+    played = driver(("new", GIB, 100), ("old-driver", GIB, 100))
+    played.reserved = {"new": 60}
+    assert [gpu.reserved_bytes for gpu in probe()] == [60, 0]
+
+
+def test_processes_are_listed_by_gpu_and_number(driver):
+    played = driver(("a", GIB, 0), [("slice-b", GIB, 0)])
+    played.computing = {"a": [(30, 300), (20, 200)], "slice-b": [(30, 7)]}
+    played.drawing = {"a": [(20, 200), (40, 1)]}  # 20 draws and computes: it holds its memory once
+    assert processes() == (
+        GpuProcess("GPU-a", 20, 200),
+        GpuProcess("GPU-a", 30, 300),
+        GpuProcess("GPU-a", 40, 1),
+        GpuProcess("MIG-slice-b", 30, 7),
+    )
+    assert (process_bytes(30), process_bytes(30, "GPU-a"), process_bytes(30, "MIG-slice-b")) == (307, 300, 7)
+    assert process_bytes(99) == 0
+
+
+def test_a_process_whose_memory_is_secret_has_an_unknown_size(driver):
+    driver(("a", GIB, 0)).computing = {"a": [(30, None)]}
+    assert processes() == (GpuProcess("GPU-a", 30, None),)
+    assert process_bytes(30) is None
+
+
+def test_a_gpu_that_is_lost_meanwhile_hides_no_process_of_others(driver, caplog):
+    driver(("dying", GIB, 0), ("b", GIB, 0)).computing = {"b": [(5, 50)]}
+    assert process_bytes(5) == 50
+    assert "the processes on GPU 0 are unknown: the NVIDIA driver says: GPU is lost" in caplog.text
+
+
+def test_without_a_driver_nobody_can_tell(driver):
+    driver(broken="Driver Not Loaded")
+    assert process_bytes(1) is None
+    with pytest.raises(NvmlUnavailable, match="Driver Not Loaded"):
+        keep_open()
+
+
+def test_kept_open_the_library_stays_open(driver):
+    played = driver(("a", GIB, 0))
+    keep_open()
+    assert played.open == 1
+    probe()
+    assert played.open == 1
 
 
 def test_a_lost_gpu_does_not_hide_the_others_nor_move_them(driver, caplog):

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from gateway import admin_documents, admin_views, packing_api, plan_documents
+from models.runtimes.log_reader import LogLine
 from models.store.records import (
     CommandReply,
     DecisionRecord,
@@ -62,6 +63,8 @@ FLEET = FleetRecord(
             pid=4711,
             footprint={"weights": 16 * MIB, "kv_cache": 96 * MIB, "overhead": 64 * MIB},
             start_s=0.15,
+            measured={"weights": 16 * MIB, "kv_cache": 96 * MIB, "overhead": 88 * MIB, "shared": 0, "rss": 9 * MIB},
+            detail={"path": "fast", "weights": "mapped"},
         ),
     ),
     ledger=(
@@ -88,6 +91,12 @@ CATALOG = (
         pinned=False,
         footprint={"weights": 16 * MIB, "kv_cache": 96 * MIB, "overhead": 64 * MIB},
         card_hash="a",
+        footprint_from={"weights": "declared", "kv_cache": "declared", "overhead": "measured"},
+        measured={"weights": 16 * MIB, "kv_cache": 96 * MIB, "overhead": 88 * MIB},
+        excess_bytes=24 * MIB,
+        costs_s={"start_page_cache": 0.21, "start_disk": 1.5, "wake": 0.02},
+        weights_tier="page_cache",
+        quarantined=2,
     ),
     ModelRecord(
         model_id="org/broken",
@@ -102,8 +111,15 @@ CATALOG = (
         footprint={"weights": 1, "kv_cache": 2, "overhead": 3},
         card_hash="b",
         failure=Failure(
-            message="model.safetensors is cut off", code="model_start_failed", at_unix_s=1, retry_at_unix_s=2
+            message="model.safetensors is cut off",
+            code="model_start_failed",
+            at_unix_s=1,
+            retry_at_unix_s=2,
+            permanent=True,
+            fault="weights",
+            attempts=3,
         ),
+        weights_tier="disk",
     ),
 )
 
@@ -124,18 +140,23 @@ class FakeAdmin:
     decisions: list[DecisionRecord] = field(default_factory=list)
     fleet: FleetRecord = FLEET
     plan: plan_documents.PlanDocument | None = None
+    logs: dict[str, list[LogLine]] = field(default_factory=dict)  # "model=NAME" or "part=NAME" -> what it wrote
+    asked_for: list[dict[str, str]] = field(default_factory=list)  # the query of each request
     pages: list[list[tuple[int, str]]] = field(default_factory=list)  # of a recording: numbers and lines
 
     def answer(self, method: str, target: str, key: str | None) -> tuple[int, object]:
         parts = urlsplit(target)
         path, query = unquote(parts.path), {name: values[0] for name, values in parse_qs(parts.query).items()}
         self.asked.append(f"{method} {path}")
+        self.asked_for.append(query)
         if key != f"Bearer {KEY}":
             return 401, _error("no such key", "invalid_api_key")
         if path in self.refuse:
             status, message, code = self.refuse[path]
             return status, _error(message, code)
         name = path.removeprefix("/admin/v1/")
+        if name == "logs":
+            return self._logs(query)
         if method == "POST" and name == "recording":
             return 200, packing_api.RecordedLines(data=(), next_after="0-0")
         if method == "POST":
@@ -144,6 +165,13 @@ class FakeAdmin:
             )
         return 200, self._document(name, query)
 
+    def _logs(self, query: dict[str, str]) -> tuple[int, object]:
+        kind = "model" if "model" in query else "part"
+        lines = self.logs.get(f"{kind}={query[kind]}")
+        if lines is None:
+            return 404, _error("there is none", "model_not_found" if kind == "model" else "no_log")
+        return 200, b"\n".join([*map(msgspec.json.encode, lines), b"", b""])  # a blank line means nothing
+
     def _document(self, name: str, query: dict[str, str]) -> object:
         demand = {"tiny-llama": ModelDemand(in_flight=3, held=1, last_request_unix_s=NOW_UNIX_S)}
         match name:
@@ -151,8 +179,11 @@ class FakeAdmin:
                 return admin_views.gpu_list(self.fleet)
             case "models":
                 return admin_views.model_list(CATALOG, self.fleet, demand)
+            case "models/tiny-llama" | "models/org/broken":
+                record = next(each for each in CATALOG if name.endswith(each.model_id))
+                return admin_views.model_detail(record, self.fleet, demand)
             case "replicas":
-                return admin_documents.ReplicaList(data=self.fleet.replicas)
+                return admin_views.replica_list(self.fleet)
             case "status":
                 worker = admin_documents.GatewayStatus(worker="w1", pid=1, uptime_s=9.0, routes_version=7)
                 return admin_views.status("1.0", worker, self.fleet, len(CATALOG), demand, NOW_UNIX_S)
@@ -178,7 +209,7 @@ def serving(admin: FakeAdmin) -> Iterator[FakeAdmin]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, document = admin.answer(self.command, self.path, self.headers.get("authorization"))
-            body = msgspec.json.encode(document)
+            body = document if isinstance(document, bytes) else msgspec.json.encode(document)
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()

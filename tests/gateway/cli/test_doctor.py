@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import socket
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.cli import checks, service_checks
@@ -23,7 +25,7 @@ def test_this_machine_in_json_and_for_people(cli: Cli) -> None:
     names = [check["name"] for check in found.json["checks"]]
     assert names == [
         "python", "packages", "redis", "gpus", "memory", "disk", "shm", "open files", "state folder", "configuration",
-        "port", "processes", "ray", "launcher",
+        "port", "processes", "ray", "launcher", "engine path",
     ]  # fmt: skip
     assert found.json["ok"] is True
     assert found.status == 0
@@ -124,9 +126,11 @@ def test_a_wrong_configuration(home: Home, tmp_path: Path, monkeypatch: pytest.M
 
 
 async def check_launcher(home: Home) -> Check:
-    import asyncio
-
     return await asyncio.to_thread(service_checks.launcher, home)
+
+
+async def check_paths(home: Home) -> Check:
+    return await asyncio.to_thread(service_checks.engine_paths, home)
 
 
 @pytest.mark.anyio
@@ -136,11 +140,53 @@ async def check_launcher(home: Home) -> Check:
         (b'{"ready": true, "runtimes": {"vllm": "0.32.0", "torch": "2.13"}}\n', "ok"),
         (b'{"ready": false, "runtimes": {"vllm": "warming"}}\n', "warn"),
         (b'{"ready": true, "runtimes": {"vllm": "unavailable: no module named vllm"}}\n', "fail"),
+        (b'{"ready": false, "runtimes": {}, "problem": "no warm process could be made: it broke"}\n', "warn"),
     ],
 )
 async def test_what_the_launcher_can_start(home: Home, status: bytes, verdict: str) -> None:
     async with answering(home.launcher_socket, status):
-        assert (await check_launcher(home)).verdict == verdict
+        found = await check_launcher(home)
+    assert found.verdict == verdict
+    assert bool(found.cure) == (verdict != "ok")
+
+
+@pytest.mark.anyio
+async def test_how_old_the_warm_process_is_and_what_keeps_it_from_being_renewed(home: Home) -> None:
+    status = {"ready": True, "runtimes": {"torch": "2.13"}, "spares": 2, "generation": 3, "age_s": 7300.0}
+    async with answering(home.launcher_socket, msgspec.json.encode(status) + b"\n"):
+        assert (await check_launcher(home)).found == "torch 2.13; warm process 3, 2h old, 2 spare children"
+    problem = "the warm process cannot be renewed: vllm: its warm-up hangs"
+    async with answering(home.launcher_socket, msgspec.json.encode({**status, "problem": problem}) + b"\n"):
+        found = await check_launcher(home)
+    assert (found.verdict, found.found) == ("warn", problem)
+    assert found.cure.endswith("launcher.log")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("path", "verdict", "cure"),
+    [
+        ("fast", "ok", ""),
+        (
+            "plain: its warm-up failed (ImportError: no vllm.x)",
+            "warn",
+            "install the vLLM that this release was made for",
+        ),
+        ("plain: the launcher was told so", "warn", "unset ROUNDHOUSE_VLLM_PATH"),
+    ],
+)
+async def test_how_engines_run_and_why_not_fast(home: Home, path: str, verdict: str, cure: str) -> None:
+    status = {"ready": True, "runtimes": {"vllm": "0.32.0"}, "paths": {"vllm": path}}
+    async with answering(home.launcher_socket, msgspec.json.encode(status) + b"\n"):
+        found = await check_paths(home)
+    assert (found.verdict, found.found) == (verdict, f"vllm {path}")
+    assert cure in found.cure
+    assert bool(found.cure) == bool(cure)
+
+
+@pytest.mark.anyio
+async def test_how_engines_run_is_not_known_before_the_launcher_is_warm(home: Home) -> None:
+    assert (await check_paths(home)).verdict == "ok"
 
 
 def test_ray(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.gateway.cli.conftest import Cli
-from tests.gateway.cli.fake_admin import FakeAdmin, decision
+from tests.gateway.cli.fake_admin import FLEET, MIB, FakeAdmin, decision
 
 
 def test_gpus_say_that_they_are_simulated(cli: Cli, admin: FakeAdmin) -> None:
     shown = cli("gpus")
     assert shown.status == 0
     lines = [line.split() for line in shown.out.splitlines()]
-    assert lines[0] == ["GPU", "KIND", "MEMORY", "RESERVED", "FREE", "STATE", "REPLICAS"]
-    assert lines[1] == ["vm/gpu-0", "simulated", "512", "MiB", "176", "MiB", "336", "MiB", "-", "tiny-llama-1"]
+    assert lines[0] == ["GPU", "KIND", "MEMORY", "RESERVED", "FREE", "IN", "USE", "STATE", "REPLICAS"]
+    sizes = ["512", "MiB", "176", "MiB", "336", "MiB", "0", "B"]
+    assert lines[1] == ["vm/gpu-0", "simulated", *sizes, "-", "tiny-llama-1"]
     assert "simulated" in shown.err
+
+
+def test_memory_of_a_real_gpu_that_nobody_has_reserved_is_pointed_out(cli: Cli, admin: FakeAdmin) -> None:
+    first, second = FLEET.gpus
+    real = msgspec.structs.replace(first, simulated=False, name="H100", used_bytes=400 * MIB)
+    admin.fleet = msgspec.structs.replace(FLEET, gpus=(real, second))
+    lines = cli("gpus").out.splitlines()
+    assert "400 MiB" in lines[1]
+    assert "224 MiB in use that nobody has reserved" in lines[1]
+    assert "nobody" not in lines[2]
 
 
 def test_models_are_listed_by_default(cli: Cli, admin: FakeAdmin) -> None:
@@ -24,11 +36,52 @@ def test_models_are_listed_by_default(cli: Cli, admin: FakeAdmin) -> None:
     assert "model.safetensors is cut off" in lines[2]
 
 
+def test_models_show_what_they_hold_how_they_run_and_what_it_costs(cli: Cli, admin: FakeAdmin) -> None:
+    shown = cli("models")
+    line = shown.out.splitlines()[1]
+    for expected in (
+        "200 MiB",
+        "fast, mapped",
+        "0.02 s",
+        "0.21 s",
+        "24 MiB more than its card says",
+        "quarantined 2 times",
+    ):
+        assert expected in line
+    assert "simulated" in shown.err
+    (found, broken) = cli("models", "--json").json["data"]
+    assert (found["path"], found["weights"], found["memory"]["overhead"]) == ("fast", "mapped", 88 * MIB)
+    assert broken["tier"] == "disk"
+    assert cli("models", "--json").json["simulated"] is True
+
+
+def test_one_model_by_kind_of_memory_with_its_costs_and_replicas(cli: Cli, admin: FakeAdmin) -> None:
+    shown = cli("models", "show", "tiny-llama")
+    assert admin.asked == ["GET /admin/v1/models/tiny-llama"]
+    assert "(simulated GPUs)" in shown.out
+    assert "its weights are in the page cache" in shown.out
+    assert "wake 0.02 s; start, weights in page cache 0.21 s; start, weights on disk 1.50 s" in shown.out
+    (overhead,) = [line.split() for line in shown.out.splitlines() if line.startswith("overhead")]
+    assert overhead == ["overhead", "64", "MiB", "measured", "88", "MiB", "88", "MiB"]
+    assert "tiny-llama-1" in shown.out
+    assert cli("models", "show", "tiny-llama", "--json").json["simulated"] is True
+
+
+def test_a_model_that_failed_says_what_kind_of_fault_it_was_and_when_it_is_tried_again(
+    cli: Cli, admin: FakeAdmin
+) -> None:
+    out = cli("models", "show", "org/broken").out
+    assert "note      model.safetensors is cut off" in out
+    assert "fault     weights, 3 in a row; next attempt not until its card or its files change" in out
+
+
 def test_replicas_say_why(cli: Cli, admin: FakeAdmin) -> None:
     line = cli("replicas").out.splitlines()[1]
     assert line.startswith("tiny-llama-1  tiny-llama  ready")
     assert "4711" in line
     assert "ready after 0.15 s" in line
+    assert "fast, mapped" in line
+    assert "200 MiB" in line
 
 
 @pytest.mark.parametrize("command", [("gpus",), ("models",), ("models", "list"), ("replicas",)])

@@ -85,8 +85,11 @@ def test_sources(source):
         ("hf://org/repo@", "write hf://org/repo@revision"),
         ("hf://org/../repo@main", "write hf://org/repo@revision"),
         ("hf://org/repo@../../x", "write hf://org/repo@revision"),
-        ("s3://bucket/model", "use a local folder or hf://org/repo@revision"),
-        ("https://example.com/model", "use a local folder"),
+        ("s3://bucket", "write s3://bucket/prefix"),
+        ("s3://bucket/", "write s3://bucket/prefix"),
+        ("s3://Bucket/model", "write s3://bucket/prefix"),
+        ("s3://bucket/a/../b", "write s3://bucket/prefix"),
+        ("https://example.com/model", "use a local folder, hf://org/repo@revision or s3://bucket/prefix"),
     ],
 )
 def test_sources_that_are_not_understood(source, said):
@@ -265,6 +268,7 @@ class TestHash:
             {"engine_args": {"max_model_len": 1}},
             {"declared": {"kv_cache": 1}},
             {"aliases": ["other"]},
+            {"repack": False},
         ],
     )
     def test_what_an_engine_depends_on_changes_both(self, change):

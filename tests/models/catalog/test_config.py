@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from models.catalog.config import ConfigError, ServiceConfig, json_schema, load_config
 from models.catalog.errors import UnitError
+from models.catalog.gpus import SimulatedGpu
 
 GIB = 2**30
 FULL = """
@@ -97,6 +98,10 @@ class TestGoodFiles:
     def test_gpus_can_be_named_over_it(self, write):
         config = load_config(write("{gpus: {real: true}, models: []}"))
         assert config.with_gpus("1x2GiB").simulated_gpus == (2 * GIB,)
+        bus = config.with_gpus("1x2GiB@20GiB/s")
+        assert bus.simulated == (SimulatedGpu(2 * GIB, 20.0 * GIB),)
+        for each in (config, bus):
+            assert ServiceConfig.model_validate(each.model_dump(mode="json")) == each
         with pytest.raises(UnitError, match="did you mean GiB"):
             config.with_gpus("1x2Gi")
 

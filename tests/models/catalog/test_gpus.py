@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.catalog.errors import UnitError
-from models.catalog.gpus import MOST_GPUS, format_gpus, parse_gpus
+from models.catalog.gpus import MOST_GPUS, SimulatedGpu, exact_text, format_gpus, parse_gpus, parse_simulated
 
 GIB = 2**30
 
@@ -59,3 +59,47 @@ def test_formatted_gpus_read_back(sizes):
 
 def test_as_many_gpus_as_allowed():
     assert len(parse_gpus(f"{MOST_GPUS}x1GiB")) == MOST_GPUS
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("1GiB", (SimulatedGpu(GIB),)),
+        ("2x4GiB@20GiB/s", (SimulatedGpu(4 * GIB, 20.0 * GIB),) * 2),
+        (" 2 x 4GiB @ 20 GiB / s ", (SimulatedGpu(4 * GIB, 20.0 * GIB),) * 2),
+        ("1GiB@500MB/S,1x2GiB", (SimulatedGpu(GIB, 5e8), SimulatedGpu(2 * GIB))),
+    ],
+)
+def test_a_bus_is_read_with_its_gpus(written, read):
+    assert parse_simulated(written) == read
+    assert parse_gpus(written) == tuple(gpu.memory_bytes for gpu in read)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("2x4GiB@", "does not say how many bytes a second"),
+        (
+            "2x4GiB@20GiB",
+            "does not say how many bytes a second its bus takes; write the speed of the bus like 2x1GiB@20",
+        ),
+        ("2x4GiB@20GiB/h", "does not say how many bytes a second"),
+        ("2x4GiB@fast/s", "'fast' is not a size"),
+        ("2x4GiB@20Gi/s", "unknown unit 'Gi'"),
+        ("2x4GiB@0GiB/s", "a bus that takes nothing"),
+        ("2x4GiB@1GiB/s@2GiB/s", "does not name GPUs"),
+        ("@1GiB/s", "does not name GPUs"),
+        ("0x4GiB@1GiB/s", "no GPU or no memory"),
+    ],
+)
+def test_a_bus_that_is_none_says_how_to_write_one(written, said):
+    with pytest.raises(UnitError) as caught:
+        parse_simulated(written)
+    assert said in str(caught.value)
+    assert caught.value.cure
+
+
+@given(st.integers(1, 2**50), st.integers(0, 2**45))
+def test_what_is_dumped_is_read_back_to_the_last_byte(memory_bytes, link_bytes_per_s):
+    gpu = SimulatedGpu(memory_bytes, float(link_bytes_per_s))
+    assert parse_simulated(exact_text(gpu)) == (gpu,)

@@ -12,9 +12,11 @@ from models.catalog.footprint import Declared
 from models.catalog.source import SourceError
 from models.control.actions import Actions
 from models.control.catalog import Entry
+from models.control.content import Source
 from models.control.controller import Controller
 from models.control.history import Remembered
 from models.control.messages import CatalogChanged, Lost, Ordered, Reported
+from models.control.onlooker import Onlooker
 from models.control.recording import Line, Step
 from models.control.recovery import recover
 from models.control.world import World
@@ -23,6 +25,7 @@ from models.fleet.virtual import VirtualClock, VirtualFleet, settle
 from models.store.records import (
     Command,
     CommandReply,
+    ControlMeters,
     DecisionRecord,
     DemandReport,
     FleetRecord,
@@ -48,6 +51,8 @@ class RecordingStore:
     past: Remembered | None = None
     shown: list[Step] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
+    catalog: tuple[ModelRecord, ...] = ()
+    meters: ControlMeters = field(default_factory=ControlMeters)
 
     async def load(self) -> FleetRecord | None:
         return self.fleet
@@ -64,7 +69,7 @@ class RecordingStore:
         assert routes.version >= self.routes.version
         for gpu in fleet.gpus:
             assert 0 <= gpu.reserved_bytes <= gpu.memory_bytes
-        self.fleet, self.routes = fleet, routes
+        self.fleet, self.routes, self.catalog = fleet, routes, catalog
         self.decisions += decisions
 
     async def reply(self, reply: CommandReply) -> None:
@@ -75,6 +80,9 @@ class RecordingStore:
 
     async def remember(self, past: Remembered) -> None:
         self.past = past
+
+    async def meter(self, meters: ControlMeters) -> None:
+        self.meters = meters
 
     async def show(self, step: Step) -> None:
         self.shown.append(step)
@@ -91,26 +99,34 @@ def card(model: str, mib: int, **more: object) -> ModelCard:
 
 
 def entry(of: ModelCard) -> Entry:
-    return Entry(of, of.footprint(None), 1024)
+    return Entry(of, of.footprint(None), 1024, folder=of.model_source)
 
 
-def fleet_node(gpus_mib: tuple[int, ...], host_mib: int = 4096) -> FleetNode:
+def fleet_node(gpus_mib: tuple[int, ...], host_mib: int = 4096, simulated: bool = True) -> FleetNode:
     node = NodeId("n")
-    gpus = tuple(Gpu(GpuId(f"n/gpu-{i}"), node, i, size * MIB) for i, size in enumerate(gpus_mib))
+    gpus = tuple(Gpu(GpuId(f"n/gpu-{i}"), node, i, size * MIB, simulated=simulated) for i, size in enumerate(gpus_mib))
     return FleetNode(id=node, address="127.0.0.1", host_bytes=host_mib * MIB, gpus=gpus, run_dir="/run/x")
 
 
 class Scene:
     """``await scene.run(seconds)`` steps the controller every 10 ms; one gateway reports before each step."""
 
-    def __init__(self, cards: list[ModelCard], gpus_mib: tuple[int, ...] = (100,), host_mib: int = 4096) -> None:
+    def __init__(
+        self,
+        cards: list[ModelCard],
+        gpus_mib: tuple[int, ...] = (100,),
+        host_mib: int = 4096,
+        *,
+        simulated: bool = True,
+    ) -> None:
         self.policies = PLAIN
         self.clock = VirtualClock()
-        self.node = fleet_node(gpus_mib, host_mib)
+        self.node = fleet_node(gpus_mib, host_mib, simulated)
         self.fleet = VirtualFleet((self.node,), self.clock)
         self.store = RecordingStore()
         self.cards = cards
         self.broken_sources: dict[str, str] = {}
+        self.contents: dict[str, str] = {}  # model -> what its files are known by
         self.held: dict[str, float] = {}  # model -> since
         self.busy: dict[str, int] = {}  # replica -> requests in flight
         self.used: dict[str, float] = {}
@@ -122,35 +138,48 @@ class Scene:
         self.controller = self._controller()
 
     def _controller(self) -> Controller:
-        async def check(of: ModelCard) -> Path:
+        async def check(of: ModelCard) -> Source:
+            inspect(of)
+            return Source(Path(of.model_source), content(Path(of.model_source)))
+
+        def inspect(of: ModelCard) -> None:
             if of.model_id in self.broken_sources:
                 raise SourceError(self.broken_sources[of.model_id])
-            return Path(of.model_source)
 
         def load(message: CatalogChanged) -> dict[ModelId, Entry]:
             return {ModelId(c.model_id): entry(c) for c in self.cards}
 
+        def content(folder: Path) -> str:
+            return self.contents.get(str(folder), "as it was")
+
+        world = World.empty((self.node,), {ModelId(c.model_id): entry(c) for c in self.cards})
         controller = Controller(
-            World.empty((self.node,), {ModelId(c.model_id): entry(c) for c in self.cards}),
-            Actions(self.fleet, check=check, logs=Path("/logs")),
+            world,
+            Actions(self.fleet, check=check, logs=Path("/logs"), clock=self.clock),
             self.store,
             clock=self.clock,
             new_replica_id=lambda model: ReplicaId(f"{model}-{next(self._ids)}"),
             load_catalog=load,
+            reread=entry,
             policies=self.policies,
             drain_timeout_s=5.0,
         )
 
         async def on_event(event: FleetEvent) -> None:
             if isinstance(event, ReplicaLost):
-                controller.post(Lost(event.replica_id, event.reason))
+                controller.post(Lost(event.replica_id, event.reason, event.fault))
 
         self.fleet.subscribe(on_event)
+        self.onlooker = Onlooker(world, self.fleet, controller.post, inspect=inspect, clock=self.clock, content=content)
         return controller
 
-    async def restart_controller(self) -> int:
+    async def restart_controller(self, remembers: bool = False) -> int:
+        """``remembers``: it was long enough ago that what the last one learned was written down."""
         await self.fleet.close()
-        self.controller = self._controller()
+        before, self.controller = self.controller, self._controller()
+        if remembers:
+            now = self.clock()
+            self.controller.world.history.recall(before.world.history.remembered(now), now)
         return await recover(self.controller, self.fleet, self.store.fleet, self.clock())
 
     def hold(self, model: str) -> None:
@@ -204,8 +233,17 @@ class Scene:
             if route.model_id in self.held and any(r.state == "ready" for r in route.replicas):
                 del self.held[route.model_id]
                 self.used[route.model_id] = self.clock()
-            elif route.failure and route.model_id in self.held and route.failure.at_unix_s >= self.held[route.model_id]:
-                del self.held[route.model_id]
+            elif (failure := route.failure) is not None and route.model_id in self.held:
+                told = failure.permanent or failure.at_unix_s >= self.held[route.model_id]
+                self.held = {model: since for model, since in self.held.items() if model != route.model_id or not told}
+
+    async def look(self, seconds: float = 0.05) -> None:
+        """What the onlooker does every few seconds."""
+        await self.onlooker.look()
+        await self.run(seconds)
+
+    def model(self, model: str) -> ModelRecord:
+        return next(record for record in self.store.catalog if record.model_id == model)
 
     def route(self, model: str) -> ModelRoute:
         return next(route for route in self.store.routes.models if route.model_id == model)

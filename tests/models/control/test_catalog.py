@@ -71,8 +71,8 @@ def test_the_model_that_policies_see_carries_the_cards_rules(tmp_path: Path) -> 
 def test_load_is_followed_for_the_very_aim_that_decisions_ask_about(tmp_path: Path) -> None:
     """For the tier that the next replica would come from, with the times that were measured."""
     history = History()
-    history.started(ModelId("m"), 6.0, woke=False)
-    history.started(ModelId("m"), 0.5, woke=True)
+    history.took(ModelId("m"), "start", "disk", 6.0)
+    history.took(ModelId("m"), "wake", "host", 0.5)
     for max_wait in (None, 0.7):
         card = ModelCard(model_id="m", model_source="gone", target_in_flight=7, max_replicas=2)
         entry = CatalogReader(tmp_path, tmp_path, SIMULATED).entry(card.model_copy(update={"max_wait": max_wait}))

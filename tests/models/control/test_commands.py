@@ -33,6 +33,15 @@ async def test_wake_sleep_wake_stop() -> None:
     assert (await _done(scene, "stop", "a")).message == "a had nothing to stop"
 
 
+async def test_waking_what_is_awake_does_not_keep_it_from_making_room() -> None:
+    scene = Scene([card("a", 60), card("b", 60)])
+    for _ in range(2):
+        assert (await _done(scene, "wake", "a")).message == "a is ready"
+    scene.hold("b")
+    await scene.run(2)
+    assert scene.states() == {"a-1": "asleep", "b-2": "ready"}
+
+
 async def test_without_waiting_the_order_is_only_accepted() -> None:
     scene = Scene([card("a", 60)])
     command = scene.order("wake", "a", wait=False)

@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from models.control.demand import Traffic
-from models.control.history import FRESH_S, STARTS_KEPT, History, Remembered
+from models.control.footprints import Held, Revision
+from models.control.history import FRESH_S, History, Remembered
 from models.control.scribe import REMEMBER_EVERY_S
 from packers.load import NO_LOAD, NO_MEMORY, Aim, Load, ScaleMemory
-from packers.types import DEFAULT_START, Demand, ModelId, Plan, StartTimes
+from packers.types import DEFAULT_START, Demand, ModelId, Plan, ReplicaId, StartTimes
 from packers.usage import UNUSED, Usage
 from tests.models.control.scene import Scene, card
 
@@ -80,17 +81,6 @@ def test_news_count_at_once(news: str) -> None:
     assert observed(history, 100.1, demand, aim)[1] is not first
 
 
-def test_start_times_are_the_median_of_the_last_ones_and_the_defaults_before() -> None:
-    history = History()
-    assert history.startup(A) == DEFAULT_START
-    for took_s in (9.0, 0.3, 0.2):
-        history.started(A, took_s, woke=False)
-    assert history.startup(A) == StartTimes(disk_s=0.3, host_s=DEFAULT_START.host_s)
-    history.started(A, 0.05, woke=True)
-    assert history.startup(A) == StartTimes(disk_s=0.3, host_s=0.05)
-    assert history.startup(B) == DEFAULT_START
-
-
 def test_a_model_is_followed_with_its_own_aim_from_its_first_request_on() -> None:
     """What its first requests taught would be lost, were the number of slots told only later."""
     history, aim = History(), Aim(slots=1)
@@ -98,13 +88,6 @@ def test_a_model_is_followed_with_its_own_aim_from_its_first_request_on() -> Non
     history.observe(A, IDLE, aim, now=101.0)
     late_share = history.load(A).reserve.late_share
     assert late_share == late_share, "it must be a number"
-
-
-def test_only_recent_starts_count() -> None:
-    history = History()
-    for took_s in (100.0,) * STARTS_KEPT + (1.0,) * STARTS_KEPT:
-        history.started(A, took_s, woke=False)
-    assert history.startup(A).disk_s == 1.0
 
 
 def test_what_autoscaling_wants_to_remember_is_kept_until_the_model_leaves() -> None:
@@ -115,7 +98,7 @@ def test_what_autoscaling_wants_to_remember_is_kept_until_the_model_leaves() -> 
     history.decided(Plan("2", ()))
     assert history.memory(A) == memory
     told(history, {A: Traffic(arrived=1)}, now=1.0)
-    history.started(A, 3.0, woke=True)
+    history.took(A, "wake", "host", 3.0)
     history.forget(A)
     assert history.memory(A) == NO_MEMORY
     assert history.startup(A) == DEFAULT_START
@@ -126,12 +109,16 @@ def test_a_new_controller_knows_what_the_last_one_did() -> None:
     old, new = History(), History()
     told(old, {A: Traffic(arrived=5)}, now=100.0)
     told(old, {A: Traffic(arrived=1)}, now=160.0)
-    old.started(A, 0.4, woke=False)
-    old.started(A, 0.1, woke=True)
+    old.took(A, "start", "disk", 0.4)
+    old.took(A, "wake", "host", 0.1)
+    old.meters.quarantine(A)
+    old.footprints.learn(Revision("r"), ReplicaId("a-1"), Held(1, 2, 3), served=True)
     past = msgspec.json.decode(msgspec.json.encode(old.remembered(200.0)), type=Remembered)
     new.recall(past, now=210.0)
     assert observed(new, 210.0)[0] == observed(old, 210.0)[0]
     assert new.startup(A) == StartTimes(disk_s=0.4, host_s=0.1)
+    assert new.meters.quarantined(A) == 1
+    assert new.footprints.get(Revision("r")) == old.footprints.get(Revision("r")) is not None
     told(new, {A: Traffic(arrived=1)}, now=220.0)
     assert observed(new, 220.0)[0].arrivals == 7
 
@@ -140,7 +127,7 @@ def test_what_a_controller_has_seen_itself_counts_more_than_what_it_is_told() ->
     old, new = History(), History()
     for history, took_s, arrived in ((old, 9.0, 1), (new, 0.5, 3)):
         told(history, {A: Traffic(arrived=arrived)}, now=100.0)
-        history.started(A, took_s, woke=False)
+        history.took(A, "start", "disk", took_s)
     new.recall(old.remembered(100.0), now=100.0)
     assert new.startup(A).disk_s == 0.5
     assert observed(new, 100.0)[0].arrivals == 3
@@ -152,4 +139,4 @@ async def test_the_loop_keeps_what_it_knows_every_now_and_then() -> None:
     await scene.run(REMEMBER_EVERY_S + 1, step_s=0.25)
     assert scene.store.past is not None
     assert scene.store.past.usage["a"].arrivals == 1
-    assert scene.store.past.starts_s["a"][0] == pytest.approx((1.0,), abs=0.3)
+    assert scene.store.past.costs_s["a"]["start_disk"] == pytest.approx((1.0,), abs=0.3)

@@ -13,14 +13,16 @@ from redis.asyncio import Redis
 from models.control.history import Remembered
 from models.control.recording import Arrivals, Step, decode_line
 from models.control.store import LeaseLost, RedisControlStore
-from models.store.keys import RECORDING_TTL_S, SNAPSHOT_TTL_S, Keys
+from models.store.keys import METERS_TTL_S, RECORDING_TTL_S, SNAPSHOT_TTL_S, Keys
 from models.store.records import (
     CommandReply,
+    ControlMeters,
     DecisionRecord,
     DemandReport,
     FleetRecord,
     ModelRecord,
     RouteTable,
+    TransitionMeter,
 )
 from packers.decide import Policies
 from packers.types import Plan, Snapshot
@@ -133,8 +135,21 @@ async def test_what_is_known_of_the_past_is_there_for_the_next_controller(redis:
     keys = Keys("t")
     store = RedisControlStore(redis, keys)
     assert await store.recall() is None
-    past = Remembered(usage={"a": Usage(arrivals=3, last_s=1.5)}, starts_s={"a": ((0.5, 0.25), ())})
+    past = Remembered(
+        usage={"a": Usage(arrivals=3, last_s=1.5)}, costs_s={"a": {"wake": (0.5, 0.25)}}, quarantined={"a": 2}
+    )
     await store.remember(past)
     assert await RedisControlStore(redis, keys).recall() == past
     await redis.set(keys.history, b'{"usage": 7}')
     assert await store.recall() is None, "of another version: better no past than no controller"
+
+
+async def test_what_the_controller_counts_is_there_for_a_while(redis: Redis) -> None:
+    keys = Keys("t")
+    meter = TransitionMeter(model_id="a", transition="wake", tier="host", counts=(0, 1), sum_s=0.2)
+    meters = ControlMeters(bounds_s=(0.1,), transitions=(meter,), quarantined={"a": 1})
+    await RedisControlStore(redis, keys).meter(meters)
+    raw = await redis.get(keys.meters)
+    assert raw is not None
+    assert msgspec.json.decode(raw, type=ControlMeters) == meters
+    assert 0 < await redis.ttl(keys.meters) <= METERS_TTL_S

@@ -18,6 +18,7 @@ import pytest
 
 from gateway.service import ray_head
 from gateway.service.parts import environment
+from models.catalog.gpus import SimulatedGpu
 from models.fleet.protocol import Fleet, FleetNode
 from models.fleet.virtual import VirtualClock, VirtualFleet
 from models.home import Home
@@ -101,7 +102,7 @@ async def _ray_stage(home: Home) -> AsyncIterator[Stage]:
     opened: list[RayFleet] = []
 
     async def open_one() -> Fleet:
-        fleet = await RayFleet(str(home.root), (100 * MIB, 100 * MIB), 1000 * MIB).open()
+        fleet = await RayFleet(str(home.root), (SimulatedGpu(100 * MIB),) * 2, 1000 * MIB).open()
         opened.append(fleet)
         return fleet
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from models.fleet.keeper import process_start_ticks
-from models.fleet.protocol import FleetEvent, StartFailed
+from models.catalog.gpus import SimulatedGpu
+from models.fleet.protocol import FleetEvent, NodeLook, ReplicaLost, StartFailed
 from models.home import Home
+from models.runtimes.proc import start_ticks
+from models.runtimes.protocol import EngineOrder
 from packers.types import ReplicaId
 from tests.models.fleet.conftest import Stage, _ray_stage
 from tests.models.fleet.test_contract import order
@@ -31,25 +36,53 @@ async def test_a_failed_load_is_one_sentence_and_leaves_no_process(ray_session: 
         assert (await stage.fleet.observe())[stage.node.id] == ()
 
 
-async def test_an_engine_outlives_its_replica_actor_and_gets_a_new_one(ray_session: Home) -> None:
+async def test_a_load_that_never_ends_is_ended_by_whoever_gives_it_up(ray_session: Home) -> None:
+    async with _ray_stage(ray_session) as stage:
+        wanted = order(stage, source="endless")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await stage.fleet.start(stage.node.id, wanted)
+        (loading,) = (await stage.fleet.observe())[stage.node.id]
+        assert loading.state == "loading"
+        await stage.fleet.stop(ReplicaId(wanted.replica_id))
+        assert start_ticks(loading.pid) is None
+        assert (await stage.fleet.observe())[stage.node.id] == ()
+
+
+async def test_engines_outlive_their_keeper_and_are_kept_by_the_next(ray_session: Home) -> None:
     import ray
 
     async with _ray_stage(ray_session) as stage:
-        status = await stage.fleet.start(stage.node.id, order(stage))
-        replica = ReplicaId(status.order.replica_id)
-        first = await _actor_pid(replica)
+        events: list[FleetEvent] = []
+
+        async def on_event(event: FleetEvent) -> None:
+            events.append(event)
+
+        stage.fleet.subscribe(on_event)
+        first_status = await stage.fleet.start(stage.node.id, order(stage))
+        second_status = await stage.fleet.start(stage.node.id, order(stage))
+        replicas = [ReplicaId(status.order.replica_id) for status in (first_status, second_status)]
+        first = await _keeper_pid(stage, *replicas)
         os.kill(first, signal.SIGKILL)
 
         async def replaced() -> bool:
             try:
-                return await _actor_pid(replica) != first
-            except (ray.exceptions.RayError, ValueError):
+                return await _keeper_pid(stage, *replicas) != first
+            except ray.exceptions.RayError:
                 return False
 
         await _until(replaced)
-        (found,) = (await stage.fleet.observe())[stage.node.id]
-        assert found.pid == status.pid
-        assert (await stage.fleet.sleep(replica)).state == "asleep"
+        found = (await stage.fleet.observe())[stage.node.id]
+        assert {status.pid for status in found} == {first_status.pid, second_status.pid}
+        assert (await stage.fleet.sleep(replicas[0])).state == "asleep"
+        assert events == []
+        os.kill(second_status.pid, signal.SIGKILL)
+
+        async def told() -> bool:
+            return bool(events)
+
+        await _until(told)
+        assert [event.replica_id for event in events if isinstance(event, ReplicaLost)] == [replicas[1]]
 
 
 async def test_a_killed_node_actor_comes_back_and_loses_nothing(ray_session: Home) -> None:
@@ -62,7 +95,7 @@ async def test_a_killed_node_actor_comes_back_and_loses_nothing(ray_session: Hom
         stage.fleet.subscribe(on_event)
         status = await stage.fleet.start(stage.node.id, order(stage))
         replica = ReplicaId(status.order.replica_id)
-        await _actor_pid(replica)
+        await _keeper_pid(stage, replica)
         os.kill(await _node_pid(stage), signal.SIGKILL)
 
         async def answers() -> bool:
@@ -74,20 +107,73 @@ async def test_a_killed_node_actor_comes_back_and_loses_nothing(ray_session: Hom
         assert events == []
 
 
+async def test_faults_of_starts_and_wakes_come_through_and_a_cold_start_takes_the_same_name(ray_session: Home) -> None:
+    async with _ray_stage(ray_session) as stage:
+        events: list[FleetEvent] = []
+
+        async def on_event(event: FleetEvent) -> None:
+            events.append(event)
+
+        stage.fleet.subscribe(on_event)
+        with pytest.raises(StartFailed) as refused:
+            await stage.fleet.start(stage.node.id, order(stage, source="broken"))
+        assert refused.value.fault == "weights"
+        for source in ("spoilt", "wakes-wrong"):
+            wanted = order(stage, source=source)
+            replica = ReplicaId(wanted.replica_id)
+            with pytest.raises(StartFailed) as failed:
+                await _through_a_sleep(stage, wanted)
+            assert failed.value.fault == "canary"
+            await stage.fleet.stop(replica)
+            status = await stage.fleet.start(stage.node.id, msgspec.structs.replace(wanted, cold=True))
+            assert (await stage.fleet.sleep(replica)).pid == status.pid
+            assert (await stage.fleet.wake(replica)).pid == status.pid
+        assert len((await stage.fleet.observe())[stage.node.id]) == 2
+        assert events == [], "nobody takes the new engine for the one that is gone"
+
+
+async def _through_a_sleep(stage: Stage, wanted: EngineOrder) -> None:
+    replica = ReplicaId(wanted.replica_id)
+    await stage.fleet.start(stage.node.id, wanted)
+    await stage.fleet.sleep(replica)
+    await stage.fleet.wake(replica)
+
+
+async def test_what_engines_hold_and_where_weights_are_is_measured_on_the_node(
+    ray_session: Home, tmp_path: Path
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(bytes(1 << 20))
+    async with _ray_stage(ray_session) as stage:
+        status = await stage.fleet.start(stage.node.id, order(stage))
+        gone = str(stage.home / "nobody.ctl")
+        asked = NodeLook(engines=(status.order.control_path, gone), sources={"m": str(tmp_path), "n": "/nowhere"})
+        view = (await stage.fleet.look({stage.node.id: asked}))[stage.node.id]
+        (found,) = view.engines
+        assert found.pid == status.pid
+        assert found.measured is not None
+        assert found.measured.kv_cache_bytes == 2
+        assert view.tiers["m"] in ("page_cache", "disk")
+        assert view.tiers["n"] == "remote"
+        assert view.used_bytes == {}, "simulated GPUs have no driver"
+
+
 async def _node_pid(stage: Stage) -> int:
     import ray
 
     return int(await ray.get_actor(f"node-{stage.node.id}", namespace="roundhouse").pid.remote())
 
 
-async def _actor_pid(replica: ReplicaId) -> int:
+async def _keeper_pid(stage: Stage, *replicas: ReplicaId) -> int:
+    """Of the actor that keeps these replicas, once it has taken them over."""
     import ray
 
-    while True:
-        try:
-            return int(await ray.get_actor(f"replica-{replica}", namespace="roundhouse").pid.remote())
-        except ValueError:  # its actor is made after the engine is ready
-            await asyncio.sleep(0.02)
+    fleet: Any = stage.fleet
+
+    async def taken_over() -> bool:
+        return all(replica in fleet._kept for replica in replicas)
+
+    await _until(taken_over)
+    return int(await ray.get_actor(f"keeper-{stage.node.id}", namespace="roundhouse").pid.remote())
 
 
 async def test_stop_ends_an_engine_that_no_longer_listens(ray_session: Home) -> None:
@@ -95,17 +181,19 @@ async def test_stop_ends_an_engine_that_no_longer_listens(ray_session: Home) -> 
         status = await stage.fleet.start(stage.node.id, order(stage))
         os.kill(status.pid, signal.SIGSTOP)
         await stage.fleet.stop(ReplicaId(status.order.replica_id))
-        assert process_start_ticks(status.pid) is None
+        assert start_ticks(status.pid) is None
 
 
-async def test_without_a_launcher_a_start_says_so(ray_session: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_launcher_a_start_says_so(
+    ray_session: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from models.fleet import node_actor
     from models.fleet.node_actor import NodeActor, NodeSettings
     from models.runtimes.protocol import EngineError
     from packers.types import NodeId
 
     monkeypatch.setattr(node_actor, "LAUNCHER_WAIT_S", 0.2)
-    nowhere = NodeSettings(node=NodeId("n"), home="/nowhere", simulated_bytes=(1 << 30,), host_bytes=1)
+    nowhere = NodeSettings(node=NodeId("n"), home=str(tmp_path), simulated=(SimulatedGpu(1 << 30),), host_bytes=1)
     async with _ray_stage(ray_session) as stage:
         actor = NodeActor(nowhere)
         with pytest.raises(EngineError, match="launcher of this node is not running"):

@@ -1,4 +1,7 @@
-"""A runtime for fleet tests: loads at once, answers every request, and fails when its source says so."""
+"""A runtime for fleet tests: loads at once, answers every request, and fails when its source says so.
+
+Of the source "spoilt" only a cold start gives an engine, "wakes-wrong" fails its canary at the first wake.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,16 @@ async def _answer(scope: Any, receive: Any, send: Any) -> None:
 
 
 class TinyEngine:
-    def __init__(self) -> None:
+    def __init__(self, order: EngineOrder) -> None:
+        self._wakes_wrong = order.source == "wakes-wrong" and not order.cold
         self.app: Asgi = _answer
         self.timings_s: dict[str, float] = {}
 
     async def sleep(self) -> None: ...
 
-    async def wake(self) -> None: ...
+    async def wake(self) -> None:
+        if self._wakes_wrong:
+            raise EngineError("it computes other tokens than it should", "canary")
 
     def measured(self) -> Measured:
         return Measured(weights_bytes=1, kv_cache_bytes=2, rss_bytes=3)
@@ -47,9 +53,13 @@ class TinyRuntime:
     def warm(self, scratch: str) -> None: ...
 
     async def load(self, order: EngineOrder) -> Engine:
+        if order.source == "endless":
+            await asyncio.Event().wait()
         if order.source == "broken":
-            raise EngineError("the weights are not there")
-        return TinyEngine()
+            raise EngineError("the weights are not there", "weights")
+        if order.source == "spoilt" and not order.cold:
+            raise EngineError("it computes other tokens than it should", "canary")
+        return TinyEngine(order)
 
 
 def runtime() -> Runtime:

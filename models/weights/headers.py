@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.catalog.errors import SourceError
+from models.weights.errors import Damaged
 
 MOST_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
 DTYPE_BITS: dict[str, int] = {
@@ -37,21 +37,21 @@ class WeightsFile:
 
 
 def check_weights(path: Path) -> WeightsFile:
-    """Raises SourceError, naming the file, when a loader would fail on it or read past its end."""
+    """Raises Damaged, naming the file, when a loader would fail on it or read past its end."""
     name = path.name
     try:
         with open(path, "rb", opener=_open_without_blocking) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise SourceError(f"the weights file {name} is not a regular file")
+                raise Damaged(f"the weights file {name} is not a regular file")
             header_bytes = _header_length(file.read(8), status.st_size, name)
             raw = file.read(header_bytes)
     except FileNotFoundError:
-        raise SourceError(f"the weights file {name} is missing") from None
+        raise Damaged(f"the weights file {name} is missing") from None
     except OSError as error:
-        raise SourceError(f"the weights file {name} cannot be read ({error.strerror})") from None
+        raise Damaged(f"the weights file {name} cannot be read ({error.strerror})") from None
     if len(raw) != header_bytes:
-        raise SourceError(f"the weights file {name} is truncated within its header")
+        raise Damaged(f"the weights file {name} is truncated within its header")
     tensors = _tensors(raw, name)
     _check_size(_data_end(tensors, name), status.st_size - 8 - header_bytes, name)
     return WeightsFile(status.st_size, frozenset(tensors))
@@ -63,12 +63,12 @@ def _open_without_blocking(path: str, flags: int) -> int:
 
 def _header_length(prefix: bytes, file_bytes: int, name: str) -> int:
     if len(prefix) < 8:
-        raise SourceError(f"the weights file {name} is truncated: it holds only {file_bytes} bytes")
+        raise Damaged(f"the weights file {name} is truncated: it holds only {file_bytes} bytes")
     length = int.from_bytes(prefix, "little")
     if length > MOST_HEADER_BYTES:
-        raise SourceError(f"the weights file {name} is corrupt: its header claims {length} bytes")
+        raise Damaged(f"the weights file {name} is corrupt: its header claims {length} bytes")
     if 8 + length > file_bytes:
-        raise SourceError(f"the weights file {name} is truncated within its header")
+        raise Damaged(f"the weights file {name} is truncated within its header")
     return length
 
 
@@ -78,10 +78,10 @@ def _tensors(raw: bytes, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise SourceError(f"the weights file {name} is corrupt: its header is not valid JSON")
+        raise Damaged(f"the weights file {name} is corrupt: its header is not valid JSON")
     notes = header.pop("__metadata__", None)
     if notes is not None and not (isinstance(notes, dict) and all(isinstance(note, str) for note in notes.values())):
-        raise SourceError(f"the weights file {name} is corrupt: its __metadata__ is not text by name")
+        raise Damaged(f"the weights file {name} is corrupt: its __metadata__ is not text by name")
     return header
 
 
@@ -92,7 +92,7 @@ def _data_end(tensors: dict[str, Any], name: str) -> int:
     for begin, stop, tensor in spans:
         if begin != end:
             fault = "overlaps another" if begin < end else "leaves a hole before it"
-            raise SourceError(f"the weights file {name} is corrupt: tensor {tensor[:100]} {fault}")
+            raise Damaged(f"the weights file {name} is corrupt: tensor {tensor[:100]} {fault}")
         end = stop
     return end
 
@@ -102,18 +102,18 @@ def _span(tensor: str, entry: Any, name: str) -> tuple[int, int, str]:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(stop)]}:
             bits = DTYPE_BITS.get(dtype)
             if bits is None:
-                raise SourceError(f"the weights file {name}: tensor {tensor[:100]} has the unknown type {dtype[:20]!r}")
+                raise Damaged(f"the weights file {name}: tensor {tensor[:100]} has the unknown type {dtype[:20]!r}")
             sound = all(type(size) is int and size >= 0 for size in shape)
             if sound and 0 <= begin <= stop and (stop - begin) * 8 == bits * math.prod(shape):
                 return begin, stop, tensor
-    raise SourceError(f"the weights file {name} is corrupt: the entry of tensor {tensor[:100]} makes no sense")
+    raise Damaged(f"the weights file {name} is corrupt: the entry of tensor {tensor[:100]} makes no sense")
 
 
 def _check_size(expected_bytes: int, found_bytes: int, name: str) -> None:
     short_bytes = expected_bytes - found_bytes
     if short_bytes > 0:
         fault = f"is truncated: {short_bytes} of {expected_bytes} bytes of data are missing"
-        raise SourceError(f"the weights file {name} {fault}")
+        raise Damaged(f"the weights file {name} {fault}")
     if short_bytes < 0:
         fault = f"is corrupt: {-short_bytes} bytes follow the data that its header describes"
-        raise SourceError(f"the weights file {name} {fault}")
+        raise Damaged(f"the weights file {name} {fault}")

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from models.catalog.errors import SourceError
-from models.catalog.weights import check_weights
+from models.weights.errors import Damaged
+from models.weights.headers import check_weights
 from tests.models.catalog.folders import TENSORS, header_of, safetensors_bytes, weights
 
 WHOLE = weights()
@@ -93,7 +93,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_broken_file_is_told_in_one_sentence(file, kind):
     content, said = BROKEN[kind]
     file.write_bytes(content)
-    with pytest.raises(SourceError, match=said) as caught:
+    with pytest.raises(Damaged, match=said) as caught:
         check_weights(file)
     assert str(caught.value).startswith("the weights file model.safetensors")
     assert "\n" not in str(caught.value)
@@ -145,29 +145,29 @@ def test_what_the_library_writes_is_whole(file):
 
 class TestThingsThatAreNoFiles:
     def test_missing(self, file):
-        with pytest.raises(SourceError, match=r"the weights file model.safetensors is missing"):
+        with pytest.raises(Damaged, match=r"the weights file model.safetensors is missing"):
             check_weights(file)
 
     def test_a_folder(self, file):
         file.mkdir()
-        with pytest.raises(SourceError, match=r"cannot be read \(Is a directory\)"):
+        with pytest.raises(Damaged, match=r"cannot be read \(Is a directory\)"):
             check_weights(file)
 
     def test_a_named_pipe_does_not_hang_the_start(self, file):
         os.mkfifo(file)
-        with pytest.raises(SourceError, match="is not a regular file"):
+        with pytest.raises(Damaged, match="is not a regular file"):
             check_weights(file)
 
     def test_a_socket(self, file, monkeypatch):
         monkeypatch.chdir(file.parent)
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(file.name)
-            with pytest.raises(SourceError, match="cannot be read"):
+            with pytest.raises(Damaged, match="cannot be read"):
                 check_weights(file)
 
     def test_a_link_that_leads_nowhere(self, file):
         file.symlink_to("blobs/gone")
-        with pytest.raises(SourceError, match="is missing"):
+        with pytest.raises(Damaged, match="is missing"):
             check_weights(file)
 
     def test_a_link_is_followed(self, file):
@@ -180,7 +180,7 @@ class TestThingsThatAreNoFiles:
         before = len(os.listdir("/proc/self/fd"))
         for content, _ in BROKEN.values():
             file.write_bytes(content)
-            with pytest.raises(SourceError):
+            with pytest.raises(Damaged):
                 check_weights(file)
         assert len(os.listdir("/proc/self/fd")) == before
 
@@ -225,7 +225,7 @@ def test_no_odd_header_slips_past_that_would_stop_the_library(tmp_path, header, 
 def test_every_truncation_is_noticed(tmp_path, length):
     file = tmp_path / "short.safetensors"
     file.write_bytes(WHOLE[:length])
-    with pytest.raises(SourceError, match=r"truncated|not valid JSON"):
+    with pytest.raises(Damaged, match=r"truncated|not valid JSON"):
         check_weights(file)
 
 
@@ -234,7 +234,7 @@ def _compare(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     try:
         check_weights(file)
-    except SourceError:
+    except Damaged:
         return
     opened(file)
 

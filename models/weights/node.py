@@ -1,0 +1,58 @@
+"""What a node's owner asks of the store when engines come and go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.weights.caretaker import Caretaker
+from models.weights.residence import Tier
+from models.weights.store import WeightStore
+
+log = logging.getLogger("roundhouse.weights")
+
+
+class NodeWeights:
+    """Gives each engine its layout folder, and looks after the store beside that."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = WeightStore(root)
+        self._caretaker = Caretaker(self.store)
+
+    def open(self) -> NodeWeights:
+        self._caretaker.open()
+        return self
+
+    def close(self) -> None:
+        self._caretaker.close()
+
+    def prepare(self, engine: str, source: str) -> str:
+        """The layout folder of an engine that is about to start from ``source``; "" where it can have none.
+
+        Raises WeightsError for weights that are known to be damaged.
+        """
+        try:
+            layout = self.store.prepare(engine, Path(source))
+        except OSError as problem:  # a store that cannot be written costs speed, not the model
+            log.warning("%s starts without a layout: %s", engine, problem)
+            return ""
+        return "" if layout is None else str(layout)
+
+    def running(self, engine: str, pid: int, source: str) -> None:
+        """It is ready: its own process holds what it needs from now on, and the disk has time for other things."""
+        try:
+            self.store.uses.hand_over(engine, pid)
+        except OSError as problem:
+            log.warning("what %s needs is not held: %s", engine, problem)
+        self._caretaker.learn(Path(source))
+
+    def ended(self, engine: str) -> None:
+        try:
+            self.store.uses.release(engine)
+        except OSError as problem:  # it ends with its process all the same
+            log.warning("what %s needed is still held: %s", engine, problem)
+
+    def tiers(self, sources: Mapping[str, str]) -> dict[str, Tier]:
+        """Model -> where a start would find its weights now. ``sources``: model -> folder."""
+        return {model: self.store.where(Path(folder)).tier for model, folder in sources.items()}

@@ -1,0 +1,122 @@
+"""A start whose weights are not here: refused with a cure, or fetched while everybody sees how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models.catalog.card import ModelCard
+from models.catalog.errors import SourceNotHere
+from models.catalog.footprint import SIMULATED
+from models.catalog.service import WeightsSettings
+from models.catalog.source import SourceError
+from models.control.catalog import CatalogReader
+from models.control.fetching import SourceDesk, said
+from models.control.messages import ContentChanged, Fetching, Message
+from models.weights.errors import TransferFailed
+from models.weights.records import Progress
+from models.weights.store import WeightStore
+from models.weights.urls import FolderUrl
+from packers.types import ModelId
+from tests.models.catalog.folders import model_folder
+from tests.models.control.scene import Scene as ControlScene
+from tests.models.control.scene import card
+
+pytestmark = pytest.mark.anyio
+URL = "hf://org/tiny@main"
+GiB = 2**30
+MODEL = ModelId("tiny")
+
+
+class Scene:
+    def __init__(self, tmp_path: Path) -> None:
+        self.root = tmp_path
+        self.posted: list[Message] = []
+        self.fetched: list[str] = []
+        self.problem: Exception | None = None
+        self.now_s = 0.0
+        reader = CatalogReader(tmp_path, tmp_path / "store", SIMULATED)
+        self.desk = SourceDesk(reader, post=self.posted.append, fetch=self.fetch, clock=lambda: self.now_s)
+        self.card = ModelCard.model_validate({"model_id": "tiny", "model_source": URL, "declared": {"weights": "1MiB"}})
+
+    async def fetch(self, root: Path, source: str, tell: Callable[[Progress], None]) -> Path:
+        self.fetched.append(source)
+        for done in (0, 1, 2, 3):
+            tell(Progress(source=source, phase="downloading", pid=1, bytes_done=done * GiB, bytes_total=4 * GiB))
+            self.now_s += 0.6
+        if self.problem is not None:
+            raise self.problem
+        store = WeightStore(root)
+        record = store.fetch(FolderUrl(model_folder(self.root / "origin")), copy=True)
+        store.paths.source(str(self.root / "origin")).rename(store.paths.source(source))
+        return Path(record.folder)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+async def test_nothing_is_fetched_behind_the_operators_back(scene):
+    with pytest.raises(SourceNotHere, match="fetch them: roundhouse weights import tiny"):
+        await scene.desk.check(scene.card)
+    assert scene.fetched == []
+
+
+async def test_where_it_is_allowed_the_start_waits_for_it(scene):
+    scene.desk.configure(WeightsSettings(download=True))
+    source = await scene.desk.check(scene.card)
+    assert (source.folder / "model.safetensors").exists()
+    assert source.content
+    assert scene.posted == [
+        Fetching(MODEL, "downloading: 0 B of 4 GiB (0%), 0 B/s"),
+        Fetching(MODEL, "downloading: 2 GiB of 4 GiB (50%), 0 B/s"),
+        ContentChanged(MODEL),
+    ]
+    await scene.desk.check(scene.card)
+    assert scene.fetched == [URL]
+
+
+async def test_without_a_declared_size_no_memory_could_be_reserved(scene):
+    scene.desk.configure(WeightsSettings(download=True))
+    with pytest.raises(SourceNotHere, match="roundhouse weights import tiny, or declare how large they are"):
+        await scene.desk.check(ModelCard(model_id="tiny", model_source=URL))
+    assert scene.fetched == []
+
+
+async def test_a_download_that_fails_is_the_reason_of_the_failed_start(scene):
+    scene.desk.configure(WeightsSettings(download=True))
+    scene.problem = TransferFailed("the download failed (ConnectError)", "check the network and try again")
+    with pytest.raises(SourceError) as caught:
+        await scene.desk.check(scene.card)
+    assert str(caught.value) == (
+        "Model 'tiny' cannot be started from hf://org/tiny@main: the download failed (ConnectError); "
+        "check the network and try again."
+    )
+
+
+async def test_the_store_learns_the_quota(scene):
+    scene.desk.configure(WeightsSettings.model_validate({"quota": "10GiB", "scrub_rate": "1MiB", "scrub_every": "24h"}))
+    found = WeightStore(scene.root / "store").settings
+    assert (found.quota_bytes, found.scrub_bytes_per_s, found.scrub_every_s) == (10 * GiB, 2**20, 86_400.0)
+
+
+def test_before_anybody_knows_how_much_it_is():
+    assert said(Progress(source=URL, phase="listing", pid=1)) == "listing: its weights are fetched"
+
+
+async def test_whoever_waits_for_the_start_is_told_how_far_it_is():
+    """Seen in what is written down of the replica, and so on every screen."""
+    scene = ControlScene([card("a", 50)])
+    scene.fleet.start_s = 5.0
+    scene.hold("a")
+    await scene.run(0.5)
+    scene.controller.post(Fetching(ModelId("a"), "downloading: 1 GiB of 4 GiB (25%), 0 B/s"))
+    await scene.run(0.1)
+    assert scene.store.fleet is not None
+    [replica] = scene.store.fleet.replicas
+    assert (replica.state, replica.reason) == ("starting", "downloading: 1 GiB of 4 GiB (25%), 0 B/s")
+    await scene.run(6.0)
+    assert scene.store.fleet.replicas[0].reason.startswith("ready after")
