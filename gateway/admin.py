@@ -13,22 +13,24 @@ from fastapi.responses import Response
 
 from gateway import admin_documents as shapes
 from gateway import admin_views as views
-from gateway import packing_api
+from gateway import logs_api, packing_api
 from gateway.clock import Clock
 from gateway.documents import answer, shape
 from gateway.errors import ModelNotFound
 from gateway.keys_api import keys_router
+from gateway.logs_api import Leaving
 from gateway.orders import Orders
 from gateway.routing import Routes
 from gateway.state import State
 from gateway.version import version
+from models.home import Home
 from models.store.keys import Keys
 from models.store.records import CommandReply
 
 PREFIX = "/admin/v1"
 ACCEPT_TIMEOUT_S = 10.0
 
-DOCUMENTS = (*shapes.DOCUMENTS, *packing_api.DOCUMENTS, CommandReply)
+DOCUMENTS = (*shapes.DOCUMENTS, *packing_api.DOCUMENTS, *logs_api.DOCUMENTS, CommandReply)
 Verb = Literal["wake", "sleep", "stop"]
 
 
@@ -42,6 +44,8 @@ class AdminParts:
     started_s: float  # monotonic
     key_client: redis.Redis
     keys: Keys
+    home: Home
+    leaving: Leaving
 
 
 def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> APIRouter:
@@ -52,6 +56,7 @@ def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> API
     packing_api.add_plan(router, parts.state, parts.orders)
     packing_api.add_cordon(router, parts.orders)
     packing_api.add_recording(router, parts.state, parts.orders)
+    logs_api.add_logs(router, parts.state, parts.home, parts.leaving)
     router.include_router(keys_router(parts.key_client, parts.keys, parts.clock))
     return router
 
@@ -81,7 +86,7 @@ def _add_fleet(router: APIRouter, parts: AdminParts) -> None:
 
     @router.get("/replicas", responses=shape(shapes.ReplicaList), operation_id="list_replicas")
     async def replicas() -> Response:
-        return answer(shapes.ReplicaList(data=(await state.fleet()).replicas))
+        return answer(views.replica_list(await state.fleet()))
 
     @router.get("/ledger", responses=shape(shapes.Ledger), operation_id="ledger")
     async def ledger() -> Response:

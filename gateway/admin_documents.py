@@ -31,9 +31,17 @@ class NodeList(msgspec.Struct, kw_only=True):
 
 
 class ModelView(ModelRecord, frozen=True):
-    """A catalog entry with what goes on now. ``tier``: gpu, host or disk, the best that any replica is on."""
+    """A catalog entry with what goes on now.
+
+    ``tier``: gpu or host, the best that any replica is on; else where the weights are: page_cache, disk or remote.
+    ``path``, ``weights``: how the engines run (fast, plain) and hold their weights (mapped, packed, copied ...), as
+    they say themselves; several where replicas differ. ``memory``: what the running replicas hold, by kind.
+    """
 
     tier: str = "disk"
+    path: str = ""
+    weights: str = ""
+    memory: dict[str, int] = msgspec.field(default_factory=dict)
     replicas: tuple[str, ...] = ()
     in_flight: int = 0
     held: int = 0
@@ -42,15 +50,18 @@ class ModelView(ModelRecord, frozen=True):
 
 class ModelViewList(msgspec.Struct, kw_only=True):
     object: str = "list"
+    simulated: bool
     data: tuple[ModelView, ...]
 
 
 class ModelDetail(ModelView, frozen=True):
+    simulated: bool = False
     replica_records: tuple[ReplicaRecord, ...] = ()
 
 
 class ReplicaList(msgspec.Struct, kw_only=True):
     object: str = "list"
+    simulated: bool = False
     data: tuple[ReplicaRecord, ...]
 
 

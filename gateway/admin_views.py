@@ -20,6 +20,7 @@ from gateway.admin_documents import (
     ModelDetail,
     ModelView,
     ModelViewList,
+    ReplicaList,
     Status,
 )
 from models.store.records import DecisionRecord, FleetRecord, ModelDemand, ModelRecord, ReplicaRecord
@@ -42,12 +43,20 @@ def model_list(
     catalog: Iterable[ModelRecord], fleet: FleetRecord | None, demand: Mapping[str, ModelDemand]
 ) -> ModelViewList:
     replicas = fleet.replicas if fleet else ()
-    return ModelViewList(data=tuple(ModelView(**_model(record, replicas, demand)) for record in catalog))
+    return ModelViewList(
+        simulated=fleet is not None and simulated(fleet),
+        data=tuple(ModelView(**_model(record, replicas, demand)) for record in catalog),
+    )
 
 
 def model_detail(record: ModelRecord, fleet: FleetRecord | None, demand: Mapping[str, ModelDemand]) -> ModelDetail:
     mine = tuple(replica for replica in (fleet.replicas if fleet else ()) if replica.model_id == record.model_id)
-    return ModelDetail(**_model(record, mine, demand), replica_records=mine)
+    shown = _model(record, mine, demand)
+    return ModelDetail(**shown, simulated=fleet is not None and simulated(fleet), replica_records=mine)
+
+
+def replica_list(fleet: FleetRecord) -> ReplicaList:
+    return ReplicaList(simulated=simulated(fleet), data=fleet.replicas)
 
 
 def _model(record: ModelRecord, replicas: Iterable[ReplicaRecord], demand: Mapping[str, ModelDemand]) -> dict[str, Any]:
@@ -55,12 +64,26 @@ def _model(record: ModelRecord, replicas: Iterable[ReplicaRecord], demand: Mappi
     states = {replica.state for replica in mine}
     now = demand.get(record.model_id, ModelDemand())
     return msgspec.structs.asdict(record) | {
-        "tier": "gpu" if "ready" in states else "host" if "asleep" in states else "disk",
+        "tier": "gpu" if "ready" in states else "host" if "asleep" in states else record.weights_tier or "disk",
+        "path": _said("path", mine),
+        "weights": _said("weights", mine),
+        "memory": _memory(mine),
         "replicas": tuple(replica.replica_id for replica in mine),
         "in_flight": now.in_flight,
         "held": now.held,
         "last_request_unix_s": now.last_request_unix_s,
     }
+
+
+def _said(what: str, replicas: Iterable[ReplicaRecord]) -> str:
+    return ", ".join(sorted({replica.detail[what] for replica in replicas if what in replica.detail}))
+
+
+def _memory(replicas: Iterable[ReplicaRecord]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for replica in replicas:
+        total.update(replica.measured or {})
+    return dict(total)
 
 
 def ledger(fleet: FleetRecord) -> Ledger:

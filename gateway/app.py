@@ -23,11 +23,12 @@ from gateway.auth import ADMIN, INFERENCE, Authenticator, RedisKeyStore
 from gateway.clock import Clock
 from gateway.demand import Demand
 from gateway.ending import end
-from gateway.endpoints import ENDPOINTS, by_path
+from gateway.endpoints import ENDPOINTS, Paths, by_path
 from gateway.exchange import Exchange
 from gateway.front import Front
 from gateway.inference import Inference, Limits
 from gateway.logs import log_exchange
+from gateway.logs_api import Leaving
 from gateway.metrics import Metrics
 from gateway.orders import Orders
 from gateway.relay import Relay
@@ -36,6 +37,7 @@ from gateway.state import State
 from gateway.sync import DemandPublisher, RouteWatcher, StoreHealth
 from gateway.transport import Transport
 from gateway.version import version
+from models.home import Home
 from models.store.keys import Keys
 
 
@@ -54,10 +56,11 @@ class Deps:
     clock: Clock = field(default_factory=Clock)
     transport: Transport = field(default_factory=AiohttpTransport)
     worker: str = field(default_factory=new_worker_id)
+    home: Home = field(default_factory=Home.find)
 
 
 def create_app(deps: Deps) -> Front:
-    routes, health, news = Routes(), StoreHealth(), asyncio.Event()
+    routes, health, news, leaving = Routes(), StoreHealth(), asyncio.Event(), Leaving()
     demand = Demand(on_change=news.set)
     admission = Admission(routes, demand, HoldQueue(deps.limits.hold_limit), deps.clock)
     authenticator = Authenticator(RedisKeyStore(deps.redis, deps.keys), deps.clock)
@@ -77,10 +80,11 @@ def create_app(deps: Deps) -> Front:
         lifespan=_lifespan(deps, watcher, publisher),
     )
     control_errors.install(control)
-    control.include_router(ops.ops_router(routes, health, metrics))
+    state = State(deps.redis, deps.keys)
+    control.include_router(ops.ops_router(routes, health, metrics, state))
     control.include_router(models_api.models_router(routes, _requires(authenticator, INFERENCE)))
     parts = admin.AdminParts(
-        state=State(deps.redis, deps.keys),
+        state=state,
         orders=Orders(deps.redis, deps.keys, deps.clock.monotonic),
         routes=routes,
         clock=deps.clock,
@@ -88,6 +92,8 @@ def create_app(deps: Deps) -> Front:
         started_s=deps.clock.monotonic(),
         key_client=deps.blocking_redis,
         keys=deps.keys,
+        home=deps.home,
+        leaving=leaving,
     )
     control.include_router(admin.admin_router(parts, _requires(authenticator, ADMIN)))
     documents.publish(control, (*ops.DOCUMENTS, *models_api.DOCUMENTS, *admin.DOCUMENTS), ENDPOINTS)
@@ -97,7 +103,7 @@ def create_app(deps: Deps) -> Front:
         log_exchange(exchange, duration_s)
 
     inference = Inference(authenticator, Relay(admission, deps.transport), deps.limits)
-    return Front(by_path(ENDPOINTS), inference, control, observe, deps.clock)
+    return Front(Paths(by_path(ENDPOINTS)), inference, control, observe, deps.clock, leaving)
 
 
 def _requires(authenticator: Authenticator, scope: str) -> Callable[[Request], Awaitable[None]]:

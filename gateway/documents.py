@@ -63,23 +63,33 @@ def _inference(endpoint: Endpoint) -> dict[str, Any]:
         "description": "An error",
         "content": {JSON: {"schema": {"$ref": _REFERENCE.format(name="ErrorDocument")}}},
     }
-    body = {
-        "type": "object",
-        "required": [endpoint.model_field],
-        "properties": {endpoint.model_field: {"type": "string", "minLength": 1}, "stream": {"type": "boolean"}},
-        "additionalProperties": True,
-    }
     family = "Anthropic" if endpoint.dialect is Dialect.ANTHROPIC else "OpenAI"
-    return {
+    document: dict[str, Any] = {
         "tags": ["inference"],
         "operationId": endpoint.name.replace(".", "_"),
         "summary": endpoint.name,
         "description": f"As in {family}'s API; the body goes to the model's engine unchanged.",
         "security": [{"bearer": []}],
-        "requestBody": {"required": True, "content": {JSON: {"schema": body}}},
+        "requestBody": {"required": True, "content": {JSON: {"schema": _body(endpoint)}}},
         "responses": {
             "200": {"description": "The engine's answer", "content": {JSON: {}, "text/event-stream": {}}},
             "4XX": error,
             "5XX": error,
         },
+    }
+    if endpoint.model_in_path:
+        document["description"] = "Any JSON for one input, or an object with ``inputs`` and, where wanted, ``stream``."
+        named = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        document["parameters"] = [named]
+    return document
+
+
+def _body(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.model_in_path:
+        return {}
+    return {
+        "type": "object",
+        "required": [endpoint.model_field],
+        "properties": {endpoint.model_field: {"type": "string", "minLength": 1}, "stream": {"type": "boolean"}},
+        "additionalProperties": True,
     }

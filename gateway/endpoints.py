@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.dialects import Dialect
 
+MODEL_IN_PATH = "{model}"
+_PROMPT_BYTES = 1 << 20  # of a body that holds one text and a few settings
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """``name`` labels metrics and logs. ``prompt_field`` is what a caller shortens when the context is exceeded."""
+    """``name`` labels metrics and logs. ``prompt_field`` is what a caller shortens when the context is exceeded.
+
+    A path that ends in MODEL_IN_PATH names the model itself; the body is then any JSON.
+    """
 
     path: str
     name: str
@@ -19,6 +25,19 @@ class Endpoint:
     dialect: Dialect = Dialect.OPENAI
     method: str = "POST"
     model_field: str = "model"
+    engine_path: str | None = None  # under which engines have it, where that differs
+    most_body_bytes: int | None = None  # where less is enough than what the server takes in general
+
+    @property
+    def model_in_path(self) -> bool:
+        return self.path.endswith(MODEL_IN_PATH)
+
+    def path_for(self, model: str) -> str:
+        """As a caller of this model writes it."""
+        return self.path.replace(MODEL_IN_PATH, model)
+
+    def engine_path_for(self, model: str) -> str:
+        return (self.engine_path or self.path).replace(MODEL_IN_PATH, model)
 
 
 _C, _R, _A = Dialect.OPENAI, Dialect.RESPONSES, Dialect.ANTHROPIC
@@ -30,8 +49,13 @@ ENDPOINTS = (
     Endpoint("/v1/messages/count_tokens", "messages.count_tokens", "generate", "messages", _A),
     Endpoint("/v1/embeddings", "embeddings", "embed", "input", _C),
     Endpoint("/v1/rerank", "rerank", "score", "documents", _C),
+    Endpoint("/v2/rerank", "rerank.v2", "score", "documents", _C),
     Endpoint("/v1/score", "score", "score", "text_1", _C),
     Endpoint("/classify", "classify", "classify", "input", _C),
+    Endpoint("/v1/classify", "classify.v1", "classify", "input", _C, engine_path="/classify"),
+    Endpoint("/v1/images/generations", "images.generations", "image", "prompt", _C, most_body_bytes=_PROMPT_BYTES),
+    Endpoint("/v1/audio/speech", "audio.speech", "speech", "input", _C, most_body_bytes=_PROMPT_BYTES),
+    Endpoint("/v1/predict/{model}", "predict", "predict", "inputs", _C),
     Endpoint("/pooling", "pooling", "embed", "input", _C),
     Endpoint("/tokenize", "tokenize", "tokenize", "prompt", _C),
     Endpoint("/detokenize", "detokenize", "tokenize", "tokens", _C),
@@ -46,3 +70,22 @@ def by_path(endpoints: Iterable[Endpoint] = ENDPOINTS) -> dict[str, Endpoint]:
             raise ValueError(f"two endpoints claim {endpoint.path}: {table[endpoint.path].name} and {endpoint.name}")
         table[endpoint.path] = endpoint
     return table
+
+
+class Paths:
+    """Finds the endpoint of a request's path, and the model where the path names it."""
+
+    def __init__(self, table: Mapping[str, Endpoint]) -> None:
+        self._exact = {path: endpoint for path, endpoint in table.items() if not endpoint.model_in_path}
+        self._naming = {
+            path.removesuffix(MODEL_IN_PATH): endpoint for path, endpoint in table.items() if endpoint.model_in_path
+        }
+
+    def find(self, path: str) -> tuple[Endpoint, str | None] | None:
+        """None where no endpoint is. A model's name may have slashes in it."""
+        if (endpoint := self._exact.get(path)) is not None:
+            return endpoint, None
+        for prefix, endpoint in self._naming.items():
+            if path.startswith(prefix) and len(path) > len(prefix):
+                return endpoint, path.removeprefix(prefix)
+        return None

@@ -77,7 +77,8 @@ def rewrite(status: int, body: bytes, *, endpoint: Endpoint, model: str, request
     """
     told = read(body)
     if status == 501 or (status in (404, 405) and _is_about_the_path(told)):  # 1
-        return UnsupportedEndpoint(f"The model '{model}' does not support {endpoint.path}.", param=endpoint.model_field)
+        path = endpoint.path_for(model)
+        return UnsupportedEndpoint(f"The model '{model}' does not support {path}.", param=endpoint.model_field)
     if status == 429:  # 3
         return EngineBusy(f"The model '{model}' has too many requests at the moment; try again.", retry_after_s=1)
     if status == 503:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,11 +10,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway import request_ids
 from gateway.clock import Clock
 from gateway.dialects import dialect_of
-from gateway.endpoints import Endpoint
+from gateway.endpoints import Endpoint, Paths
 from gateway.errors import GatewayError, MethodNotAllowed, Unexpected
 from gateway.exchange import Exchange
 from gateway.headers import first
 from gateway.inference import Inference
+from gateway.logs_api import Leaving
 from gateway.reply import Reply
 
 log = structlog.get_logger(__name__)
@@ -26,9 +27,16 @@ class Front:
     """The ASGI application. Inference paths go straight to ``inference``, everything else to ``control`` (FastAPI)."""
 
     def __init__(
-        self, endpoints: Mapping[str, Endpoint], inference: Inference, control: ASGIApp, observe: Observer, clock: Clock
+        self,
+        paths: Paths,
+        inference: Inference,
+        control: ASGIApp,
+        observe: Observer,
+        clock: Clock,
+        leaving: Leaving,
     ) -> None:
-        self._endpoints = endpoints
+        self.leaving = leaving
+        self._paths = paths
         self._inference = inference
         self._control = control
         self._observe = observe
@@ -46,14 +54,14 @@ class Front:
         )
         scope.setdefault("state", {})["exchange"] = exchange
         reply = Reply(send, exchange, self._clock)
-        endpoint = self._endpoints.get(exchange.path)
+        endpoint, model = self._paths.find(exchange.path) or (None, None)
         try:
             if endpoint is None:
                 # HEAD is GET whose body the server leaves out.
                 as_get = {**scope, "method": "GET"} if exchange.method == "HEAD" else scope
                 await self._control(as_get, receive, reply.send)
             else:
-                await self._infer(endpoint, scope, receive, reply)
+                await self._infer(endpoint, model, scope, receive, reply)
         except GatewayError as error:
             await reply.error(error, endpoint.dialect if endpoint else dialect_of(exchange.path))
         except Exception:
@@ -64,7 +72,7 @@ class Front:
         finally:
             self._observe(exchange, self._clock.monotonic() - exchange.started_s)
 
-    async def _infer(self, endpoint: Endpoint, scope: Scope, receive: Receive, reply: Reply) -> None:
+    async def _infer(self, endpoint: Endpoint, model: str | None, scope: Scope, receive: Receive, reply: Reply) -> None:
         exchange = reply.exchange
         exchange.endpoint = endpoint.name
         if exchange.method == "OPTIONS":
@@ -72,4 +80,4 @@ class Front:
         elif exchange.method != endpoint.method:
             raise MethodNotAllowed(exchange.method, exchange.path, (endpoint.method, "OPTIONS"))
         else:
-            await self._inference.serve(endpoint, scope, receive, reply)
+            await self._inference.serve(endpoint, scope, receive, reply, model)

@@ -36,11 +36,17 @@ class Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """Calls ``on_listening`` once requests are answered; ends normally, not by the signal that asked for it."""
+    """Calls ``on_listening`` once requests are answered; ends normally, not by the signal that asked for it.
 
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+    ``on_leaving`` is called when it is told to end, as a signal's handler is: it may set a flag and no more.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, on_listening: Callable[[], None], on_leaving: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._on_listening = on_listening
+        self._on_leaving = on_leaving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -51,6 +57,7 @@ class Server(uvicorn.Server):
         # uvicorn would raise the signal again at the end. A second one ends the wait for open streams.
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._on_leaving()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -70,7 +77,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def make_server(app: Any, drain_timeout_s: float, on_listening: Callable[[], None]) -> Server:
+def make_server(
+    app: Any,
+    drain_timeout_s: float,
+    on_listening: Callable[[], None],
+    on_leaving: Callable[[], None] = lambda: None,
+) -> Server:
     """``run(sockets=[...])`` serves until SIGTERM or SIGINT; then open answers have ``drain_timeout_s`` to finish."""
     config = uvicorn.Config(
         app,
@@ -86,4 +98,4 @@ def make_server(app: Any, drain_timeout_s: float, on_listening: Callable[[], Non
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
     )
-    return Server(config, on_listening)
+    return Server(config, on_listening, on_leaving)

@@ -12,7 +12,7 @@ from gateway.auth import INFERENCE, Authenticator
 from gateway.endpoints import Endpoint
 from gateway.errors import BodyTooLarge, ClientGone, InvalidRequest
 from gateway.headers import Headers, first
-from gateway.peek import check_content_type, check_declared_length, peek
+from gateway.peek import check_content_type, check_declared_length, peek, peek_beside
 from gateway.relay import Inquiry, Relay
 from gateway.reply import Reply
 
@@ -35,15 +35,18 @@ class Inference:
         self._relay = relay
         self._limits = limits
 
-    async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, reply: Reply) -> None:
-        """Raises GatewayError while nothing was sent."""
+    async def serve(
+        self, endpoint: Endpoint, scope: Scope, receive: Receive, reply: Reply, model: str | None = None
+    ) -> None:
+        """``model``: where the path names it. Raises GatewayError while nothing was sent."""
         headers: Headers = scope["headers"]
         await self._authenticator.authenticate(headers, INFERENCE)
         check_content_type(first(headers, b"content-type"), first(headers, b"content-encoding"))
-        check_declared_length(first(headers, b"content-length"), self._limits.max_body_bytes)
+        most_bytes = min(endpoint.most_body_bytes or self._limits.max_body_bytes, self._limits.max_body_bytes)
+        check_declared_length(first(headers, b"content-length"), most_bytes)
         hold_timeout_s = hold_timeout(first(headers, REQUEST_TIMEOUT.encode()), self._limits.hold_timeout_s)
-        body = await read_body(receive, self._limits.max_body_bytes)
-        found = peek(body, endpoint)
+        body = await read_body(receive, most_bytes)
+        found = peek(body, endpoint) if model is None else peek_beside(body, model)
         reply.exchange.stream = found.stream
         inquiry = Inquiry(endpoint, found.model, headers, body, hold_timeout_s)
         await self._unless_gone(inquiry, receive, reply)

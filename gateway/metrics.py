@@ -15,7 +15,10 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway import control_metrics
+from gateway.control_metrics import ControlCollector
 from gateway.exchange import OTHER_ENDPOINT, Exchange
+from models.store.records import ControlMeters
 from packers.types import ModelId
 
 REQUESTS = "roundhouse_requests_total"
@@ -28,6 +31,11 @@ UPSTREAM_RETRIES = "roundhouse_upstream_retries_total"
 BROKEN_ANSWERS = "roundhouse_broken_answers_total"
 ROUTES_VERSION = "roundhouse_routes_version"
 STORE_UP = "roundhouse_store_up"
+# Of the controller (``gateway.control_metrics``).
+TRANSITION_SECONDS = control_metrics.TRANSITION_SECONDS
+QUARANTINED = control_metrics.QUARANTINED
+REPLICAS_LOST = control_metrics.REPLICAS_LOST
+FOOTPRINT_EXCESS_BYTES = control_metrics.FOOTPRINT_EXCESS_BYTES
 # gen_ai.server.time_to_first_token of OpenTelemetry's GenAI conventions, as its Prometheus exporter spells it.
 GEN_AI_TIME_TO_FIRST_TOKEN_SECONDS = "gen_ai_server_time_to_first_token_seconds"
 
@@ -107,8 +115,14 @@ class Metrics:
             if exchange.stream:
                 self._first_token_s.labels(model, endpoint).observe(exchange.first_byte_s)
 
-    def render(self) -> bytes:
-        return generate_latest(self._registry)
+    def render(self, meters: ControlMeters | None = None) -> bytes:
+        """``meters``: the controller's, where they are known."""
+        own = generate_latest(self._registry)
+        if meters is None:
+            return own
+        registry = CollectorRegistry()
+        registry.register(ControlCollector(meters))
+        return own + generate_latest(registry)
 
 
 class _State(Collector):

@@ -15,7 +15,10 @@ from models.store.records import ModelRoute
 
 
 class ModelObject(msgspec.Struct, kw_only=True):
-    """OpenAI's Model and more: ``tier`` is gpu, host or disk; the nearer, the sooner it answers."""
+    """OpenAI's Model and more. ``tier``: the nearer, the sooner it answers: gpu, host, page_cache, disk, remote.
+
+    ``capabilities``: generate, tokenize, embed, score, classify, image, speech, predict; none where they are not known.
+    """
 
     id: str
     object: str = "model"
@@ -25,6 +28,7 @@ class ModelObject(msgspec.Struct, kw_only=True):
     runtime: str
     max_model_len: int | None
     aliases: tuple[str, ...]
+    capabilities: tuple[str, ...]
 
 
 class ModelList(msgspec.Struct, kw_only=True):
@@ -65,6 +69,7 @@ def model_object(route: ModelRoute) -> ModelObject:
         runtime=route.runtime,
         max_model_len=route.max_model_len,
         aliases=route.aliases,
+        capabilities=route.capabilities,
     )
 
 

@@ -10,6 +10,7 @@ from gateway import metrics
 from gateway.documents import answer, shape
 from gateway.metrics import Metrics
 from gateway.routing import Routes
+from gateway.state import State
 from gateway.sync import StoreHealth
 from gateway.version import version
 
@@ -34,7 +35,7 @@ class Version(msgspec.Struct, kw_only=True):
 DOCUMENTS = (Health, Readiness, Version)
 
 
-def ops_router(routes: Routes, store: StoreHealth, registry: Metrics) -> APIRouter:
+def ops_router(routes: Routes, store: StoreHealth, registry: Metrics, state: State) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/health", responses=shape(Health), operation_id="health")
@@ -62,7 +63,8 @@ def ops_router(routes: Routes, store: StoreHealth, registry: Metrics) -> APIRout
 
     @router.get("/metrics", operation_id="metrics", response_class=Response)
     async def show_metrics() -> Response:
-        """Prometheus text."""
-        return Response(registry.render(), media_type=metrics.CONTENT_TYPE)
+        """Prometheus text: this worker's figures, and the controller's."""
+        meters = await state.meters_if_any() if store.up else None
+        return Response(registry.render(meters), media_type=metrics.CONTENT_TYPE)
 
     return router

@@ -18,6 +18,13 @@ class Peek(msgspec.Struct, frozen=True):
     stream: bool
 
 
+class _Stream(msgspec.Struct):
+    stream: Any = False
+
+
+_STREAM = msgspec.json.Decoder(_Stream)
+
+
 def check_content_type(content_type: str | None, content_encoding: str | None) -> None:
     """Raises UnsupportedMediaType unless the body is said to be plain JSON."""
     media = (content_type or "").partition(";")[0].strip().lower()
@@ -53,6 +60,21 @@ def peek(body: bytes, endpoint: Endpoint) -> Peek:
     if len(model) > LONGEST_MODEL_NAME:
         raise InvalidRequest(f"The field '{field}' is longer than {LONGEST_MODEL_NAME} characters.", param=field)
     return Peek(model=model, stream=found.stream is True)
+
+
+def peek_beside(body: bytes, model: str) -> Peek:
+    """For a path that names the model: the body is any JSON. Raises InvalidRequest when it is none."""
+    if model.isspace() or len(model) > LONGEST_MODEL_NAME:
+        raise InvalidRequest("The path does not name one of the models of GET /v1/models.", param="model")
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)  # whether it is JSON at all
+        return Peek(model, stream=_STREAM.decode(body).stream is True)
+    except msgspec.ValidationError:
+        return Peek(model, stream=False)  # JSON, but no object
+    except RecursionError as deep:
+        raise InvalidRequest("The JSON body is nested too deeply.", code="invalid_json") from deep
+    except msgspec.DecodeError as malformed:
+        raise InvalidRequest(f"The body is not valid JSON: {malformed}.", code="invalid_json") from malformed
 
 
 def _wrong_shape(wrong: msgspec.ValidationError, field: str) -> InvalidRequest:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.admission import Admission, Claim
+from gateway.capabilities import check_capability
 from gateway.dialects import error_event
 from gateway.endpoints import Endpoint
 from gateway.engine_errors import LARGEST_BODY_BYTES, EngineNotReady, rewrite
@@ -67,6 +68,7 @@ class Relay:
         """
         route = self._admission.find(inquiry.model)
         exchange.model = route.model_id
+        check_capability(route, inquiry.endpoint)
         self._admission.arrived(route)
         while True:
             claim = await self._admit(inquiry, exchange)
@@ -115,7 +117,8 @@ class Relay:
     async def _first_bytes(self, claim: Claim, inquiry: Inquiry, exchange: Exchange) -> Begun:
         endpoint = inquiry.endpoint
         headers = to_engine(inquiry.headers, exchange.request_id)
-        response = await self._transport.open(claim.endpoint, endpoint.method, endpoint.path, headers, inquiry.body)
+        path = endpoint.engine_path_for(claim.model)
+        response = await self._transport.open(claim.endpoint, endpoint.method, path, headers, inquiry.body)
         try:
             chunks = response.chunks()
             if response.status >= 400:
@@ -123,8 +126,11 @@ class Relay:
                 raise rewrite(
                     response.status, body, endpoint=endpoint, model=claim.model, request_id=exchange.request_id
                 )
-            events = (first(response.headers, b"content-type") or "").startswith("text/event-stream")
-            body, whole = await _read(chunks, 1 if events else WHOLE_ANSWER_BYTES)
+            media = first(response.headers, b"content-type") or ""
+            events = media.startswith("text/event-stream")
+            # Sound is listened to while it is made: an engine that does not say how much there will be sends it so.
+            heard = media.startswith("audio/") and first(response.headers, b"content-length") is None
+            body, whole = await _read(chunks, 1 if events or heard else WHOLE_ANSWER_BYTES)
             return Begun(response, chunks, body, whole, events)
         except BaseException:
             await response.close()

@@ -72,7 +72,10 @@ def _run(given: argparse.Namespace, listener: socket.socket) -> int:
         if given.ready_file is not None:
             write_ready(given.ready_file, port)
 
-    make_server(app, given.drain_timeout, on_listening).run(sockets=[listener])
+    def on_leaving() -> None:
+        app.leaving.now = True
+
+    make_server(app, given.drain_timeout, on_listening, on_leaving).run(sockets=[listener])
     log.info("ended")
     return 0
 
@@ -84,9 +87,10 @@ def build(given: argparse.Namespace) -> Front:
     from models.home import Home
     from models.store.client import connect, connect_async, keys_from, redis_url
 
-    url = redis_url(Home.find(given.home))
+    home = Home.find(given.home)
+    url = redis_url(home)
     limits = Limits(max_body_bytes=given.max_body, hold_timeout_s=given.hold_timeout, hold_limit=given.hold_limit)
-    deps = Deps(redis=connect_async(url), blocking_redis=connect(url), keys=keys_from(), limits=limits)
+    deps = Deps(redis=connect_async(url), blocking_redis=connect(url), keys=keys_from(), limits=limits, home=home)
     return create_app(deps)
 
 

@@ -13,10 +13,12 @@ from redis.exceptions import RedisError
 
 from gateway.errors import ControllerUnavailable, StoreUnavailable
 from models.store.codec import decode, load_async
+from models.store.errors import StoreDataError
 from models.store.keys import Keys
-from models.store.records import DecisionRecord, DemandReport, FleetRecord, ModelDemand, ModelRecord
+from models.store.records import ControlMeters, DecisionRecord, DemandReport, FleetRecord, ModelDemand, ModelRecord
 
 TIMEOUT_S = 2.0
+METERS_TIMEOUT_S = 0.5
 PAGE = 500
 
 
@@ -61,6 +63,14 @@ class State:
                 for model, part in decode(raw, DemandReport, "a demand report").models.items():
                     total[model] = _together(total.get(model), part)
         return total
+
+    async def meters_if_any(self, timeout_s: float = METERS_TIMEOUT_S) -> ControlMeters | None:
+        """What the controller counts; None while there is none, or nobody can be asked."""
+        try:
+            async with asking_redis(timeout_s):
+                return await load_async(self._redis, self._keys.meters, ControlMeters)
+        except (StoreUnavailable, StoreDataError):
+            return None
 
     async def decisions(self, limit: int, model: str | None, before: str | None) -> tuple[DecisionRecord, ...]:
         """The newest first; older than the stream id ``before`` when it is given."""

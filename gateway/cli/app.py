@@ -14,6 +14,7 @@ from gateway.cli import (
     down,
     gpus,
     keys,
+    logs,
     models,
     pack,
     part,
@@ -25,6 +26,7 @@ from gateway.cli import (
     status,
     up,
     version,
+    weights,
 )
 from gateway.cli.errors import AskedWrongly, CliError
 from gateway.cli.output import say, show_json
@@ -41,9 +43,11 @@ app.command("down")(down.down)
 app.command("status")(status.status)
 app.add_typer(models.app, name="models")
 app.add_typer(gpus.app, name="gpus")
+app.add_typer(weights.app, name="weights")
 app.command("replicas")(replicas.replicas)
 app.add_typer(keys.app, name="keys")
 app.command("decisions")(decisions.decisions)
+app.command("logs")(logs.logs)
 app.command("plan")(planning.plan)
 app.command("pack")(pack.pack)
 app.command("record")(record.record)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,21 @@ class AdminClient:
     def post(self, path: str, timeout_s: float = TIMEOUT_S, /, **query: object) -> Any:
         return self._ask("POST", f"{path}?{urlencode(query)}" if query else path, timeout_s)
 
+    def lines(self, path: str, **query: object) -> Iterator[Any]:
+        """Documents, one a line, as they come. Raises CliError, also when the service says nothing for too long."""
+        given = {name: value for name, value in query.items() if value is not None}
+        with self._open("GET", f"{path}?{urlencode(given)}", TIMEOUT_S) as response:
+            for line in response:
+                if line.strip():
+                    yield json.loads(line)
+
     def _ask(self, method: str, path: str, timeout_s: float) -> Any:
+        with self._open(method, path, timeout_s) as response:
+            return json.load(response)
+
+    @contextmanager
+    def _open(self, method: str, path: str, timeout_s: float) -> Iterator[Any]:
+        """The answer, while it is being read."""
         import http.client
         import urllib.error
         import urllib.request
@@ -49,7 +64,7 @@ class AdminClient:
         )
         try:
             with _opener(self.url).open(request, timeout=timeout_s) as response:
-                return json.load(response)
+                yield response
         except urllib.error.HTTPError as refusal:
             raise _refused(refusal) from None
         except urllib.error.URLError as problem:

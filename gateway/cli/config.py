@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,9 +95,7 @@ def _source_problem(card: ModelCard, path: Path, home: Home) -> str | None:
     from models.catalog.source import SourceError, check_source, resolve_source
 
     try:
-        check_source(
-            card, resolve_source(card, path.absolute().parent, home.cache, {**os.environ, "HF_HUB_OFFLINE": "1"})
-        )
+        check_source(card, resolve_source(card, path.absolute().parent, home.weights))
     except SourceError as error:
         return str(error)
     return None

@@ -60,3 +60,4 @@ def _checks(given: HomeFolder, port: Port) -> Iterator[Callable[[], Check]]:
     yield partial(service_checks.processes, home)
     yield partial(service_checks.ray, home)
     yield partial(service_checks.launcher, home)
+    yield partial(service_checks.engine_paths, home)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -12,6 +13,8 @@ from gateway.cli.options import DryRun, HomeFolder, Json
 from gateway.cli.output import bytes_text, say, show_json, show_table, show_text
 
 app = typer.Typer(help="List the GPUs; empty one, and put it back.", invoke_without_command=True, rich_markup_mode=None)
+
+UNACCOUNTED_SHARE = 0.02  # of a real GPU's memory; the driver itself takes a little
 
 GpuName = Annotated[
     str, typer.Argument(metavar="GPU", help="Its id, as `roundhouse gpus` shows it", show_default=False)
@@ -40,14 +43,30 @@ def list_gpus(home: HomeFolder = None, json: Json = False) -> None:
             bytes_text(gpu["memory_bytes"]),
             bytes_text(gpu["reserved_bytes"]),
             bytes_text(gpu["free_bytes"]),
-            "drained" if gpu["cordoned"] else None,
+            bytes_text(_in_use(gpu)),
+            _state(gpu),
             " ".join(gpu["replicas"]),
         )
         for gpu in found["data"]
     )
-    show_table(("GPU", "KIND", "MEMORY", "RESERVED", "FREE", "STATE", "REPLICAS"), rows, "No GPU is known yet.")
+    columns = ("GPU", "KIND", "MEMORY", "RESERVED", "FREE", "IN USE", "STATE", "REPLICAS")
+    show_table(columns, rows, "No GPU is known yet.")
     if found["simulated"]:
         say("These GPUs are simulated: the models are real and run on the CPU.")
+
+
+def _in_use(gpu: Mapping[str, Any]) -> int:
+    """By its driver; of a simulated one, what the engines on it say."""
+    used: int = gpu["measured_bytes"] if gpu["used_bytes"] is None else gpu["used_bytes"]
+    return used
+
+
+def _state(gpu: Mapping[str, Any]) -> str:
+    more_bytes = (gpu["used_bytes"] or 0) - gpu["reserved_bytes"]
+    states = ["drained"] * gpu["cordoned"]
+    if more_bytes > UNACCOUNTED_SHARE * gpu["memory_bytes"]:
+        states.append(f"{bytes_text(more_bytes)} in use that nobody has reserved")
+    return "; ".join(states)
 
 
 @app.command()

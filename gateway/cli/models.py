@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
 from gateway.cli.client import TIMEOUT_S, find_service, model_path
 from gateway.cli.options import HomeFolder, Json
-from gateway.cli.output import age_text, bytes_text, show_json, show_table, show_text
+from gateway.cli.output import say, show_json, show_table, show_text
 
-app = typer.Typer(help="List the models; wake, sleep or stop one.", invoke_without_command=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="List the models; show, wake, sleep or stop one.", invoke_without_command=True, rich_markup_mode=None
+)
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="The model's id or an alias", show_default=False)]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return once the order is taken, not when it is done.")]
@@ -31,35 +34,28 @@ def list_models(home: HomeFolder = None, json: Json = False) -> None:
     if json:
         show_json(found)
         return
-    now = time.time()
-    rows = (
-        (
-            model["model_id"],
-            ", ".join(model["aliases"]),
-            model["runtime"],
-            model["tier"],
-            len(model["replicas"]),
-            model["in_flight"],
-            model["held"],
-            bytes_text(sum(model["footprint"].get(kind, 0) for kind in ("weights", "kv_cache", "overhead"))),
-            age_text(now - model["last_request_unix_s"]) if model["last_request_unix_s"] else None,
-            model["failure"]["message"] if model["failure"] else None,
-        )
-        for model in found["data"]
-    )
-    columns = (
-        "MODEL",
-        "ALIASES",
-        "RUNTIME",
-        "TIER",
-        "REPLICAS",
-        "IN FLIGHT",
-        "HELD",
-        "GPU MEMORY",
-        "LAST USED",
-        "FAILURE",
-    )
-    show_table(columns, rows, "The catalog has no models.")
+    from gateway.cli.model_text import COLUMNS, row
+
+    now_unix_s = time.time()
+    show_table(COLUMNS, (row(model, now_unix_s) for model in found["data"]), "The catalog has no models.")
+    if found["simulated"]:
+        say("The GPUs are simulated: their memory is counted, the models run on the CPU.")
+
+
+@app.command()
+def show(model: ModelName, home: HomeFolder = None, json: Json = False) -> None:
+    """One model: where it is, what its replicas hold by kind, what it costs to start, wake and put to sleep."""
+    found = find_service(home).get(f"models/{quote(model)}")
+    if json:
+        show_json(found)
+        return
+    from gateway.cli.model_text import MEMORY_COLUMNS, detail_lines, memory_rows
+    from gateway.cli.replicas import show_replicas
+
+    for line in detail_lines(found):
+        show_text(line)
+    show_table(MEMORY_COLUMNS, memory_rows(found), "")
+    show_replicas(found["replica_records"])
 
 
 @app.command()

@@ -23,7 +23,11 @@ ConfigFile = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Gpus = Annotated[
     str | None,
-    typer.Option("--gpus", help="Simulated GPUs instead of the configured ones, such as 2x1GiB", show_default=False),
+    typer.Option(
+        "--gpus",
+        help="Simulated GPUs instead of the configured ones, such as 2x1GiB; 2x1GiB@20GiB/s gives them a bus",
+        show_default=False,
+    ),
 ]
 Host = Annotated[
     str | None, typer.Option("--host", help="Address to listen on; default: as configured", show_default=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,8 +158,7 @@ def _from_service(path: Path, document: Document, least_kv: bool) -> Wanted:
         source = None
         if card.declared.weights is None:
             try:
-                offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-                source = check_source(card, resolve_source(card, path.absolute().parent, Home.find().cache, offline))
+                source = check_source(card, resolve_source(card, path.absolute().parent, Home.find().weights))
             except SourceError as error:
                 where, loc = places[card.model_id]
                 message = f"is not declared, and {error}"

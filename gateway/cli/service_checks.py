@@ -8,11 +8,13 @@ from pathlib import Path
 from gateway.cli.checks import Check
 from gateway.cli.config import read_config
 from gateway.cli.errors import CliError
+from gateway.cli.output import age_text
 from gateway.service import ray_head, record
 from gateway.service.demo import FILE_NAME
 from gateway.service.ports import PortInUse, check_free
 from gateway.service.probes import launcher_status
 from models.home import Home
+from models.runtimes.protocol import FORCED
 
 
 def config_path(home: Home) -> Path:
@@ -82,10 +84,42 @@ def launcher(home: Home) -> Check:
     states = runtimes if isinstance(runtimes, dict) else {}
     found = ", ".join(f"{name} {state}" for name, state in states.items())
     if any(str(state).startswith("unavailable") for state in states.values()):
-        return Check(name="launcher", verdict="fail", found=found, cure="`make venv` installs what it lacks")
-    if status.get("ready") is not True:
+        cure = f"`make venv` installs what it lacks; if it is there, {home.logs / 'launcher.log'} says what broke"
+        return Check(name="launcher", verdict="fail", found=found, cure=cure)
+    problem = str(status.get("problem") or "")
+    if status.get("ready") is not True and not problem:
         return Check(name="launcher", verdict="warn", found=f"still warming: {found}", cure="wait some seconds")
-    return Check(name="launcher", verdict="ok", found=found)
+    if problem:
+        cure = f"where it broke is in {home.logs / 'launcher.log'}"
+        return Check(name="launcher", verdict="warn", found=problem, cure=cure)
+    return Check(name="launcher", verdict="ok", found=f"{found}{_warm_process(status)}")
+
+
+def engine_paths(home: Home) -> Check:
+    """How the runtimes that can be run in more than one way are run, and why not in the fast one."""
+    status = asyncio.run(launcher_status(home.launcher_socket))
+    paths = status.get("paths")
+    if not isinstance(paths, dict) or not paths:
+        return Check(name="engine path", verdict="ok", found="known once the launcher is warm")
+    found = ", ".join(f"{name} {path}" for name, path in paths.items())
+    slow = {name: str(path) for name, path in paths.items() if str(path) != "fast"}
+    if not slow:
+        return Check(name="engine path", verdict="ok", found=found)
+    if all(path.endswith(FORCED) for path in slow.values()):
+        cure = "engines start in seconds instead of a fraction of one: unset ROUNDHOUSE_VLLM_PATH, then `down` and `up`"
+    else:
+        cure = (
+            "models are served, but start in seconds instead of a fraction of one: install the vLLM that this release"
+            f" was made for (`make venv`), then `down` and `up`; {home.logs / 'launcher.log'} has the details"
+        )
+    return Check(name="engine path", verdict="warn", found=found, cure=cure)
+
+
+def _warm_process(status: dict[str, object]) -> str:
+    spares, generation, age_s = (status.get(name) for name in ("spares", "generation", "age_s"))
+    if not isinstance(age_s, int | float):
+        return ""
+    return f"; warm process {generation}, {age_text(age_s)} old, {spares} spare children"
 
 
 def ray(home: Home) -> Check:

@@ -7,11 +7,14 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.cli.output import bytes_text
 from gateway.cli.plan import Planned
 from gateway.service.report import Event
+
+if TYPE_CHECKING:
+    from models.catalog.gpus import SimulatedGpu
 
 
 def serving_event(planned: Planned, detached: bool) -> Event:
@@ -54,13 +57,19 @@ def text(planned: Planned, detached: bool) -> str:
 
 
 def gpu_text(planned: Planned) -> str:
-    from models.catalog.gpus import parse_gpus
+    from models.catalog.gpus import parse_simulated
 
     named = planned.installation.gpus
-    sizes = parse_gpus(named) if named else planned.config.simulated_gpus
-    if sizes is None:
+    gpus = parse_simulated(named) if named else planned.config.simulated
+    if gpus is None:
         return "the real ones of this machine"
-    return f"{len(sizes)} simulated ({', '.join(map(bytes_text, sizes))}): real models, computed on the CPU"
+    sizes = ", ".join(_gpu_size(gpu) for gpu in gpus)
+    return f"{len(gpus)} simulated ({sizes}): real models, computed on the CPU"
+
+
+def _gpu_size(gpu: SimulatedGpu) -> str:
+    link = f" behind a simulated bus of {bytes_text(round(gpu.link_bytes_per_s))}/s" if gpu.link_bytes_per_s else ""
+    return f"{bytes_text(gpu.memory_bytes)}{link}"
 
 
 def _example(planned: Planned) -> list[str]:

@@ -6,11 +6,10 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from models.home import INSTANCE_ENV
-
-PROC = Path("/proc")
+from models.runtimes import proc
+from models.runtimes.proc import PROC as PROC
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +36,12 @@ def find(pid: int) -> Process | None:
     """The living process with this pid. A zombie is dead: it holds nothing but its exit status."""
     try:
         uid = (PROC / str(pid)).stat().st_uid
-        # The name in parentheses may itself hold spaces and parentheses.
-        fields = (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    if fields[0] in (b"Z", b"X"):
+    found = proc.stat(pid)
+    if found is None or found.state in proc.ENDED:
         return None
-    return Process(ProcessId(pid, int(fields[19])), parent=int(fields[1]), session=int(fields[3]), uid=uid)
+    return Process(ProcessId(pid, found.start_ticks), parent=found.parent, session=found.session, uid=uid)
 
 
 def identify(pid: int) -> ProcessId | None:

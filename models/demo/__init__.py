@@ -1,1 +1,2 @@
-"""Demo models, made on this machine from fixed seeds: three small chat models and a pretrained embedder."""
+"""Demo models, made on this machine from fixed seeds: three chat models, a pretrained embedder, and four small ones
+for what is not chat, put together by hand."""

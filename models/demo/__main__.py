@@ -15,7 +15,9 @@ from models.demo.make import BENCHMARK_MAKERS, MAKERS, make_demo_models
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m models.demo", description="Make the demo models.")
     parser.add_argument("root", type=Path, metavar="ROOT", help="the folder to make them in")
-    parser.add_argument("--only", action="append", choices=(*MAKERS, *BENCHMARK_MAKERS), help="make this one; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=(*MAKERS, *BENCHMARK_MAKERS), help="make this one; may be repeated"
+    )
     given = parser.parse_args(arguments)
     began_s = time.monotonic()
     try:

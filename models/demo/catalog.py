@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-SIMULATED_GPUS, SIMULATED_GPU_MIB = 2, 512
+SIMULATED_GPUS, SIMULATED_GPU_MIB = 2, 640
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +28,32 @@ class DemoCard:
         return self.weights_mib + self.kv_cache_mib + self.overhead_mib
 
 
-# Each fits one of the simulated GPUs, and any two of the small ones share one. All four never fit at once: tiny-qwen3
-# needs a GPU of its own, and the other three are too much for the second. Calling them in turn makes the packer evict.
+# Each fits one of the simulated GPUs, and any two but tiny-qwen3 share one. All of them never fit at once: tiny-qwen3
+# needs a GPU of its own, and the others are too much for the second. Calling them in turn makes the packer evict.
+# The overhead is what an engine's private memory came to when it was busy, and some more: a card that says too little
+# is corrected, and then other models fit beside it than are meant to.
 # The strict level makes vLLM hold the arguments of tool calls to their schema, which models this small do not know.
 TOOL_ARGS = "enable_auto_tool_choice: true, tool_call_parser: hermes, tool_strict_level: parameter"
 CHAT_ARGS = f"{{max_model_len: 1024, {TOOL_ARGS}}}"
+RERANKER = "finds a query's words, and words like them, in documents; for /v1/rerank"
+TOPICS = "tells railways, cooking, computing and everyday talk apart; for /classify"
+PAINTER = "paints patterns in the colours of a prompt; for /v1/images/generations"
+VOICE = "reads a text aloud, and is understood with goodwill; for /v1/audio/speech"
 DEMO_CARDS = (
-    DemoCard("tiny-llama", "an 11 MB chat model that speaks of railways", "vllm", CHAT_ARGS, 16, 96, 64, 2, ("llama",)),
-    DemoCard("tiny-gemma", "a 56 MB chat model that speaks of cooking", "vllm", CHAT_ARGS, 64, 160, 64, 1, ("gemma",)),
-    DemoCard("tiny-qwen3", "a 247 MB chat model on computing", "vllm", CHAT_ARGS, 256, 160, 64, 1, ("qwen",)),
-    DemoCard("minilm", "a pretrained embedder, for /v1/embeddings", "torch", "{}", 96, 0, 64, 1, ("all-minilm",)),
+    DemoCard(
+        "tiny-llama", "an 11 MB chat model that speaks of railways", "vllm", CHAT_ARGS, 16, 96, 112, 2, ("llama",)
+    ),
+    DemoCard("tiny-gemma", "a 56 MB chat model that speaks of cooking", "vllm", CHAT_ARGS, 64, 160, 160, 1, ("gemma",)),
+    DemoCard("tiny-qwen3", "a 247 MB chat model on computing", "vllm", CHAT_ARGS, 256, 160, 160, 1, ("qwen",)),
+    DemoCard("minilm", "a pretrained embedder, for /v1/embeddings", "torch", "{}", 96, 0, 160, 1, ("all-minilm",)),
+    DemoCard("tiny-reranker", RERANKER, "torch", "{}", 8, 0, 88, 1, ("reranker",)),
+    DemoCard("tiny-topics", TOPICS, "torch", "{}", 8, 0, 88, 1, ("topics",)),
+    DemoCard("tiny-painter", PAINTER, "torch", "{}", 4, 0, 156, 1, ("painter",)),
+    DemoCard("tiny-voice", VOICE, "torch", "{}", 1, 0, 95, 1, ("voice",)),
 )
 
 HEADER = """\
-# The demo of Roundhouse: four models on two simulated GPUs that have no room for all of them at once.
+# The demo of Roundhouse: eight models on two simulated GPUs that have no room for all of them at once.
 # Change it while the service runs: it is read again, and a file with a mistake in it changes nothing.
 
 # On a machine with NVIDIA GPUs remove this line, and the real ones are used.

@@ -16,8 +16,12 @@ from functools import cache, partial
 from pathlib import Path
 
 from models.demo.chat import LLAMA_1GB, LLAMA_90MB, TINY_GEMMA, TINY_LLAMA, TINY_QWEN, make_chat_model
+from models.demo.classifier import make_classifier
 from models.demo.embedder import copy_embedder, embedder_version
 from models.demo.errors import UnknownDemoModel
+from models.demo.painter import make_painter
+from models.demo.reranker import make_reranker
+from models.demo.voice import make_voice
 from models.demo.warmup import write_warmup_model
 
 Maker = Callable[[Path], None]
@@ -32,6 +36,10 @@ MAKERS: Mapping[str, Maker] = {
     "tiny-gemma": partial(make_chat_model, TINY_GEMMA),
     "tiny-qwen3": partial(make_chat_model, TINY_QWEN),
     "minilm": copy_embedder,
+    "tiny-reranker": make_reranker,
+    "tiny-topics": make_classifier,
+    "tiny-painter": make_painter,
+    "tiny-voice": make_voice,
 }
 # Made only when they are asked for by name.
 BENCHMARK_MAKERS: Mapping[str, Maker] = {
@@ -77,7 +85,7 @@ def make_warmup_model(root: Path) -> Path:
 
 def describe(model: DemoModel) -> str:
     what = f"made in {model.took_s:.1f} s" if model.made else "ready"
-    return f"{model.name:<12}{model.size_bytes / 1e6:>8.1f} MB  {what}"
+    return f"{model.name:<14}{model.size_bytes / 1e6:>8.1f} MB  {what}"
 
 
 def ensure_model(root: Path, name: str, maker: Maker) -> DemoModel:

@@ -11,9 +11,15 @@ from models.runtimes.protocol import Asgi
 
 async def call_app(app: Asgi, path: str, body: dict[str, Any]) -> int:
     """POST to an ASGI application without a server; the status. The answer is thrown away."""
+    return (await ask_app(app, path, body))[0]
+
+
+async def ask_app(app: Asgi, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+    """POST to an ASGI application without a server; status and body of the answer."""
     sent = json.dumps(body).encode()
     incoming = [{"type": "http.request", "body": sent, "more_body": False}]
     status = 0
+    answer = bytearray()
 
     async def receive() -> dict[str, Any]:
         if incoming:
@@ -25,6 +31,7 @@ async def call_app(app: Asgi, path: str, body: dict[str, Any]) -> int:
         nonlocal status
         if message["type"] == "http.response.start":
             status = message["status"]
+        answer.extend(message.get("body", b""))
 
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(sent)).encode())]
     scope = {
@@ -42,4 +49,4 @@ async def call_app(app: Asgi, path: str, body: dict[str, Any]) -> int:
         "server": None,
     }
     await app(scope, receive, send)
-    return status
+    return status, bytes(answer)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -14,10 +16,13 @@ from models.runtimes.protocol import (
     EngineError,
     EngineOrder,
     EngineReply,
+    EngineState,
     EngineStatus,
     ExitReport,
+    Fault,
     LauncherStatus,
     Refusal,
+    exit_path,
 )
 from models.runtimes.sockets import remove
 from models.runtimes.wire import ControlRequest, LauncherRequest, Operation
@@ -29,6 +34,19 @@ REPORT_WAIT_S = 0.25  # the launcher reaps a dead child within a few millisecond
 REPORT_POLL_S = 0.005
 
 
+class EngineHungUp(EngineError):
+    """The connection was closed before the engine said what it is."""
+
+
+def doing(state: EngineState, asked: Collection[Operation] = ()) -> str:
+    """What an engine was doing when it ended, to go behind "it ended"."""
+    if "wake" in asked:
+        return "while it woke"
+    if "sleep" in asked:
+        return "while it fell asleep"
+    return {"loading": "while it loaded", "ready": "while it served", "asleep": "while it slept"}.get(state, "")
+
+
 class LauncherClient:
     """Talks to the launcher that listens on ``socket_path``."""
 
@@ -37,10 +55,17 @@ class LauncherClient:
 
     async def ping(self, timeout_s: float = PING_TIMEOUT_S) -> LauncherStatus:
         """Raises OSError when there is no launcher, TimeoutError when it does not answer."""
+        return await self._ask("ping", timeout_s)
+
+    async def recycle(self, timeout_s: float = PING_TIMEOUT_S) -> LauncherStatus:
+        """Have the warm process replaced, while orders are served and engines go on. Raises as ``ping`` does."""
+        return await self._ask("recycle", timeout_s)
+
+    async def _ask(self, op: Literal["ping", "recycle"], timeout_s: float) -> LauncherStatus:
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_unix_connection(self._path, limit=wire.LINE_LIMIT_BYTES)
             try:
-                writer.write(wire.encode(LauncherRequest(op="ping")))
+                writer.write(wire.encode(LauncherRequest(op=op)))
                 line = await reader.readline()
             finally:
                 writer.close()
@@ -61,8 +86,16 @@ class LauncherClient:
         While the launcher is warming this waits. Raises EngineError when it refuses, OSError when there is none.
         """
         reader, writer = await asyncio.open_unix_connection(self._path, limit=wire.LINE_LIMIT_BYTES)
+        remove(exit_path(order.control_path))  # of an earlier engine of this name
         writer.write(wire.encode(LauncherRequest(op="start", order=order)))
-        return await EngineConnection.greet(reader, writer)
+        try:
+            return await EngineConnection.greet(reader, writer)
+        except EngineHungUp as problem:
+            # The launcher hangs up only as it declines, with a word: a child has died before it could speak.
+            report = await _until_reported(lambda: read_exit_report(order.control_path))
+            if report is None:
+                raise
+            raise EngineError(report.reason("before it could load"), report.fault) from problem
 
 
 class EngineConnection:
@@ -75,6 +108,8 @@ class EngineConnection:
         self._writer = writer
         self._sequence = 0
         self._waiting: dict[int, asyncio.Future[EngineReply]] = {}
+        self._doing: set[Operation] = set()  # what it was asked for and has not answered
+        self._verdict: tuple[str, Fault] | None = None
         self._changed = asyncio.Event()
         self._pump = asyncio.get_running_loop().create_task(self._receive())
 
@@ -98,7 +133,10 @@ class EngineConnection:
             line = await reader.readline()
         except ConnectionError:
             line = b""
-        message = wire.decode_from_engine(line) if line.endswith(b"\n") else Refusal(refused="it hung up at once")
+        if not line.endswith(b"\n"):
+            writer.close()
+            raise EngineHungUp("it hung up at once")
+        message = wire.decode_from_engine(line)
         if isinstance(message, EngineStatus):
             return cls(reader, writer, message)
         writer.close()
@@ -111,7 +149,7 @@ class EngineConnection:
         """
         while True:
             if self.closed.is_set():
-                raise EngineError(self.end_reason())
+                raise self.end()
             if self.status.state in ("ready", "asleep"):
                 return self.status
             if self.status.state == "failed":
@@ -121,29 +159,55 @@ class EngineConnection:
             self._changed.clear()
             await self._changed.wait()
 
-    async def call(self, op: Operation, timeout_s: float = CALL_TIMEOUT_S) -> EngineStatus:
-        """Ask for ``op``; the status afterwards. Raises EngineError when refused or gone, TimeoutError when silent."""
+    async def call(
+        self, op: Operation, timeout_s: float | None = CALL_TIMEOUT_S, *, drain_s: float | None = None
+    ) -> EngineStatus:
+        """Ask for ``op``; the status afterwards. Raises EngineError when refused or gone, TimeoutError when silent.
+
+        ``drain_s``, of ``sleep`` and ``stop``: how long requests in flight may go on. ``timeout_s`` None: for ever.
+        """
+        return (await self.ask(op, timeout_s, drain_s=drain_s)).status
+
+    async def ask(
+        self, op: Operation, timeout_s: float | None = CALL_TIMEOUT_S, *, drain_s: float | None = None
+    ) -> EngineReply:
+        """As ``call``, with the whole reply."""
         if self.closed.is_set():
-            raise EngineError(self.end_reason())
+            raise self.end()
         self._sequence += 1
         sequence = self._sequence
         answer: asyncio.Future[EngineReply] = asyncio.get_running_loop().create_future()
         self._waiting[sequence] = answer
         try:
-            self._writer.write(wire.encode(ControlRequest(seq=sequence, op=op)))
+            self._writer.write(wire.encode(ControlRequest(seq=sequence, op=op, drain_s=drain_s)))
+            self._doing.add(op)
             reply = await asyncio.wait_for(answer, timeout_s)
+            self._doing.discard(op)
         finally:
             self._waiting.pop(sequence, None)
         if not reply.ok:
-            raise EngineError(reply.error or f"the engine refused to {op}")
-        return reply.status
+            raise EngineError(reply.error or f"the engine refused to {op}", reply.fault or "other")
+        return reply
+
+    def condemn(self, reason: str, fault: Fault) -> None:
+        """Its owner is about to end it: for this reason, whatever its process will seem to have died of."""
+        self._verdict = (reason, fault)
+
+    def end(self) -> EngineError:
+        """Why the engine is gone, as far as anybody knows."""
+        if self._verdict is not None:
+            return EngineError(*self._verdict)
+        if self.status.state == "failed" and self.status.error:
+            return EngineError(self.status.error, self.status.fault or "other")
+        report = self._exit_report()
+        during = doing(self.status.state, self._doing)
+        if report is None:
+            return EngineError(f"the engine's process {self.status.pid} ended {during}".rstrip())
+        return EngineError(report.reason(during), report.fault)
 
     def end_reason(self) -> str:
-        """Why the engine is gone, as far as anybody knows."""
-        if self.status.state == "failed" and self.status.error:
-            return self.status.error
-        report = self._exit_report()
-        return report.reason() if report else f"the engine's process {self.status.pid} ended"
+        """``end`` as one sentence."""
+        return str(self.end())
 
     async def close(self) -> None:
         """Hang up; the engine goes on under its lease."""
@@ -164,7 +228,7 @@ class EngineConnection:
             self._changed.set()
             for waiting in self._waiting.values():
                 if not waiting.done():
-                    waiting.set_exception(EngineError(self.end_reason()))
+                    waiting.set_exception(self.end())
 
     def _take(self, message: EngineStatus | EngineReply | Refusal) -> None:
         if isinstance(message, Refusal):
@@ -184,10 +248,16 @@ class EngineConnection:
 
     async def _await_report(self) -> None:
         """The socket closes a moment before the launcher can say why: whoever waits for ``closed`` wants the reason."""
-        waited_s = 0.0 if self.status.pid else REPORT_WAIT_S  # the launcher declined: there never was a process
-        while self._exit_report() is None and waited_s < REPORT_WAIT_S:
-            await asyncio.sleep(REPORT_POLL_S)
-            waited_s += REPORT_POLL_S
+        if self.status.pid:  # else the launcher declined: there never was a process
+            await _until_reported(self._exit_report)
+
+
+async def _until_reported(read: Callable[[], ExitReport | None]) -> ExitReport | None:
+    waited_s = 0.0
+    while (report := read()) is None and waited_s < REPORT_WAIT_S:
+        await asyncio.sleep(REPORT_POLL_S)
+        waited_s += REPORT_POLL_S
+    return report
 
 
 async def scan(engines_dir: str | Path) -> list[EngineStatus]:

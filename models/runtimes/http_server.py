@@ -1,4 +1,4 @@
-"""The engine's own HTTP server on a unix socket, and the gate before it."""
+"""The engine's own HTTP server on a unix socket."""
 
 from __future__ import annotations
 
@@ -6,64 +6,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import Any
 
-import msgspec
 import uvicorn
 
 from models.runtimes.protocol import Asgi, EngineError
 
 STARTUP_POLL_S = 0.001
 KEEP_ALIVE_S = 120  # longer than any pool of the callers keeps a connection idle, so that they close it, not we
-
-
-class Gate:
-    """An ASGI application that counts what is in flight and, when shut, answers 503 to all but GET.
-
-    ``GET`` stays open so that health and metrics can be asked of an engine that is asleep.
-    """
-
-    def __init__(self, app: Asgi) -> None:
-        self._app = app
-        self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._shut: bytes | None = None
-
-    @property
-    def in_flight(self) -> int:
-        return self._in_flight
-
-    def shut(self, code: str, message: str) -> None:
-        error = {"message": message, "type": "service_unavailable", "param": None, "code": code}
-        self._shut = msgspec.json.encode({"error": error})
-
-    def open(self) -> None:
-        self._shut = None
-
-    async def drained(self) -> None:
-        await self._idle.wait()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
-            await self._app(scope, receive, send)
-        elif self._shut is not None:
-            await _refuse(send, self._shut)
-        else:
-            self._in_flight += 1
-            self._idle.clear()
-            try:
-                await self._app(scope, receive, send)
-            finally:
-                self._in_flight -= 1
-                if not self._in_flight:
-                    self._idle.set()
-
-
-async def _refuse(send: Any, body: bytes) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 class _Server(uvicorn.Server):
@@ -80,10 +29,12 @@ class HttpServer:
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
         self._serving: asyncio.Task[None] | None = None
+        self._server: uvicorn.Server | None = None
+        self._ending: asyncio.Task[None] | None = None  # of the application's lifespan
 
     async def start(self, app: Asgi) -> None:
         """Returns once connections are accepted. Raises EngineError when the application does not start."""
-        server = _Server(
+        server = self._server = _Server(
             uvicorn.Config(
                 app,
                 log_config=None,
@@ -109,4 +60,11 @@ class HttpServer:
         """At once; answers that are under way are cut."""
         if self._serving is not None:
             self._serving.cancel()
+        if self._server is not None:
+            # Idle ones, too: the process may go on, and each of them holds the whole application.
+            for connection in tuple(self._server.server_state.connections):
+                if connection.transport is not None:
+                    connection.transport.abort()
+            self._ending = asyncio.get_running_loop().create_task(self._server.lifespan.shutdown())
+            self._server = None
         self._listener.close()

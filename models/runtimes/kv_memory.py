@@ -5,6 +5,7 @@ vLLM takes the cache from the heap and zeroes it (1.5 s for 1 GiB); anonymous me
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +49,20 @@ def mapped(allocate: Callable[..., Any]) -> Callable[..., Any]:
 
 def cache_bytes() -> int:
     return sum(len(mapping) for mapping in _mappings)
+
+
+def resident_bytes() -> int:
+    """How much of it is in memory: what was written since it was made or released."""
+    return sum(_resident_pages(mapping) for mapping in _mappings) * mmap.PAGESIZE
+
+
+def _resident_pages(mapping: mmap.mmap) -> int:
+    buffer = torch.frombuffer(mapping, dtype=torch.int8)
+    pages = torch.empty(-(-len(mapping) // mmap.PAGESIZE), dtype=torch.uint8)
+    address, length = ctypes.c_void_p(buffer.data_ptr()), ctypes.c_size_t(len(mapping))
+    if ctypes.CDLL(None).mincore(address, length, ctypes.c_void_p(pages.data_ptr())):
+        return 0
+    return int((pages.numpy() & 1).sum())
 
 
 def release() -> None:

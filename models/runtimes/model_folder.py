@@ -35,7 +35,7 @@ class TensorEntry(msgspec.Struct, frozen=True):
 def read_config(folder: Path) -> dict[str, Any]:
     """The parsed config.json. Raises EngineError."""
     if not folder.is_dir():
-        raise EngineError(f"the model's folder {folder} does not exist")
+        raise EngineError(f"the model's folder {folder} does not exist", "weights")
     return read_json(folder / CONFIG)
 
 
@@ -54,11 +54,11 @@ def _read(path: Path, kind: type[Read]) -> Read:
         # Python's reader: configurations of transformers may hold Infinity.
         return msgspec.convert(json.loads(path.read_bytes()), type=kind)
     except FileNotFoundError as problem:
-        raise EngineError(f"the model's folder {path.parent} has no {path.name}") from problem
+        raise EngineError(f"the model's folder {path.parent} has no {path.name}", "weights") from problem
     except OSError as problem:
-        raise EngineError(f"{path.name} cannot be read: {problem.strerror}") from problem
+        raise EngineError(f"{path.name} cannot be read: {problem.strerror}", "weights") from problem
     except (msgspec.ValidationError, ValueError) as problem:
-        raise EngineError(f"{path.name} cannot be read: {problem}") from problem
+        raise EngineError(f"{path.name} cannot be read: {problem}", "weights") from problem
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -69,7 +69,7 @@ def weight_files(folder: Path) -> list[Path]:
     else:
         files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise EngineError(f"the model's folder {folder} has no *.safetensors file")
+        raise EngineError(f"the model's folder {folder} has no *.safetensors file", "weights")
     for file in files:
         read_header(file)
     return files
@@ -82,30 +82,32 @@ def read_header(file: Path) -> tuple[int, Mapping[str, TensorEntry]]:
             size = os.fstat(opened.fileno()).st_size
             length = int.from_bytes(opened.read(LENGTH_BYTES), "little")
             if size < LENGTH_BYTES or length > min(size - LENGTH_BYTES, LONGEST_HEADER_BYTES):
-                raise EngineError(f"{file.name} is damaged: its header is longer than the file")
+                raise EngineError(f"{file.name} is damaged: its header is longer than the file", "weights")
             header = msgspec.json.decode(opened.read(length), type=dict[str, msgspec.Raw])
     except FileNotFoundError as problem:
-        raise EngineError(f"the weights file {file.name} is missing") from problem
+        raise EngineError(f"the weights file {file.name} is missing", "weights") from problem
     except OSError as problem:
-        raise EngineError(f"{file.name} cannot be read: {problem.strerror}") from problem
+        raise EngineError(f"{file.name} cannot be read: {problem.strerror}", "weights") from problem
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise EngineError(f"{file.name} is damaged: its header is not JSON") from problem
+        raise EngineError(f"{file.name} is damaged: its header is not JSON", "weights") from problem
     header.pop("__metadata__", None)
     try:
         tensors = {name: msgspec.json.decode(raw, type=TensorEntry) for name, raw in header.items()}
     except msgspec.DecodeError as problem:
-        raise EngineError(f"{file.name} is damaged: {problem}") from problem
+        raise EngineError(f"{file.name} is damaged: {problem}", "weights") from problem
     begin = LENGTH_BYTES + length
     end = begin + max((entry.data_offsets[1] for entry in tensors.values()), default=0)
     if end != size:
-        raise EngineError(f"{file.name} is damaged: its header promises {end} bytes, it has {size}")
+        raise EngineError(f"{file.name} is damaged: its header promises {end} bytes, it has {size}", "weights")
     return begin, tensors
 
 
 def check_tokenizer(folder: Path) -> None:
     """Raises EngineError when no file could hold a vocabulary."""
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
-        raise EngineError(f"the model's folder {folder} has no tokenizer ({', '.join(TOKENIZER_FILES[:2])}, ...)")
+        raise EngineError(
+            f"the model's folder {folder} has no tokenizer ({', '.join(TOKENIZER_FILES[:2])}, ...)", "weights"
+        )
 
 
 def tensor_bytes(folder: Path, float_bytes: int) -> int:

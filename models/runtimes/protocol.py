@@ -7,10 +7,12 @@ Wire (unix sockets, one JSON object a line, both ways):
 2. Anyone may open further control connections on ``order.control_path`` (re-adoption); the child greets with its
    status.
 3. Operations on a control connection, each answered by one ``EngineReply`` carrying the same ``seq``:
-   ``{"seq": 1, "op": "status" | "renew" | "sleep" | "wake" | "stop"}``.
+   ``{"seq": 1, "op": "status" | "renew" | "sleep" | "wake" | "stop"}``. ``sleep`` and ``stop`` take no new requests,
+   let those in flight end for ``drain_s`` and cut the rest, with an error that says so.
 4. The engine lives under a lease: without a ``renew`` (any connection) for ``lease_s`` it ends itself. A closed
    connection does not end it.
-The launcher also answers ``{"op": "ping"}`` with ``LauncherStatus``; on ``{"op": "quit"}`` it ends, its engines go on.
+The launcher also answers ``{"op": "ping"}`` with ``LauncherStatus``; on ``{"op": "quit"}`` it ends, its engines go on;
+on ``{"op": "recycle"}``, answered with ``LauncherStatus``, it warms a successor of the process that forks for it.
 A line it cannot act upon is answered with ``Refusal``. When a child is gone it writes ``ExitReport`` to
 ``exit_path(order.control_path)``.
 """
@@ -36,6 +38,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["cpu", "cuda"] = "cpu"
     uuid: str | None = None  # CUDA device UUID, becomes CUDA_VISIBLE_DEVICES
+    id: str = ""  # the ledger's name of it, which tells simulated ones apart
     memory_bytes: int = 0
     simulated: bool = True
     link_bytes_per_s: float = 0.0  # simulated only: stands for the bus that weights cross; 0: no time passes
@@ -93,26 +96,46 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     order: EngineOrder
     error: str | None = None  # one clear sentence when failed
     fault: Fault | None = None  # when failed
-    # Phases of the start ("ready" is the total since the order was read), and its latest "sleep" and "wake".
+    # Phases of the start ("ready" is the total since the order was read), and its latest "sleep" and "wake" (without
+    # draining, with "transfer": what the simulated bus took of the latest change).
     timings_s: dict[str, float] = {}
     detail: dict[str, str] = {}  # ``Engine.describe``
     measured: Measured | None = None
 
 
 class EngineReply(msgspec.Struct, frozen=True, kw_only=True):
+    """``cut``: requests that a ``sleep`` or ``stop`` ended because they did not end in time."""
+
     seq: int
     ok: bool
     status: EngineStatus
     error: str | None = None
+    fault: Fault | None = None
+    cut: int = 0
+
+
+FORCED = "the launcher was told so"  # why a runtime is run the plain way, when it was not the probe that chose it
 
 
 class LauncherStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """``rss_bytes``, ``warm_s``, ``age_s`` and ``forks`` are those of the warm process that forks now, the
+    ``generation``-th since the launcher began; 0 while there is none.
+    """
+
     pid: int
     ready: bool
     runtimes: dict[str, str]  # runtime -> version, or "unavailable: why"
-    started: int  # children forked so far
+    started: int  # engines started so far
     rss_bytes: int
     warm_s: float
+    paths: dict[str, str] = {}  # of runtimes that have more than one way to run: "fast", or "plain: why"
+    engines: int = 0  # that this launcher has started and that run
+    spares: int = 0  # children forked ahead that wait for an order
+    spare_bytes: int = 0  # private memory of all of them together
+    generation: int = 0
+    age_s: float = 0.0
+    forks: int = 0
+    problem: str = ""  # what keeps the launcher from warming, or from being renewed
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,23 +145,47 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExitReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How an engine's process ended, as its launcher saw it. Exactly one of ``code`` and ``signal`` is set."""
+    """How an engine's process ended, as its launcher saw it. Exactly one of ``code`` and ``signal`` is set.
+
+    ``meaning``: what the signal tells, ``crashed_in``: the Python functions that the crashed thread was in, ``core``:
+    where its core is or how to get one (names paths: for operators only). ``log_tail``: its log's last lines.
+    """
 
     pid: int
     replica_id: str
     code: int | None = None
     signal: int | None = None
     last_log_line: str = ""
+    meaning: str = ""
+    crashed_in: str = ""
+    core: str = ""
+    out_of_memory: bool = False
+    log_tail: tuple[str, ...] = ()
+    shared_with: int = 0  # other replicas that lived in the process and ended with it
 
-    def reason(self) -> str:
-        """One sentence for people."""
+    def headline(self, during: str = "") -> str:
+        """How it ended, without what it said. ``during``: what it was doing, such as ``while it served``."""
+        doing = f" {during}" if during else ""
         if self.signal is not None:
             name = signal.strsignal(self.signal) or "unknown"
-            return f"the engine's process {self.pid} was killed by signal {self.signal} ({name})"
-        if self.code:
-            said = f": {self.last_log_line}" if self.last_log_line else ""
-            return f"the engine's process {self.pid} ended with code {self.code}{said}"
-        return f"the engine's process {self.pid} ended"
+            means = f", {self.meaning}" if self.meaning else ""
+            place = f", in {self.crashed_in}" if self.crashed_in else ""
+            return f"{self._who()} was killed by signal {self.signal} ({name}){doing}{means}{place}"
+        return f"{self._who()} ended{f' with code {self.code}' if self.code else ''}{doing}"
+
+    def _who(self) -> str:
+        others = f"{self.shared_with} other {'replica' if self.shared_with == 1 else 'replicas'}"
+        return f"the engine's process {self.pid}" + (f", shared with {others}," if self.shared_with else "")
+
+    def reason(self, during: str = "") -> str:
+        """One sentence for people."""
+        said = self.last_log_line if self.code != 0 else ""
+        between = ": " if self.code is not None else "; it last said: "
+        return self.headline(during) + (f"{between}{said}" if said else "")
+
+    @property
+    def fault(self) -> Fault:
+        return "memory" if self.out_of_memory else "other"
 
 
 def exit_path(control_path: str) -> str:

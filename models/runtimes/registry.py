@@ -15,6 +15,12 @@ def _vllm() -> Runtime:
     return VllmRuntime()
 
 
+def _plain_vllm(why: str) -> Runtime:
+    from models.runtimes.vllm_plain import PlainVllm
+
+    return PlainVllm(why)
+
+
 def _torch() -> Runtime:
     from models.runtimes.torch_runtime import TorchRuntime
 
@@ -22,6 +28,8 @@ def _torch() -> Runtime:
 
 
 RUNTIMES: dict[str, Callable[[], Runtime]] = {"vllm": _vllm, "torch": _torch}
+# Slower ways to run the same, for when the one above is broken; made with the reason for it.
+FALLBACKS: dict[str, Callable[[str], Runtime]] = {"vllm": _plain_vllm}
 
 
 def find_runtime(name: str) -> Runtime:

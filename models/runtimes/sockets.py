@@ -1,10 +1,12 @@
-"""Unix sockets that only their owner may use."""
+"""Unix sockets that only their owner may use, and what can be sent through them besides bytes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 LONGEST_PATH_BYTES = 107
@@ -46,6 +48,26 @@ def answers(path: str) -> bool:
         except OSError:
             return False
         return True
+
+
+# Python's own ``send_fds`` and ``recv_fds`` take flags and ignore them.
+
+
+def send_with(channel: socket.socket, data: bytes, descriptors: Sequence[int], flags: int = 0) -> None:
+    """One message, and copies of these file descriptors with it. Raises OSError when nobody can read it."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+    channel.sendmsg([data], rights, flags | socket.MSG_NOSIGNAL)
+
+
+def receive_with(channel: socket.socket, longest: int, most: int) -> tuple[bytes, list[int]]:
+    """A message and the descriptors that came with it, closed on exec; b"" after a hang-up. Raises OSError."""
+    descriptors = array("i")
+    room = socket.CMSG_LEN(most * descriptors.itemsize)
+    data, controls, _, _ = channel.recvmsg(longest, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in controls:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors)
 
 
 def remove(path: str) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from pathlib import Path
 from typing import Any
+
+from models.runtimes.model_thread import THREAD_NAME
+from models.runtimes.protocol import Budget, Device, EngineOrder
 
 FOLDER = "warm-embedder"
 WORDS = ("[PAD]", "[UNK]", "hello", "world")
@@ -14,16 +17,36 @@ WORDS = ("[PAD]", "[UNK]", "hello", "world")
 
 def warm(scratch: Path) -> None:
     """Blocks for a moment. Call it in a thread that ends afterwards."""
-    from models.runtimes.asgi_call import call_app
-    from models.runtimes.batcher import Batcher
-    from models.runtimes.embedder import SentenceEmbedder
-    from models.runtimes.embeddings_api import EmbeddingsApi
+    asyncio.run(_serve_once(_order(_write(scratch / FOLDER))))
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREAD_NAME):
+            thread.join()  # a forked child would miss it
 
-    embedder = SentenceEmbedder()
-    embedder.load(_write(scratch / FOLDER), "cpu")
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        app = EmbeddingsApi(embedder, Batcher(embedder.predict, thread), ("warm",)).app()
-        asyncio.run(call_app(app, "/v1/embeddings", {"model": "warm", "input": ["hello world", "hello"]}))
+
+async def _serve_once(order: EngineOrder) -> None:
+    from models.runtimes.asgi_call import call_app
+    from models.runtimes.torch_runtime import TorchRuntime
+
+    engine = await TorchRuntime().load(order)
+    await call_app(engine.app, "/v1/embeddings", {"model": "warm", "input": ["hello world", "hello"]})
+    engine.measured()
+    await engine.close()
+
+
+def _order(folder: Path) -> EngineOrder:
+    return EngineOrder(
+        replica_id="warm",
+        model_id="warm",
+        served_names=("warm",),
+        runtime="torch",
+        source=str(folder),
+        engine_args={},
+        device=Device(),
+        budget=Budget(weights_bytes=0, kv_cache_bytes=0, overhead_bytes=0),
+        http_path="",
+        control_path="",
+        log_path="",
+    )
 
 
 def _write(folder: Path) -> Path:

@@ -6,9 +6,14 @@ import argparse
 import difflib
 import functools
 import json
+from pathlib import Path
 from typing import Any, NoReturn
 
+from models.cuda.sleep import ARGUMENT as SLEEP
+from models.cuda.sleep import choice_of
+from models.runtimes.model_folder import read_config
 from models.runtimes.protocol import EngineError, EngineOrder
+from models.runtimes.vllm_batch import CUDA_CONTEXT_BYTES, CUDA_SLACK, HEAP_SLACK, batch_limits
 
 # What the launcher, the ledger or the host decides; a card cannot.
 DECIDED = {
@@ -26,6 +31,7 @@ DECIDED = {
 ONE_GPU = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "nnodes")
 UNPICKLED_FORMATS = ("auto", "safetensors", "fastsafetensors", "runai_streamer", "sharded_state", "dummy")
 
+LOAD_FORMAT = "roundhouse"  # vllm_loader's, and its part of --model-loader-extra-config
 DEFAULT_TOOL_PARSER = "hermes"
 
 
@@ -35,8 +41,10 @@ def command_line(order: EngineOrder) -> list[str]:
     Raises EngineError naming the field.
     """
     given = {_plain(key): value for key, value in order.engine_args.items()}
+    choice_of(given, "vllm")
+    given.pop(SLEEP, None)  # for us, not for vLLM
     _check(given)
-    settings = _defaults(order) | given
+    settings = _defaults(order) | _limits(order, given) | given
     if settings.get("load_format") == "auto":
         settings["load_format"] = "safetensors"
     if settings.get("enable_auto_tool_choice") is False and "tool_call_parser" not in given:
@@ -56,6 +64,11 @@ def parse(order: EngineOrder) -> argparse.Namespace:
         validate_parsed_serve_args(parsed)
     except (TypeError, ValueError) as problem:
         raise EngineError(f"engine_args: {str(problem).removeprefix('Error: ')}") from problem
+    if _plain_keys(order).get("load_format", "auto") == "auto":  # a card may insist on vLLM's own
+        # Not on the command line: a plain ``vllm serve`` does not know it.
+        parsed.load_format = LOAD_FORMAT
+        ours = {"layout_dir": order.layout_dir, "cold": order.cold}
+        parsed.model_loader_extra_config = {**(parsed.model_loader_extra_config or {}), LOAD_FORMAT: ours}
     return parsed
 
 
@@ -75,13 +88,24 @@ def parser() -> Any:
 
 @functools.cache
 def known_arguments() -> dict[str, argparse.Action]:
-    """By name with underscores, as cards write them."""
+    """By name with underscores, as cards write them.
+
+    Empty for a vLLM whose parser is not where it is expected: then its own server has to judge the names.
+    """
+    try:
+        actions = parser()._actions
+    except (ImportError, AttributeError):
+        return {}
     return {
         _plain(option): action
-        for action in parser()._actions
+        for action in actions
         for option in action.option_strings
         if option.startswith("--") and action.dest != "help" and not option.startswith("--no-")
     }
+
+
+def _plain_keys(order: EngineOrder) -> dict[str, Any]:
+    return {_plain(key): value for key, value in order.engine_args.items()}
 
 
 def _plain(key: str) -> str:
@@ -97,7 +121,7 @@ def _check(given: dict[str, Any]) -> None:
         if key == "load_format" and value not in UNPICKLED_FORMATS:
             raise EngineError(f"engine_args.load_format {value} may read pickled weights, which can run code")
         name, _, _ = key.partition(".")
-        if name not in known_arguments():
+        if known_arguments() and name not in known_arguments():
             close = difflib.get_close_matches(name, known_arguments(), n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise EngineError(f"engine_args.{name} is not a vLLM argument{hint}")
@@ -123,6 +147,15 @@ def _defaults(order: EngineOrder) -> dict[str, Any]:
         # Compiling takes 20 s on a CPU and gains little there.
         settings["enforce_eager"] = True
     return settings
+
+
+def _limits(order: EngineOrder, given: dict[str, Any]) -> dict[str, int]:
+    """Of the batch, where the card sets none itself."""
+    if {"max_num_seqs", "max_num_batched_tokens", "hf_overrides"} & given.keys() or not order.budget.overhead_bytes:
+        return {}
+    on_gpu = order.device.kind == "cuda"
+    left_bytes = order.budget.overhead_bytes - (CUDA_CONTEXT_BYTES if on_gpu else 0)
+    return batch_limits(read_config(Path(order.source)), left_bytes, CUDA_SLACK if on_gpu else HEAP_SLACK)
 
 
 def _share(order: EngineOrder) -> float:
@@ -158,7 +191,8 @@ def _negated(key: str, option: str) -> list[str]:
     """``--no-x`` where there is one; a plain flag is off when left out."""
     negation = "--no-" + option.removeprefix("--")
     action = known_arguments().get(key)
-    return [negation] if action is not None and negation in action.option_strings else []
+    unknown = not known_arguments()
+    return [negation] if unknown or (action is not None and negation in action.option_strings) else []
 
 
 def _sentence(message: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import traceback
 
-from models.runtimes.protocol import EngineError, EngineOrder
+from models.runtimes.protocol import EngineError, EngineOrder, Fault
 from models.runtimes.vllm_patches import KvTooSmall
 
 LONGEST_SENTENCE = 400
@@ -19,7 +20,7 @@ def explain(problem: BaseException, order: EngineOrder) -> EngineError:
     if isinstance(problem, EngineError):
         return problem
     if isinstance(problem, KvTooSmall):
-        return EngineError(_kv_too_small(problem, order))
+        return EngineError(_kv_too_small(problem, order), "memory")
     fields = _wrong_fields(problem, order)
     if fields:
         return EngineError(fields)
@@ -27,9 +28,12 @@ def explain(problem: BaseException, order: EngineOrder) -> EngineError:
     for pattern, sentence in _KNOWN:
         found = pattern.search(text)
         if found:
-            return EngineError(_tidy(sentence.format(*found.groups()), order))
+            return EngineError(_tidy(sentence.format(*found.groups()), order), _fault(sentence))
     if isinstance(problem, MemoryError) or "OutOfMemory" in type(problem).__name__:
-        return EngineError(_OUT_OF_MEMORY)
+        return EngineError(_OUT_OF_MEMORY, "memory")
+    if isinstance(problem, json.JSONDecodeError):
+        what = "tokenizer" if _passed_through(problem, "tokeniz") else "configuration"
+        return EngineError(f"the model's {what} is damaged: it is not JSON ({_tidy(text, order)})", "weights")
     if isinstance(problem, LookupError | TypeError | AttributeError):
         # A defect met on the way: its words mean nothing to a card's author, its place may.
         what = "tokenizer" if _passed_through(problem, "tokeniz") else "configuration"
@@ -101,6 +105,16 @@ _SENTENCES = (
     (r"[Cc]an't load (?:the )?tokenizer|Couldn't instantiate the backend", "the model's tokenizer cannot be read"),
 )
 _KNOWN = tuple((re.compile(pattern), sentence) for pattern, sentence in _SENTENCES)
+
+
+_ABOUT: tuple[tuple[Fault, tuple[str, ...]], ...] = (
+    ("memory", ("the model does not fit", "the KV cache", "the GPU has")),
+    ("weights", ("the weights", "a weights file")),
+)
+
+
+def _fault(sentence: str) -> Fault:
+    return next((fault for fault, beginnings in _ABOUT if sentence.startswith(beginnings)), "other")
 
 
 def _kv_too_small(problem: KvTooSmall, order: EngineOrder) -> str:

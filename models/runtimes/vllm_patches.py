@@ -6,14 +6,17 @@ start on such a version rather than to misbehave.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from models.runtimes import kv_memory
+from models.runtimes import kv_memory, vllm_linear
 from models.runtimes.inproc_client import InprocAsyncClient
 from models.runtimes.protocol import EngineError
 
@@ -69,6 +72,62 @@ def _once_per_launcher(old: Any) -> Any:
 def _in_this_process(_old: Any) -> Any:
     """Looking at a model class in a subprocess costs 7 s of imports; it is for processes that will fork with CUDA."""
     return lambda fn: fn()
+
+
+def _once(old: Any) -> Any:
+    """What comes out the same for all engines of a machine, or of a template."""
+    return functools.cache(old)
+
+
+def _once_static(old: Any) -> Any:
+    return staticmethod(functools.cache(old))
+
+
+def _once_per_config(old: Any) -> Any:
+    """An engine has one configuration, and vLLM hashes it six times."""
+    last: list[tuple[Any, ...]] = []
+
+    def build(vllm_config: Any, mode: str = "full", custom_value: str | None = None) -> Any:
+        asked = (vllm_config, mode, custom_value)
+        if not last or last[0][0] is not vllm_config or last[0][1:3] != asked[1:]:
+            last[:] = [(*asked, old(*asked))]
+        return last[0][-1]
+
+    return build
+
+
+def _if_named(old: Any) -> Any:
+    """Looks through every installed package for plugins that are only loaded when VLLM_PLUGINS names them."""
+
+    def load(supported_tasks: Any = None) -> Any:
+        return old(supported_tasks) if os.environ.get("VLLM_PLUGINS") is not None else []
+
+    return load
+
+
+def _if_there_is_one(old: Any) -> Any:
+    """A model for text alone has no processor; finding that out by trying to load one takes a while."""
+
+    def look(tokenizer: Any, **named: Any) -> Any:
+        folder = Path(tokenizer.name_or_path)
+        files = ("processor_config.json", "preprocessor_config.json")
+        return (
+            old(tokenizer, **named) if not folder.is_dir() or any((folder / name).exists() for name in files) else None
+        )
+
+    return look
+
+
+def _for_quantized_models(old: Any) -> Any:
+    """Notes each layer's parameters, 5 ms, for reloading weights later, which nobody can ask for here."""
+
+    def record(model: Any) -> None:
+        from vllm.config import get_current_vllm_config
+
+        if get_current_vllm_config().quant_config is not None:
+            old(model)
+
+    return record
 
 
 def _tell_the_bytes(_old: Any) -> Any:
@@ -130,7 +189,40 @@ PATCHES = (
         ("available_memory", "get_needed_memory", "max_model_len", "estimate_max_model_len"),
         _tell_the_bytes,
     ),
+    # Each of these costs 5 to 15 ms of every start.
+    PatchPoint("vllm.v1.sample.logits_processor", "_load_logitsprocs_plugins", (), _once),
+    PatchPoint("vllm.utils.cpu_resource_utils", "_get_cpu_list", (), _once),
+    PatchPoint(
+        "vllm.entrypoints.serve.utils.fingerprint",
+        "build_system_fingerprint",
+        ("vllm_config", "mode", "custom_value"),
+        _once_per_config,
+    ),
+    PatchPoint(
+        "vllm.entrypoints.anthropic.serving",
+        "AnthropicServingMessages._detect_merge_inline_system",
+        ("chat_template",),
+        _once_static,
+    ),
+    PatchPoint("vllm.plugins", "load_endpoint_plugins", ("supported_tasks",), _if_named),
+    PatchPoint("vllm.renderers.hf", "_try_get_processor_chat_template", ("tokenizer",), _if_there_is_one),
+    PatchPoint(
+        "vllm.model_executor.model_loader.utils",
+        "record_metadata_for_reloading",
+        ("model",),
+        _for_quantized_models,
+    ),
+    PatchPoint(
+        "vllm.model_executor.layers.utils",
+        "dispatch_cpu_unquantized_gemm",
+        ("layer", "remove_weight"),
+        vllm_linear.choosable,
+    ),
 )
+
+_DEFAULT_LOADER = "vllm.model_executor.model_loader.default_loader"
+_LOADING = "vllm.model_executor.model_loader.utils"
+_VOCABULARY = "vllm.model_executor.layers.vocab_parallel_embedding"
 
 CALLED = (
     PatchPoint("vllm.v1.engine.core", "EngineCore.__init__", ("self", "vllm_config", "executor_class", "log_stats")),
@@ -148,6 +240,24 @@ CALLED = (
         ("engine_client", "state", "args", "supported_tasks"),
     ),
     PatchPoint("vllm.entrypoints.launchers.cli_args", "make_arg_parser", ("parser",)),
+    # The loader's
+    PatchPoint("vllm.model_executor.model_loader", "register_model_loader", ("load_format",)),
+    PatchPoint(_DEFAULT_LOADER, "DefaultModelLoader.__init__", ("self", "load_config")),
+    PatchPoint(_DEFAULT_LOADER, "DefaultModelLoader.load_weights", ("self", "model", "model_config")),
+    PatchPoint(_DEFAULT_LOADER, "DefaultModelLoader.get_all_weights", ("self", "model_config", "model")),
+    PatchPoint(_LOADING, "initialize_model", ("vllm_config", "prefix", "model_class", "model_config")),
+    PatchPoint(_LOADING, "process_weights_after_loading", ("model", "model_config", "target_device")),
+    PatchPoint(_LOADING, "get_architecture_class_name", ("model_config",)),
+    PatchPoint("vllm.utils.torch_utils", "set_default_torch_dtype", ("dtype",)),
+    PatchPoint("vllm._custom_ops", "weight_packed_linear_cpu", ("x", "packed_weight", "n", "bias")),
+    PatchPoint("vllm.model_executor.layers.linear", "UnquantizedLinearMethod", ()),
+    PatchPoint("vllm.model_executor.layers.quantization.base_config", "QuantizeMethodBase", ()),
+    PatchPoint(_VOCABULARY, "UnquantizedEmbeddingMethod", ()),
+    PatchPoint(_VOCABULARY, "VocabParallelEmbedding", ("num_embeddings", "embedding_dim")),
+    PatchPoint(_VOCABULARY, "ParallelLMHead", ("num_embeddings", "embedding_dim")),
+    # The canary's
+    PatchPoint("vllm.v1.engine", "EngineCoreRequest", ("request_id", "prompt_token_ids")),
+    PatchPoint("vllm", "PoolingParams.verify", ("self", "model_config")),
     PatchPoint("vllm.entrypoints.launchers.cli_args", "validate_parsed_serve_args", ("args",)),
 )
 
@@ -174,7 +284,17 @@ def apply() -> None:
         if point.replace is not None:
             holder, name = point.holder()
             setattr(holder, name, point.replace(getattr(holder, name)))
+    _register_loader()
     _applied.append(True)
+
+
+def _register_loader() -> None:
+    from vllm.model_executor.model_loader import register_model_loader
+
+    from models.runtimes.vllm_args import LOAD_FORMAT
+    from models.runtimes.vllm_loader import RoundhouseLoader
+
+    register_model_loader(LOAD_FORMAT)(RoundhouseLoader)
 
 
 def _problem_with(point: PatchPoint) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import importlib
@@ -14,15 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from models.cuda import vllm_sleep
+from models.cuda.sleep import VLLM_ONLY, choice_of
 from models.runtimes import model_folder
-from models.runtimes.proc import private_bytes, trim_heap
-from models.runtimes.protocol import Asgi, EngineError, EngineOrder, Measured
-
-WATCH_PERIOD_S = 0.2
-RESET_TRIES = 50
-RESET_PAUSE_S = 0.02
+from models.runtimes.protocol import EngineError, EngineOrder
+from models.runtimes.vllm_engine import VllmEngine
 
 log = logging.getLogger("roundhouse.engine")
 
@@ -120,6 +116,7 @@ async def load(order: EngineOrder) -> VllmEngine:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from models.runtimes import vllm_args
+    from models.runtimes.vllm_tokenizer import hold_to_vocabulary
 
     phases = _Phases()
     _look_at(order)
@@ -128,14 +125,25 @@ async def load(order: EngineOrder) -> VllmEngine:
     with _no_collections(), _passing_folder():
         # Off the main thread: what computes there would need OpenMP workers that fork has not brought along.
         config = await asyncio.to_thread(AsyncEngineArgs.from_cli_args(args).create_engine_config)
+        if order.device.kind == "cuda":
+            choice = choice_of(order.engine_args, "vllm")
+            vllm_sleep.choose_backend(config.model_config, own=choice in VLLM_ONLY)
         phases.done("config")
         llm = await asyncio.to_thread(AsyncLLM.from_vllm_config, config, disable_log_stats=args.disable_log_stats)
+        hold_to_vocabulary(llm)
         phases.done("engine")
         tasks = await llm.get_supported_tasks()
-        app = build_app(args, tasks, llm.model_config)
-        await init_app_state(llm, app.state, args, tasks)
-        phases.done("app")
-    return VllmEngine(order, llm, app, args, phases.timings_s)
+        engine = VllmEngine(order, llm, tasks, phases.timings_s)
+        verifying = asyncio.create_task(engine.verify())
+        try:
+            engine.app = build_app(args, tasks, llm.model_config)
+            await init_app_state(llm, engine.app.state, args, tasks)
+            phases.done("app")
+        finally:
+            await verifying
+        phases.done("canary")
+    engine.begin()
+    return engine
 
 
 @contextmanager
@@ -154,7 +162,10 @@ def _look_at(order: EngineOrder) -> None:
     folder = Path(order.source)
     model_folder.read_config(folder)
     if order.engine_args.get("load_format") != "dummy":
-        model_folder.weight_files(folder)
+        try:
+            model_folder.weight_files(folder)
+        except EngineError as problem:
+            raise EngineError(str(problem), "weights") from problem
     if not {"tokenizer", "skip_tokenizer_init", "skip-tokenizer-init"} & order.engine_args.keys():
         model_folder.check_tokenizer(folder)
 
@@ -181,90 +192,3 @@ def _no_collections() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-class VllmEngine:
-    """A running AsyncLLM with its OpenAI application."""
-
-    def __init__(
-        self, order: EngineOrder, llm: Any, app: Asgi, args: argparse.Namespace, timings_s: dict[str, float]
-    ) -> None:
-        self.app = app
-        self.timings_s = timings_s
-        self._order = order
-        self._llm = llm
-        self._asleep = False
-        self._weights_bytes = _weights_bytes(llm, Path(order.source))
-
-    async def sleep(self) -> None:
-        if self._on_gpu:
-            await self._llm.sleep(level=1)
-        else:
-            await self._forget_prefixes()
-            _release_kv_pages()
-        trim_heap()
-        self._asleep = True
-
-    async def _forget_prefixes(self) -> None:
-        """Of requests whose clients have left, the engine may still hold some for a step or two."""
-        for _ in range(RESET_TRIES):
-            if await self._llm.reset_prefix_cache():
-                return
-            await asyncio.sleep(RESET_PAUSE_S)
-        raise EngineError("it cannot sleep: requests still hold its KV cache")
-
-    async def wake(self) -> None:
-        """On the CPU nothing is to be done: the cache's pages come back, as zeros, when they are written."""
-        if self._on_gpu:
-            await self._llm.wake_up()
-        self._asleep = False
-
-    def measured(self) -> Measured:
-        """Weights and cache as they lie on the device, simulated or not; asleep, only host memory is left."""
-        if self._asleep:
-            return Measured(weights_bytes=0, kv_cache_bytes=0, rss_bytes=private_bytes())
-        return Measured(weights_bytes=self._weights_bytes, kv_cache_bytes=self._kv_bytes(), rss_bytes=private_bytes())
-
-    def describe(self) -> dict[str, str]:
-        return {"path": "fast", "weights": "copied"}
-
-    async def watch(self) -> str:
-        core = self._llm.engine_core
-        while not core.died.is_set():
-            await asyncio.sleep(WATCH_PERIOD_S)
-        return f"the engine broke while it served ({type(core.death).__name__}): see its log"
-
-    def end_threads(self) -> None:
-        """For the launcher's warm-up: leave no thread that a forked child would miss."""
-        self._llm.shutdown()
-
-    async def close(self) -> None:
-        """Nothing: the process ends, which frees more and takes less time than any tear-down."""
-
-    @property
-    def _on_gpu(self) -> bool:
-        return self._order.device.kind == "cuda"
-
-    def _kv_bytes(self) -> int:
-        config = self._llm.vllm_config.cache_config
-        return int(config.kv_cache_memory_bytes or 0) if config.num_gpu_blocks else 0
-
-
-def _weights_bytes(llm: Any, folder: Path) -> int:
-    """Of parameters and buffers, each counted once, but at least what the files hold in the model's own type.
-
-    On the CPU vLLM packs matrices into buffers of oneDNN's, which nobody can ask for their size.
-    """
-    model = llm.engine_core.core.model_executor.driver_worker.worker.model_runner.get_model()
-    storages = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-    in_files = model_folder.tensor_bytes(folder, llm.model_config.dtype.itemsize)
-    return int(max(sum(storages.values()), in_files))
-
-
-def _release_kv_pages() -> None:
-    from models.runtimes import kv_memory
-
-    kv_memory.release()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.runtimes.asgi_call import call_app
-from models.runtimes.protocol import Budget, Device, EngineOrder
+from models.runtimes.protocol import Budget, Device, EngineError, EngineOrder
 
 log = logging.getLogger("roundhouse.launcher")
 
@@ -62,7 +62,7 @@ def _order(folder: Path, scratch: Path) -> EngineOrder:
 
 
 async def _serve_once(order: EngineOrder) -> None:
-    from models.runtimes import kv_memory
+    from models.runtimes import kv_memory, vllm_probe
     from models.runtimes.vllm_runtime import load
 
     engine = await load(order)
@@ -70,8 +70,11 @@ async def _serve_once(order: EngineOrder) -> None:
     async with app.router.lifespan_context(app):
         for path, body in REQUESTS:
             status = await call_app(app, path, body)
+            if status >= 500:
+                raise EngineError(f"its warm-up's {path} was answered with {status}")
             if status != 200:
                 log.warning("the warm-up's %s answered %d", path, status)
+        await vllm_probe.check(app, "warm", Path(order.source))
     engine.end_threads()
     kv_memory.forget()
 

@@ -14,16 +14,20 @@ Operation = Literal["status", "renew", "sleep", "wake", "stop"]
 
 
 class ControlRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What an owner sends on a control connection."""
+    """What an owner sends on a control connection.
+
+    ``drain_s``, of ``sleep`` and ``stop``: how long what is in flight may go on before it is cut; None: as usual.
+    """
 
     seq: int
     op: Operation
+    drain_s: float | None = None
 
 
 class LauncherRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What anybody sends to the launcher; ``order`` belongs to ``start``."""
 
-    op: Literal["start", "ping", "quit"]
+    op: Literal["start", "ping", "quit", "recycle"]
     order: EngineOrder | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from models.demo.catalog import SIMULATED_GPU_MIB
 from tests.e2e.service import Service, rows
 
 
@@ -27,14 +28,14 @@ def test_a_model_that_can_never_fit_names_what_it_needs_and_what_there_is(servic
     error = _error(service, "never-fits", 503)
     assert error["code"] == "insufficient_gpu_memory"
     assert "101" in str(error["message"]), "its 100 GiB of weights and more"
-    assert "512" in str(error["message"]), "the largest GPU has 512 MiB"
+    assert str(SIMULATED_GPU_MIB) in str(error["message"]), "what the largest GPU has"
 
 
 @pytest.mark.parametrize(
     ("model", "said"),
     [
         ("truncated", "model.safetensors"),
-        ("missing", "not-there"),
+        ("missing", "the folder does not exist"),
         ("wrong-argument", "max_modle_len"),
         ("lacks-tensors", "down_proj"),
     ],

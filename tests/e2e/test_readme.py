@@ -40,13 +40,17 @@ def test_the_shell_blocks_in_order_in_one_shell(place: Path, service: Service) -
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ROUNDHOUSE_")}
     said = _run(["bash", "-e", "-c", "\n".join(blocks)], place, clean)
     assert said.count("chat.completion") == 3
+    assert '"relevance_score"' in said
     assert "simulated" in said
     assert "for minilm" in said, "somebody had to go for it"
 
 
 def test_the_python_blocks(place: Path, service: Service) -> None:
     blocks = [text for kind, text in BLOCKS if kind == "python"]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     environ = {**os.environ, "ROUNDHOUSE_URL": service.url, "ROUNDHOUSE_API_KEY": service.api_key}
     for block in blocks:
-        assert _run([sys.executable, "-c", block], place, environ)
+        said = _run([sys.executable, "-c", block], place, environ)
+        assert said or "print" not in block
+    assert (place / "sea.png").read_bytes().startswith(b"\x89PNG")
+    assert (place / "aboard.wav").read_bytes().startswith(b"RIFF")

@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 from models.control.recording import Arrivals, Header, Step, read_lines
+from models.demo.catalog import SIMULATED_GPU_MIB, SIMULATED_GPUS
 from tests.e2e.service import Service, rows, until
 
+GPUS = f"{SIMULATED_GPUS}x{SIMULATED_GPU_MIB}MiB"
 MODELS = ["tiny-llama", "tiny-gemma", "tiny-qwen3", "minilm"]
 
 
@@ -49,7 +51,7 @@ def test_a_recording_replays_identically_and_can_be_simulated(service: Service, 
     replayed = service.json("replay", str(out))
     assert replayed["identical"]
     assert replayed["decisions"] == sum(isinstance(line, Step) for line in lines)
-    simulated = service.json_on_stdout("simulate", "--trace", str(out), "--models-from-trace", "--gpus", "2x512MiB")
+    simulated = service.json_on_stdout("simulate", "--trace", str(out), "--models-from-trace", "--gpus", GPUS)
     assert simulated["simulated"]
     assert simulated["requests"] == arrived
 

@@ -1,7 +1,7 @@
 """An engine that answers over a real unix socket and does what each request asks of it.
 
 The request body's field ``fake`` names the behaviour (the gateway forwards bodies unchanged):
-``{"do": "answer" | "hang" | "die_before_head" | "die_after_head" | "die_in_the_middle" | "fail" | "big", ...}``.
+``{"do": "answer" | "hang" | "die_before_head" | "die_after_head" | "die_in_the_middle" | "fail" | "big" | ...}``.
 ``FakeEngine.always`` overrides it for every request.
 """
 
@@ -65,7 +65,8 @@ class FakeEngine:
         body = await request.read()
         self.seen.append(Seen(request.path, list(request.headers.items()), body))
         fields = json.loads(body)
-        fake = self.always or fields.get("fake") or {"do": "answer"}
+        asked = fields if isinstance(fields, dict) else {}
+        fake = self.always or asked.get("fake") or {"do": "answer"}
         behaviour: Callable[..., Awaitable[web.StreamResponse]] = getattr(self, f"_{fake['do']}")
         self.open += 1
         try:
@@ -77,7 +78,7 @@ class FakeEngine:
             self.open -= 1
 
     async def _answer(self, request: web.Request, fields: Any, fake: Any) -> web.StreamResponse:
-        if fields.get("stream"):
+        if isinstance(fields, dict) and fields.get("stream"):
             return await self._stream(request, fields, fake)
         return web.json_response(
             answer(request.path, fields), headers={"x-engine-secret": "internal", "server": "vllm"}
@@ -135,6 +136,15 @@ class FakeEngine:
             await response.write(b"x" * (1 << 16))
         return response
 
+    async def _sound(self, request: web.Request, fields: Any, fake: Any) -> web.StreamResponse:
+        """No text, of unknown length; goes on when it is told to."""
+        response = web.StreamResponse(headers={"content-type": "audio/wav"})
+        await response.prepare(request)
+        await response.write(b"RIFF\x00\xff")
+        await self.go_on.wait()
+        await response.write(bytes(range(256)))
+        return response
+
 
 async def _head(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
@@ -149,7 +159,7 @@ def _abort(request: web.Request) -> None:
 
 def answer(path: str, fields: Any) -> Any:
     """An answer as the real API gives it."""
-    model = fields["model"]
+    model: Any = fields["model"] if isinstance(fields, dict) and "model" in fields else None
     usage = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
     if path == "/v1/chat/completions":
         message = {"role": "assistant", "content": "".join(WORDS)}

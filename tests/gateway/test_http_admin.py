@@ -16,6 +16,7 @@ from models.store.codec import encode
 from models.store.records import (
     Command,
     CommandReply,
+    ControlMeters,
     DecisionRecord,
     Failure,
     FleetRecord,
@@ -24,6 +25,7 @@ from models.store.records import (
     NodeRecord,
     ReplicaRecord,
     Reservation,
+    TransitionMeter,
 )
 from tests.gateway.world import World, chat_body
 
@@ -140,6 +142,47 @@ async def test_models_show_their_tier_their_load_and_why_they_failed(ruled: Worl
     assert shown["n"]["last_request_unix_s"] == pytest.approx(time.time(), abs=60)
     assert shown["o"]["failure"]["message"] == "No weights."
     assert shown["org/m"]["replicas"] == ["m-1"]
+
+
+async def test_models_show_how_their_engines_run_what_they_hold_and_where_weights_are(world: World) -> None:
+    ready = fleet().replicas[0]
+    detail = {"path": "fast", "weights": "mapped"}
+    running = msgspec.structs.replace(ready, detail=detail, measured={"weights": 5, "kv_cache": 6, "overhead": 7})
+    known = msgspec.structs.replace(fleet(), replicas=(running,))
+    first, second = card("org/m", "alias"), card("o")
+    costs_s = {"wake": 0.1, "start_disk": 2.0}
+    shown = msgspec.structs.replace(first, costs_s=costs_s, quarantined=3, excess_bytes=9, weights_tier="disk")
+    stopped = msgspec.structs.replace(second, weights_tier="page_cache")
+    await world.redis.set(world.keys.fleet, encode(known))
+    await world.redis.set(world.keys.catalog, encode((shown, stopped)))
+    _, listed = await ask(world, "models")
+    assert listed["simulated"] is True
+    models = {model["model_id"]: model for model in listed["data"]}
+    one = models[first.model_id]
+    assert (one["tier"], one["path"], one["weights"]) == ("gpu", "fast", "mapped")
+    assert one["memory"] == {"weights": 5, "kv_cache": 6, "overhead": 7}
+    assert (one["costs_s"], one["quarantined"], one["excess_bytes"]) == (costs_s, 3, 9)
+    assert models[stopped.model_id]["tier"] == "page_cache"
+    _, detail_view = await ask(world, f"models/{first.model_id}")
+    assert detail_view["simulated"] is True
+    assert detail_view["replica_records"][0]["detail"] == detail
+    _, replicas = await ask(world, "replicas")
+    assert replicas["simulated"] is True
+
+
+async def test_the_controllers_figures_are_among_the_metrics_while_redis_answers(world: World) -> None:
+    meter = TransitionMeter(model_id="m", transition="wake", tier="host", counts=(1, 2), sum_s=0.3)
+    meters = ControlMeters(bounds_s=(0.1,), transitions=(meter,), quarantined={"m": 1})
+    await world.route(world.model("m"))
+    async with world.client() as session:
+        async with session.get("/metrics") as answer:
+            assert "roundhouse_transition_seconds" not in await answer.text()
+        await world.redis.set(world.keys.meters, encode(meters))
+        async with session.get("/metrics") as answer:
+            text = await answer.text()
+    assert 'roundhouse_transition_seconds_count{model="m",tier="host",transition="wake"} 2.0' in text
+    assert 'roundhouse_quarantined_total{model="m"} 1.0' in text
+    assert "roundhouse_store_up 1.0" in text
 
 
 async def test_one_model_by_id_with_slashes_or_alias(ruled: World) -> None:

@@ -28,11 +28,11 @@ async def test_models_are_listed_whether_they_run_or_not(world: World) -> None:
     assert body["data"] == [
         {
             "id": "m", "object": "model", "created": 5, "owned_by": "roundhouse", "tier": "gpu", "runtime": "vllm",
-            "max_model_len": 1024, "aliases": ["small", "m:latest"],
+            "max_model_len": 1024, "aliases": ["small", "m:latest"], "capabilities": [],
         },
         {
             "id": "org/n", "object": "model", "created": 0, "owned_by": "somebody", "tier": "disk", "runtime": "vllm",
-            "max_model_len": None, "aliases": [],
+            "max_model_len": None, "aliases": [], "capabilities": [],
         },
     ]  # fmt: skip
 
@@ -71,14 +71,14 @@ async def test_metrics_tell_of_requests_and_of_no_key_and_no_made_up_name(world:
     assert world.key not in text
 
 
-async def test_every_endpoint_of_the_table_reaches_the_engine_under_its_own_path(world: World) -> None:
+async def test_every_endpoint_of_the_table_reaches_the_engine_under_the_engines_own_path(world: World) -> None:
     engine = await world.engine("m-1")
     await world.route(world.model("m", "m-1"))
     async with world.client() as session:
         for endpoint in ENDPOINTS:
-            async with session.post(endpoint.path, json=chat_body("m"), headers=world.headers) as answer:
+            async with session.post(endpoint.path_for("m"), json=chat_body("m"), headers=world.headers) as answer:
                 assert answer.status == 200, endpoint
-    assert [seen.path for seen in engine.seen] == [endpoint.path for endpoint in ENDPOINTS]
+    assert [seen.path for seen in engine.seen] == [endpoint.engine_path_for("m") for endpoint in ENDPOINTS]
 
 
 async def test_the_openapi_document_is_complete(world: World) -> None:

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway import metrics as names
 from gateway.exchange import Exchange
 from gateway.metrics import Metrics
+from models.store.records import ControlMeters, TransitionMeter
 from packers.types import ModelId
 
 
@@ -26,10 +27,10 @@ def exchange(**facts: object) -> Exchange:
     return made
 
 
-def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
+def samples(metrics: Metrics, meters: ControlMeters | None = None) -> dict[tuple[str, tuple[str, ...]], float]:
     """(name, label values in the order of their names) -> value"""
     found = {}
-    for family in text_string_to_metric_families(metrics.render().decode()):
+    for family in text_string_to_metric_families(metrics.render(meters).decode()):
         for sample in family.samples:
             labels = tuple(value for _, value in sorted(sample.labels.items()))
             found[sample.name, labels] = sample.value
@@ -78,6 +79,29 @@ def test_loads_are_asked_at_the_scrape() -> None:
     assert found[names.HELD_REQUESTS, ("m",)] == 1
     assert found[names.ROUTES_VERSION, ()] == 7
     assert found[names.STORE_UP, ()] == 1
+
+
+def test_the_controllers_figures_are_shown_beside_the_workers_own() -> None:
+    meters = ControlMeters(
+        bounds_s=(0.1, 1.0),
+        transitions=(
+            TransitionMeter(model_id="m", transition="start", tier="disk", counts=(0, 2, 3), sum_s=4.5),
+            TransitionMeter(model_id="m", transition="wake", tier="host", counts=(5, 5, 5), sum_s=0.1),
+        ),
+        quarantined={"m": 2},
+        lost={"m": 4},
+        excess_bytes={"m": 1 << 20},
+    )
+    found = samples(rig(), meters)
+    assert found[f"{names.TRANSITION_SECONDS}_bucket", ("1", "m", "disk", "start")] == 2
+    assert found[f"{names.TRANSITION_SECONDS}_bucket", ("+Inf", "m", "disk", "start")] == 3
+    assert found[f"{names.TRANSITION_SECONDS}_sum", ("m", "disk", "start")] == 4.5
+    assert found[f"{names.TRANSITION_SECONDS}_count", ("m", "host", "wake")] == 5
+    assert found[names.QUARANTINED, ("m",)] == 2
+    assert found[names.REPLICAS_LOST, ("m",)] == 4
+    assert found[names.FOOTPRINT_EXCESS_BYTES, ("m",)] == 1 << 20
+    assert found[names.ROUTES_VERSION, ()] == 7, "and the worker's are there as well"
+    assert not any(name.startswith(names.TRANSITION_SECONDS) for name, _ in samples(rig()))
 
 
 def test_admin_calls_and_probes_are_counted_but_not_timed() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.dialects import Dialect
 from gateway.endpoints import ENDPOINTS, Endpoint, by_path
 from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
-from gateway.peek import Peek, check_content_type, check_declared_length, peek
+from gateway.peek import Peek, check_content_type, check_declared_length, peek, peek_beside
 
 CHAT = by_path()["/v1/chat/completions"]
 _json = st.recursive(
@@ -123,3 +123,33 @@ def test_a_declared_length_over_the_cap_is_refused_before_reading() -> None:
 def test_two_endpoints_cannot_claim_one_path() -> None:
     with pytest.raises(ValueError, match="/v1/chat/completions"):
         by_path((*ENDPOINTS, CHAT))
+
+
+@pytest.mark.parametrize(
+    ("body", "stream"),
+    [
+        (b'{"inputs": [1], "stream": true}', True),
+        (b'{"inputs": [1], "stream": "yes"}', False),
+        (b'{"model": 5}', False),
+        (b"[1, 2]", False),
+        (b'"a text"', False),
+        (b"null", False),
+        (b" 5 ", False),
+    ],
+)
+def test_beside_a_model_in_the_path_the_body_is_any_json(body: bytes, stream: bool) -> None:
+    assert peek_beside(body, "org/m") == Peek("org/m", stream)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"nope", b'{"a": 1} x', b"[" * 100_000, b"[1,", b"[1 2]"])
+def test_beside_a_model_in_the_path_it_must_be_json_all_the_same(body: bytes) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        peek_beside(body, "m")
+    assert refused.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("model", [" ", "x" * 513])
+def test_a_path_that_names_no_model(model: str) -> None:
+    with pytest.raises(InvalidRequest, match="GET /v1/models") as refused:
+        peek_beside(b"{}", model)
+    assert refused.value.param == "model"

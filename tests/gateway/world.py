@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from gateway.app import Deps, create_app
 from gateway.http_server import Server, listen, make_server
 from gateway.inference import Limits
+from models.home import Home
 from models.store.api_keys import build_key
 from models.store.client import connect, connect_async
 from models.store.codec import encode
@@ -47,7 +48,7 @@ class GatewayThread:
         assert self._up.wait(SOON_S), "the server did not start"
 
     def stop(self) -> None:
-        self.server.should_exit = True
+        self.app.leaving.now = self.server.should_exit = True
         self._thread.join(30)
         assert not self._thread.is_alive(), "the server did not end"
         self._listener.close()
@@ -75,6 +76,7 @@ class World:
             keys=self.keys,
             limits=limits or Limits(hold_timeout_s=SOON_S),
             worker="worker-1",
+            home=self.home,
         )
         self.gateway = GatewayThread(deps)
         await asyncio.to_thread(self.gateway.start)
@@ -86,6 +88,10 @@ class World:
             await asyncio.to_thread(self.gateway.stop)
         for engine in self.engines.values():
             await engine.stop()
+
+    @property
+    def home(self) -> Home:
+        return Home(self.sockets / "home")
 
     @property
     def url(self) -> str:

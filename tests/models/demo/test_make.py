@@ -16,6 +16,7 @@ from models.demo.__main__ import main
 from models.demo.errors import UnknownDemoModel
 from models.demo.make import (
     LOCK,
+    MAKERS,
     MARKER,
     UNFINISHED,
     describe,
@@ -166,7 +167,7 @@ def test_of_several_processes_one_makes_it_and_the_others_wait(tmp_path: Path) -
 def test_all_demo_models_are_there_and_each_has_had_its_line(tmp_path: Path, demo_root: Path) -> None:
     lines: list[str] = []
     models = make_demo_models(demo_root, progress=lines.append)
-    assert [model.name for model in models] == ["tiny-llama", "tiny-gemma", "tiny-qwen3", "minilm"]
+    assert [model.name for model in models] == list(MAKERS)
     assert not any(model.made for model in models)
     assert lines == [describe(model) for model in models]
     assert all(line.endswith("MB  ready") for line in lines)
@@ -178,7 +179,9 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.parametrize("name", ["tiny-llama", "tiny-gemma"])
+@pytest.mark.parametrize(
+    "name", ["tiny-llama", "tiny-gemma", "tiny-reranker", "tiny-topics", "tiny-painter", "tiny-voice"]
+)
 def test_making_a_model_again_gives_the_same_bytes(tmp_path: Path, demo_root: Path, name: str) -> None:
     (model,) = make_demo_models(tmp_path, only=[name], progress=print)
     assert model.made

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
+import mmap
 import os
+import tempfile
 import time
 from typing import Any
 
 from models.runtimes.protocol import Engine, EngineError, EngineOrder, Measured
 
 NAME = "tests.models.runtimes.fake_runtime"
+
+
+def perhaps_die(order: EngineOrder, during: str) -> None:
+    """``dies_while_<during>: how`` in the order's arguments."""
+    match order.engine_args.get(f"dies_while_{during}"):
+        case "segfault":
+            ctypes.string_at(0)
+        case "abort":
+            os.abort()
+        case "shrunk file":
+            with tempfile.TemporaryFile() as file:
+                file.truncate(mmap.PAGESIZE)
+                mapped = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+                file.truncate(0)
+                print(mapped[0])
 
 
 class FakeEngine:
@@ -27,16 +45,27 @@ class FakeEngine:
             return
         message = await receive()
         match scope["path"]:
+            case "/die":
+                perhaps_die(self.order, "serving")
             case "/break":
                 self.broken.set_result("the engine broke to order")
             case "/block":
                 await self.unblocked.wait()
             case "/unblock":
                 self.unblocked.set()
+            case "/stream":
+                await self._stream(receive, send)
+                return
         sent = json.loads(message.get("body") or b"null")
         answer = json.dumps({"model": self.order.model_id, "pid": os.getpid(), "sent": sent}).encode()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": answer})
+
+    async def _stream(self, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
     async def _lifespan(self, receive, send):
         await receive()
@@ -44,16 +73,18 @@ class FakeEngine:
         await send({"type": f"lifespan.startup.{'failed' if failed else 'complete'}"})
 
     async def sleep(self) -> None:
+        perhaps_die(self.order, "falling_asleep")
         self._perhaps_fail("sleep")
         self.asleep = True
 
     async def wake(self) -> None:
+        perhaps_die(self.order, "waking")
         self._perhaps_fail("wake")
         self.asleep = False
 
     def _perhaps_fail(self, op: str) -> None:
         if self.order.engine_args.get(f"{op}_fails"):
-            raise EngineError(f"it cannot {op} today")
+            raise EngineError(f"it cannot {op} today", "canary")
         if self.order.engine_args.get(f"{op}_breaks"):
             raise RuntimeError("a defect")
 
@@ -61,7 +92,7 @@ class FakeEngine:
         return Measured(weights_bytes=0 if self.asleep else 7, kv_cache_bytes=0, rss_bytes=1)
 
     def describe(self) -> dict[str, str]:
-        return {"path": "fake"}
+        return {"path": "fake", "weights": self.order.engine_args.get("weights", "mapped")}
 
     async def watch(self) -> str:
         return await self.broken
@@ -88,10 +119,11 @@ class FakeRuntime:
         asked = order.engine_args
         if "say" in asked:
             print(asked["say"], flush=True)
+        perhaps_die(order, "loading")
         if "load_s" in asked:
             await asyncio.sleep(asked["load_s"])
         if "fails" in asked:
-            raise EngineError(asked["fails"])
+            raise EngineError(asked["fails"], asked.get("fault", "other"))
         if "defect" in asked:
             raise RuntimeError("a defect with /secret/paths in it")
         if "exits" in asked:

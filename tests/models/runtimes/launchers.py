@@ -53,7 +53,11 @@ class RunningLauncher:
     async def start(self, order: EngineOrder) -> EngineConnection:
         """A ready engine. Raises EngineError."""
         connection = await self.client.start(order)
-        await connection.wait_ready()
+        try:
+            await connection.wait_ready()
+        except BaseException:
+            await connection.close()
+            raise
         return connection
 
     def end(self) -> None:
@@ -70,14 +74,17 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def launcher(folder: Path, runtimes: str, *arguments: str) -> Iterator[RunningLauncher]:
+def launcher(
+    folder: Path, runtimes: str, *arguments: str, first_on_path: Path | None = None
+) -> Iterator[RunningLauncher]:
+    """``first_on_path``: what is imported from there is not taken from where it is installed."""
     environment = {
         **os.environ,
         "OMP_WAIT_POLICY": "PASSIVE",
         "MALLOC_ARENA_MAX": "2",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(os.cpu_count()),
-        "PYTHONPATH": str(REPO),
+        "PYTHONPATH": os.pathsep.join(str(path) for path in (first_on_path, REPO) if path is not None),
     }
     command = [sys.executable, "-m", "models.runtimes.launcher", "--socket", str(folder / "l.sock")]
     command += ["--scratch", str(folder / "scratch"), "--runtimes", runtimes, *arguments]

@@ -20,6 +20,9 @@ def order(
     kv_bytes: int = 64 * MIB,
     lease_s: float = 60.0,
     device: Device | None = None,
+    layout_dir: str | Path = "",
+    cold: bool = False,
+    repack: bool = True,
     **engine_args: Any,
 ) -> EngineOrder:
     return EngineOrder(
@@ -35,5 +38,8 @@ def order(
         control_path=str(folder / f"{replica_id}.ctl"),
         log_path=str(folder / "logs" / f"{replica_id}.log"),
         lease_s=lease_s,
+        layout_dir=str(layout_dir),
+        cold=cold,
+        repack=repack,
         tag="a tag",
     )

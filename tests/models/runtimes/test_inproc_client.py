@@ -153,6 +153,40 @@ async def test_a_step_that_breaks_kills_the_engine_audibly(client):
     assert str(client.death) == "the device is gone"
 
 
+async def test_a_question_leaves_no_trace(client):
+    answer = await client.ask(request("abcd"), 64)
+    assert sum(len(output.new_token_ids) for output in answer) == 4
+    assert answer[-1].finish_reason is FinishReason.STOP
+    await client.add_request_async(request("x"))
+    assert [output.request_id for output in (await client.get_output_async()).outputs] == ["x"]
+
+
+async def test_a_question_does_not_hold_up_others(client):
+    await client.add_request_async(request("abc"))
+    assert len(await client.ask(request("defghijk"), 64)) == 8
+    assert await outputs_of(client, "abc") == (3, FinishReason.STOP)
+
+
+async def test_a_question_without_an_answer_is_given_up(client):
+    assert len(await client.ask(request("abcd"), 2)) == 2
+    await client.get_supported_tasks_async()
+    assert client.core.aborted == ["abcd"]
+    assert not client.core.left
+
+
+async def test_a_question_that_cannot_be_taken_is_whoever_askeds_problem(client):
+    with pytest.raises(ValueError, match="a grammar"):
+        await client.ask(request("invalid"), 64)
+    assert not client.resources.engine_dead
+
+
+async def test_work_is_done_between_steps_in_the_engines_thread(client):
+    assert await client.run(lambda core: (core.thread, threading.current_thread().name)) == (
+        "engine-core",
+        "engine-core",
+    )
+
+
 def test_what_building_raises_is_raised_here(core):
     with pytest.raises(ValueError, match="no weights"):
         InprocAsyncClient("broken", None, False)

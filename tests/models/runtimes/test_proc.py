@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import subprocess
 
-from models.runtimes.proc import is_ending, private_bytes, rss_bytes, trim_heap
+from models.runtimes.proc import catches, cpu_s, is_ending, private_bytes, rss_bytes, start_ticks, stat, trim_heap
 
 MIB = 1 << 20
 
@@ -27,6 +28,33 @@ def test_resident_memory_includes_what_is_shared():
 
 def test_a_process_that_is_gone_holds_nothing():
     assert private_bytes(2**22 + 1) == rss_bytes(2**22 + 1) == 0
+
+
+def test_a_process_is_known_by_its_pid_and_its_beginning():
+    me = stat(os.getpid())
+    assert me is not None
+    assert (me.state, me.parent, me.session) == ("R", os.getppid(), os.getsid(0))
+    assert start_ticks(os.getpid()) == me.start_ticks > 0
+    assert stat(2**22 + 1) is None
+    assert start_ticks(2**22 + 1) is None
+
+
+def test_processor_time_is_used_by_computing():
+    before_s = cpu_s()
+    while cpu_s() - before_s < 0.02:
+        sum(range(10_000))
+    assert cpu_s(2**22 + 1) == 0
+
+
+def test_handlers_are_told_from_defaults():
+    before = signal.signal(signal.SIGUSR2, lambda *_: None)
+    try:
+        assert catches(os.getpid(), signal.SIGUSR2)
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+        assert not catches(os.getpid(), signal.SIGUSR2)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert not catches(2**22 + 1, signal.SIGUSR2)
 
 
 def test_trimming_the_heap_does_no_harm():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_what_every_engine_on_a_cpu_gets():
     assert args.kv_cache_memory_bytes == 64 * MIB
     assert args.max_model_len == -1  # as much as fits
     assert args.enforce_eager
-    assert args.load_format == "safetensors"
+    assert args.load_format == "roundhouse"
     assert args.distributed_executor_backend == "uni"
     assert not args.enable_sleep_mode
     assert not args.enable_log_requests
@@ -69,7 +71,7 @@ def test_a_cpu_engine_without_a_budget_does_not_take_the_machine():
         ({"tool_call_parser": "llama3_json"}, "tool_call_parser", "llama3_json"),
         ({"enable_auto_tool_choice": False}, "enable_auto_tool_choice", False),
         ({"allowed_origins": ["https://a", "https://b"]}, "allowed_origins", ["https://a", "https://b"]),
-        ({"load_format": "auto"}, "load_format", "safetensors"),
+        ({"load_format": "auto"}, "load_format", "roundhouse"),
         ({"load_format": "dummy"}, "load_format", "dummy"),
         ({"chat_template": "-- {{ x }} --"}, "chat_template", "-- {{ x }} --"),
         ({"kv_cache_memory_bytes": 5 * MIB}, "kv_cache_memory_bytes", 5 * MIB),
@@ -78,6 +80,60 @@ def test_a_cpu_engine_without_a_budget_does_not_take_the_machine():
 )
 def test_engine_args_are_vllms_own_by_any_spelling(given, name, value):
     assert getattr(parse(order(**given)), name) == value
+
+
+def test_a_plain_server_gets_a_load_format_that_it_knows():
+    words = command_line(order())
+    assert "--load-format=safetensors" in words
+    assert not any("roundhouse" in word for word in words)
+
+
+def test_the_loader_is_told_where_layouts_are(tmp_path):
+    ordered = order(model_loader_extra_config={"enable_multithread_load": True})
+    ordered = msgspec.structs.replace(ordered, layout_dir=str(tmp_path), cold=True)
+    assert parse(ordered).model_loader_extra_config == {
+        "enable_multithread_load": True,
+        "roundhouse": {"layout_dir": str(tmp_path), "cold": True},
+    }
+
+
+@pytest.mark.parametrize("load_format", ["safetensors", "runai_streamer"])
+def test_another_load_format_is_left_alone(load_format):
+    args = parse(order(load_format=load_format))
+    assert args.load_format == load_format
+    assert "roundhouse" not in (args.model_loader_extra_config or {})
+
+
+BIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+}
+
+
+def with_overhead(folder, overhead_bytes, device=None, **engine_args):
+    (folder / "config.json").write_text(json.dumps(BIG))
+    ordered = order_in(HERE, source=folder, device=device, **engine_args)
+    budget = msgspec.structs.replace(ordered.budget, overhead_bytes=overhead_bytes)
+    return msgspec.structs.replace(ordered, budget=budget)
+
+
+def test_a_batch_is_held_down_to_what_the_budget_has_for_it(tmp_path):
+    args = parse(with_overhead(tmp_path, 64 * MIB))
+    assert (args.max_num_batched_tokens, args.max_num_seqs) == (135, 14)
+    assert parse(with_overhead(tmp_path, 1024 * MIB)).max_num_seqs is None
+
+
+def test_on_a_gpu_its_context_comes_off_first(tmp_path):
+    gpu = Device(kind="cuda", uuid="GPU-1", memory_bytes=8192 * MIB, simulated=False)
+    args = parse(with_overhead(tmp_path, 664 * MIB, gpu))
+    assert (args.max_num_batched_tokens, args.max_num_seqs) == (271, 14)
+
+
+def test_a_card_that_sets_the_batch_knows_best(tmp_path):
+    args = parse(with_overhead(tmp_path, 64 * MIB, max_num_seqs=99))
+    assert (args.max_num_seqs, args.max_num_batched_tokens) == (99, None)
 
 
 def test_no_tool_calls_means_no_parser_for_them():

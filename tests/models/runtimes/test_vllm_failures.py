@@ -154,6 +154,23 @@ def test_paths_that_the_card_names_are_kept():
     assert "/etc/template.jinja" in said(ValueError("no /etc/template.jinja"), chat_template="/etc/template.jinja")
 
 
+@pytest.mark.parametrize(
+    ("problem", "fault"),
+    [
+        (MemoryError(), "memory"),
+        (KvTooSmall(usable_bytes=MIB, needed_bytes=MIB + 1, holds_tokens=1, max_model_len=2), "memory"),
+        (ValueError("No available memory for the cache blocks"), "memory"),
+        (ValueError("Following weights were not initialized from checkpoint: {'a.weight'}"), "weights"),
+        (ValueError("Error while deserializing header: x"), "weights"),
+        (ValueError("There is no module or parameter named 'x' in Y"), "weights"),
+        (ValueError("something else"), "other"),
+        (EngineError("told", "canary"), "canary"),
+    ],
+)
+def test_what_kind_of_thing_went_wrong(problem, fault):
+    assert explain(problem, order_in(HERE)).fault == fault
+
+
 @given(st.text(max_size=3000), st.sampled_from([ValueError, RuntimeError, KeyError, OSError, AssertionError]))
 def test_whatever_is_raised_becomes_one_short_line(text, kind):
     told = said(kind(text))

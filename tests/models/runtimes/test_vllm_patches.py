@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import types
 
@@ -64,6 +65,47 @@ def test_kernels_are_bound_once():
     Platform.register()
     Platform().register()
     assert bound == [1]
+
+
+def test_what_is_the_same_for_every_engine_is_found_out_once():
+    numbers = itertools.count()
+    find = vllm_patches._once(lambda: next(numbers))
+    assert (find(), find()) == (0, 0)
+
+    class Serving:
+        detect = vllm_patches._once_static(lambda template: f"{template}{next(numbers)}")
+
+    assert (Serving.detect("a"), Serving().detect("a"), Serving.detect("b")) == ("a1", "a1", "b2")
+
+
+def test_a_configuration_is_hashed_once_and_another_anew():
+    numbers = itertools.count()
+    build = vllm_patches._once_per_config(lambda config, mode, custom: (mode, next(numbers)))
+    one, other = object(), object()
+    assert [build(one), build(one), build(one, "hash"), build(other, "hash")] == [
+        ("full", 0),
+        ("full", 0),
+        ("hash", 1),
+        ("hash", 2),
+    ]
+
+
+def test_plugins_are_looked_for_when_they_are_named(monkeypatch):
+    load = vllm_patches._if_named(lambda tasks: ["plugin"])
+    monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+    assert load(("generate",)) == []
+    monkeypatch.setenv("VLLM_PLUGINS", "mine")
+    assert load(("generate",)) == ["plugin"]
+
+
+def test_a_processor_is_looked_for_where_there_is_one(tmp_path):
+    look = vllm_patches._if_there_is_one(lambda tokenizer, **named: "template")
+    tokenizer = types.SimpleNamespace(name_or_path=str(tmp_path))
+    assert look(tokenizer, revision=None) is None
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    assert look(tokenizer, revision=None) == "template"
+    tokenizer.name_or_path = "some/model"
+    assert look(tokenizer, revision=None) == "template"
 
 
 @pytest.mark.parametrize(

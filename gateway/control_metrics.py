@@ -1,0 +1,65 @@
+"""The controller's figures as Prometheus metrics. Every worker shows the same ones: take one, do not add them up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from models.store.records import ControlMeters
+
+TRANSITION_SECONDS = "roundhouse_transition_seconds"
+QUARANTINED = "roundhouse_quarantined_total"
+REPLICAS_LOST = "roundhouse_replicas_lost_total"
+FOOTPRINT_EXCESS_BYTES = "roundhouse_footprint_excess_bytes"
+
+
+class ControlCollector(Collector):
+    def __init__(self, meters: ControlMeters) -> None:
+        self._meters = meters
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._transitions()
+        yield _by_model(
+            CounterMetricFamily(
+                QUARANTINED, "Replicas that computed other tokens than they should.", labels=("model",)
+            ),
+            self._meters.quarantined,
+        )
+        yield _by_model(
+            CounterMetricFamily(REPLICAS_LOST, "Replicas that ended without being asked to.", labels=("model",)),
+            self._meters.lost,
+        )
+        yield _by_model(
+            GaugeMetricFamily(
+                FOOTPRINT_EXCESS_BYTES,
+                "GPU memory that a model's replicas were measured to hold beyond what its card says.",
+                labels=("model",),
+            ),
+            self._meters.excess_bytes,
+        )
+
+    def _transitions(self) -> Metric:
+        """``tier``: that the transition began from."""
+        family = HistogramMetricFamily(
+            TRANSITION_SECONDS,
+            "Starts, wakes, sleeps and stops of replicas, from the order until done.",
+            labels=("model", "transition", "tier"),
+        )
+        bounds = [*(f"{bound_s:g}" for bound_s in self._meters.bounds_s), "+Inf"]
+        for meter in self._meters.transitions:
+            buckets = list(zip(bounds, map(float, meter.counts), strict=True))
+            family.add_metric((meter.model_id, meter.transition, meter.tier), buckets, meter.sum_s)
+        return family
+
+
+def _by_model(
+    family: CounterMetricFamily | GaugeMetricFamily, values: dict[str, int]
+) -> CounterMetricFamily | GaugeMetricFamily:
+    for model, value in values.items():
+        family.add_metric((model,), value)
+    return family

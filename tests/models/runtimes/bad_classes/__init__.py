@@ -1,0 +1,1 @@
+"""Model classes that do what they may not do."""

@@ -1,0 +1,3 @@
+"""Cannot be imported on any day."""
+
+raise RuntimeError("not on a Sunday")
