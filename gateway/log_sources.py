@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from models.home import Home
-from models.runtimes.log_reader import Source, engine_logs
+from models.runtimes.host.log_reader import Source, engine_logs
 
 ALSO_CALLED = {"controller": "control", "store": "redis"}
 PEEKED_BYTES = 1 << 16

@@ -15,7 +15,7 @@ from gateway.errors import InvalidRequest, ModelNotFound, NotFound
 from gateway.log_sources import model_logs, part_logs, part_names
 from gateway.state import State
 from models.home import Home
-from models.runtimes.log_reader import Follower, LogLine, Source, last_lines
+from models.runtimes.host.log_reader import Follower, LogLine, Source, last_lines
 from models.store.records import ModelRecord
 
 MEDIA_TYPE = "application/x-ndjson"

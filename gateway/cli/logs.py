@@ -97,7 +97,7 @@ def _left_behind(name: str, replica: str | None, query: dict[str, Any], home: Pa
     import msgspec
 
     from gateway.log_sources import model_logs, part_logs, part_names
-    from models.runtimes.log_reader import Follower, last_lines
+    from models.runtimes.host.log_reader import Follower, last_lines
 
     folder = home_of(home)
     parts = part_names(folder)

@@ -11,8 +11,8 @@ from models.cuda.calls import CudaCalls
 from models.cuda.flat import FlatWeights
 from models.cuda.pinned import PinnedPool
 from models.cuda.seats import Owner, movable_tensors
-from models.runtimes.device_weights import DeviceWeights
 from models.runtimes.protocol import EngineError
+from models.runtimes.torch.device_weights import DeviceWeights
 
 
 class GpuPlace:

@@ -24,7 +24,7 @@ from models.runtimes.protocol import EngineError
 if TYPE_CHECKING:
     from models.cuda.checkpoint import CheckpointTier
     from models.cuda.module_weights import GpuPlace
-    from models.runtimes.device_weights import DeviceWeights
+    from models.runtimes.torch.device_weights import DeviceWeights
 
 Choice = Literal["unmap", "checkpoint", "vllm", "discard"]
 ARGUMENT = "sleep"

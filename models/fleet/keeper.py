@@ -15,11 +15,11 @@ import signal
 from models.fleet.pulse import CHANGING_SILENT_AFTER_S, SILENT_AFTER_S, Pulse
 from models.runtimes import proc
 from models.runtimes.client import EngineConnection
-from models.runtimes.engine_log import STACKS_SIGNAL
-from models.runtimes.exits import read_exit_report
+from models.runtimes.host.engine_log import STACKS_SIGNAL
+from models.runtimes.host.exits import read_exit_report
 from models.runtimes.protocol import EngineError, EngineStatus, Fault
-from models.runtimes.shared_process import shares_process
 from models.runtimes.sockets import answers
+from models.runtimes.torch.shared_process import shares_process
 from models.runtimes.wire import Operation
 
 DRAIN_S = 5.0  # the controller has drained it through the routes before; this is for what did not end by then

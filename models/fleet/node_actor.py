@@ -17,7 +17,7 @@ from models.fleet.keeper import EngineKeeper, end_process
 from models.fleet.protocol import FleetNode, NodeLook, NodeView
 from models.home import Home
 from models.runtimes.client import EngineConnection, LauncherClient, doing, scan
-from models.runtimes.exits import read_exit_report
+from models.runtimes.host.exits import read_exit_report
 from models.runtimes.protocol import EngineError, EngineOrder, EngineStatus, Fault
 from models.weights.errors import WeightsError
 from models.weights.node import NodeWeights

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from models.runtimes import wire
-from models.runtimes.exits import read_exit_report
+from models.runtimes.host.exits import read_exit_report
 from models.runtimes.protocol import (
     EngineError,
     EngineOrder,

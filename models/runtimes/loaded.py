@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from models.runtimes.gate import Gate
+from models.runtimes.host.gate import Gate
 from models.runtimes.protocol import Device, Engine, EngineError
 
 DRAIN_S = 5.0

@@ -10,19 +10,19 @@ from models.runtimes.protocol import Runtime
 
 
 def _vllm() -> Runtime:
-    from models.runtimes.vllm_runtime import VllmRuntime
+    from models.runtimes.vllm.runtime import VllmRuntime
 
     return VllmRuntime()
 
 
 def _plain_vllm(why: str) -> Runtime:
-    from models.runtimes.vllm_plain import PlainVllm
+    from models.runtimes.vllm.plain import PlainVllm
 
     return PlainVllm(why)
 
 
 def _torch() -> Runtime:
-    from models.runtimes.torch_runtime import TorchRuntime
+    from models.runtimes.torch.runtime import TorchRuntime
 
     return TorchRuntime()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from models.runtimes.engine_log import LogHead
+from models.runtimes.host.engine_log import LogHead
 from models.store.codec import encode
 from models.store.records import Failure
 from tests.gateway.test_http_admin import ask, card

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from models.demo.make import make_demo_models
-from models.runtimes.device_weights import DeviceWeights
 from models.runtimes.model_folder import read_config
 from models.runtimes.tasks.defaults import default_class
-from models.runtimes.torch_class import make_model
-from models.runtimes.torch_weights import Weights
+from models.runtimes.torch.device_weights import DeviceWeights
+from models.runtimes.torch.hooks import make_model
+from models.runtimes.torch.weights import Weights
 
 pytestmark = pytest.mark.gpu
 

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from models.cuda.module_weights import GpuPlace, PlacedWeights
-from models.runtimes.device_weights import weight_owners
 from models.runtimes.protocol import Device
 from models.runtimes.tasks.sentence_embedder import SentenceEmbedder
-from models.runtimes.torch_weights import Weights
+from models.runtimes.torch.device_weights import weight_owners
+from models.runtimes.torch.weights import Weights
 from tests.models.runtimes.http_calls import call
 from tests.models.runtimes.launchers import REPO, launcher, short_folder
 from tests.models.runtimes.orders import MIB, order
@@ -71,7 +71,7 @@ def test_asleep_the_gpu_is_empty_and_awake_the_answers_are_the_same(minilm, call
 
 def test_warming_creates_no_context_that_a_fork_would_break(tmp_path):
     code = (
-        "import sys, torch, threading; from models.runtimes.torch_runtime import TorchRuntime\n"
+        "import sys, torch, threading; from models.runtimes.torch.runtime import TorchRuntime\n"
         "runtime = TorchRuntime()\n"
         "thread = threading.Thread(target=lambda: (runtime.preimport(), runtime.warm(sys.argv[1])))\n"
         "thread.start(); thread.join(); assert not torch.cuda.is_initialized()\n"

@@ -11,12 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from models.runtimes.batcher import Batcher
 from models.runtimes.protocol import Asgi
 from models.runtimes.tasks.fields import texts_of
 from models.runtimes.tasks.labels import Classified, LabelModel
 from models.runtimes.tasks.predict_api import predict_route
-from models.runtimes.torch_api import (
+from models.runtimes.torch.api import (
     ApiError,
     ServedNames,
     application,
@@ -24,6 +23,7 @@ from models.runtimes.torch_api import (
     read_object,
     while_connected,
 )
+from models.runtimes.torch.batcher import Batcher
 
 MOST_INPUTS = 2048
 

@@ -17,7 +17,7 @@ from torch import nn
 from models.runtimes.protocol import EngineError
 from models.runtimes.tasks.pictures import Picture, PictureOrder
 from models.runtimes.tasks.text_encoder import read_tokenizer
-from models.runtimes.torch_weights import Weights
+from models.runtimes.torch.weights import Weights
 
 POINTS_PER_PASS = 1 << 16
 MOST_TOKENS = 512

@@ -10,7 +10,7 @@ import torch
 from models.runtimes.protocol import EngineError
 from models.runtimes.tasks.pairs import Pair, Score
 from models.runtimes.tasks.sequence_head import SequenceHead
-from models.runtimes.torch_weights import Weights
+from models.runtimes.torch.weights import Weights
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 

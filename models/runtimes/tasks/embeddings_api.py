@@ -11,11 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from models.runtimes.batcher import Batcher
 from models.runtimes.protocol import Asgi
 from models.runtimes.tasks.fields import choice_of
 from models.runtimes.tasks.predict_api import predict_route
-from models.runtimes.torch_api import (
+from models.runtimes.torch.api import (
     ApiError,
     ServedNames,
     application,
@@ -23,7 +22,8 @@ from models.runtimes.torch_api import (
     read_object,
     while_connected,
 )
-from models.runtimes.torch_model import Embedding, EmbeddingModel
+from models.runtimes.torch.batcher import Batcher
+from models.runtimes.torch.model import Embedding, EmbeddingModel
 
 MOST_INPUTS = 2048  # OpenAI's own limit
 

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from models.runtimes.torch_api import as_api_error, while_connected
+from models.runtimes.torch.api import as_api_error, while_connected
 
 DONE = b"data: [DONE]\n\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.runtimes.torch_api import ApiError
+from models.runtimes.torch.api import ApiError
 
 
 def text_of(fields: Mapping[str, Any], name: str, most_characters: int | None = None) -> str:

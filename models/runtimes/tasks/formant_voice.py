@@ -18,8 +18,8 @@ from torch import nn
 from models.runtimes.protocol import EngineError
 from models.runtimes.tasks.sounds import Sound, SpeechOrder
 from models.runtimes.tasks.text_encoder import read_tokenizer
-from models.runtimes.torch_model import BadInput
-from models.runtimes.torch_weights import Weights
+from models.runtimes.torch.model import BadInput
+from models.runtimes.torch.weights import Weights
 
 FRAME = 120  # samples; tracks have one value per frame
 SMOOTHING_FRAMES = 7  # a mouth takes some 35 ms from one sound to the next

@@ -16,13 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from models.runtimes.batcher import Batcher
 from models.runtimes.protocol import Asgi
 from models.runtimes.tasks.events import event, events_response
 from models.runtimes.tasks.fields import choice_of, flag_of, text_of, whole_of
 from models.runtimes.tasks.pictures import Picture, PictureModel, PictureOrder
 from models.runtimes.tasks.predict_api import predict_route
-from models.runtimes.torch_api import (
+from models.runtimes.torch.api import (
     ApiError,
     ServedNames,
     application,
@@ -30,6 +29,7 @@ from models.runtimes.torch_api import (
     read_object,
     while_connected,
 )
+from models.runtimes.torch.batcher import Batcher
 
 MOST_PICTURES = 10  # OpenAI's own limit
 MOST_PARTIALS = 3  # OpenAI's own limit

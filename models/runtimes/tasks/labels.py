@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from models.runtimes.torch_model import TorchModel
+from models.runtimes.torch.model import TorchModel
 
 
 @dataclass(frozen=True, slots=True)

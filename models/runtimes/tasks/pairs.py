@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from models.runtimes.torch_model import TorchModel
+from models.runtimes.torch.model import TorchModel
 
 
 @dataclass(frozen=True, slots=True)

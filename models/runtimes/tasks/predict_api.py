@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from models.runtimes.batcher import Batcher
 from models.runtimes.protocol import Asgi
 from models.runtimes.tasks.events import DONE, event, events_response
-from models.runtimes.torch_api import ApiError, ServedNames, application, json_response, while_connected
-from models.runtimes.torch_model import TorchModel
+from models.runtimes.torch.api import ApiError, ServedNames, application, json_response, while_connected
+from models.runtimes.torch.batcher import Batcher
+from models.runtimes.torch.model import TorchModel
 
 PATH = "/v1/predict/{model:path}"
 MOST_INPUTS = 2048

@@ -12,8 +12,8 @@ import torch
 from models.runtimes import model_folder
 from models.runtimes.protocol import EngineError
 from models.runtimes.tasks.text_encoder import Row, TextEncoder, passes
-from models.runtimes.torch_model import Embedding
-from models.runtimes.torch_weights import Weights
+from models.runtimes.torch.model import Embedding
+from models.runtimes.torch.weights import Weights
 
 MODULES = "modules.json"
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from models.runtimes.tasks.text_encoder import Text, TextEncoder, passes
-from models.runtimes.torch_weights import Weights
+from models.runtimes.torch.weights import Weights
 
 
 class SequenceHead:

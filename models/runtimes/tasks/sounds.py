@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from models.runtimes.torch_model import TorchModel
+from models.runtimes.torch.model import TorchModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from models.runtimes.batcher import Batcher
 from models.runtimes.protocol import Asgi
 from models.runtimes.tasks.events import event, events_response, first_of
 from models.runtimes.tasks.fields import choice_of, number_of, text_of
 from models.runtimes.tasks.predict_api import predict_route
 from models.runtimes.tasks.sounds import Sound, SpeechModel, SpeechOrder
-from models.runtimes.torch_api import ApiError, ServedNames, application, read_object, while_connected
+from models.runtimes.torch.api import ApiError, ServedNames, application, read_object, while_connected
+from models.runtimes.torch.batcher import Batcher
 
 LONGEST_TEXT = 4096  # characters; OpenAI's own limit
 FORMATS = ("wav", "pcm")

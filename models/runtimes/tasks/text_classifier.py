@@ -8,7 +8,7 @@ import torch
 
 from models.runtimes.tasks.labels import Classified
 from models.runtimes.tasks.sequence_head import SequenceHead
-from models.runtimes.torch_weights import Weights
+from models.runtimes.torch.weights import Weights
 
 
 class TextClassifier:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from gateway import admin_documents, admin_views, packing_api, plan_documents
-from models.runtimes.log_reader import LogLine
+from models.runtimes.host.log_reader import LogLine
 from models.store.records import (
     CommandReply,
     DecisionRecord,

@@ -10,8 +10,8 @@ import pytest
 
 from gateway.cli import logs
 from models.home import Home
-from models.runtimes.engine_log import LogHead
-from models.runtimes.log_reader import LogLine
+from models.runtimes.host.engine_log import LogHead
+from models.runtimes.host.log_reader import LogLine
 from tests.gateway.cli.conftest import Cli
 from tests.gateway.cli.fake_admin import FakeAdmin
 

@@ -33,7 +33,10 @@ def launcher() -> Iterator[BareLauncher]:
 
 class FakeLauncher(BareLauncher):
     def _order(self, model: str, source: Path, weights_mib: int, kv_mib: int) -> dict[str, Any]:
-        return super()._order(model, source, weights_mib, kv_mib) | {"runtime": "fake"}
+        return super()._order(model, source, weights_mib, kv_mib) | {
+            "runtime": "fake",
+            "engine_args": {"weights": "packed"},
+        }
 
 
 def test_an_engine_starts_sleeps_wakes_and_stops(launcher: BareLauncher) -> None:
@@ -41,7 +44,7 @@ def test_an_engine_starts_sleeps_wakes_and_stops(launcher: BareLauncher) -> None
     assert engine.status["timings_s"]["ready"] > 0
     assert engine.call("sleep")["state"] == "asleep"
     assert engine.call("wake")["state"] == "ready"
-    assert engine.settle() == "copied"
+    assert engine.settle() == "packed"
     assert ask(engine.target, "m") > 0
     engine.stop()
     with pytest.raises(OSError, match=r"No such file|refused"):

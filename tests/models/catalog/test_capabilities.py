@@ -10,7 +10,7 @@ import pytest
 from models.catalog.capabilities import OF_TASK, capabilities_of
 from models.catalog.card import ModelCard
 from models.runtimes.tasks.defaults import PAINTER, TASKS
-from models.runtimes.torch_tasks import TASKS as SERVED
+from models.runtimes.torch.tasks import TASKS as SERVED
 from tests.models.catalog.folders import model_folder
 
 

@@ -56,7 +56,7 @@ def test_importing_all_of_it_needs_torch_and_msgspec_only():
 def test_warming_calls_nothing_of_the_driver(tmp_path):
     """What a forked child would inherit broken: a started driver. Watched at the loader of libraries."""
     told = run(
-        "from models.runtimes.torch_runtime import TorchRuntime\n"
+        "from models.runtimes.torch.runtime import TorchRuntime\n"
         "runtime = TorchRuntime()\n"
         "thread = threading.Thread(target=lambda: (runtime.preimport(), runtime.warm(sys.argv[1])))\n"
         "thread.start(); thread.join()\n"

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import torch
 
-from models.runtimes.batch_queue import Limits
-from models.runtimes.batcher import Batcher
-from models.runtimes.torch_weights import Weights
+from models.runtimes.torch.batch_queue import Limits
+from models.runtimes.torch.batcher import Batcher
+from models.runtimes.torch.weights import Weights
 
 CPU = torch.device("cpu")
 

@@ -17,8 +17,8 @@ from models.runtimes.tasks.defaults import (
     default_class,
     label_count,
 )
-from models.runtimes.torch_tasks import TASKS as SERVED
-from models.runtimes.torch_tasks import find_task
+from models.runtimes.torch.tasks import TASKS as SERVED
+from models.runtimes.torch.tasks import find_task
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.runtimes.tasks.embeddings_api import MOST_INPUTS, EmbeddingsRequest, build
-from models.runtimes.torch_api import ApiError
-from models.runtimes.torch_model import Embedding, EmbeddingModel
+from models.runtimes.torch.api import ApiError
+from models.runtimes.torch.model import Embedding, EmbeddingModel
 from tests.models.runtimes.tasks.serving import served
 
 pytestmark = pytest.mark.anyio

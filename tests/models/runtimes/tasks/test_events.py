@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from models.runtimes.batcher import Batcher
-from models.runtimes.model_thread import model_thread
 from models.runtimes.tasks import images_api, predict_api, speech_api
 from models.runtimes.tasks.events import event
+from models.runtimes.torch.batcher import Batcher
+from models.runtimes.torch.model_thread import model_thread
 from tests.models.runtimes.tasks.test_images_api import Grey
 from tests.models.runtimes.tasks.test_speech_api import Hum
 

@@ -12,7 +12,7 @@ from models.demo.voice import SOUNDS, VOICES, make_voice
 from models.runtimes.protocol import EngineError
 from models.runtimes.tasks.formant_voice import FormantVoice
 from models.runtimes.tasks.sounds import SpeechModel, SpeechOrder
-from models.runtimes.torch_model import BadInput
+from models.runtimes.torch.model import BadInput
 from tests.models.runtimes.tasks.serving import load
 
 NAMES = list(SOUNDS)

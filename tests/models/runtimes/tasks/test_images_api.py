@@ -11,7 +11,7 @@ from PIL import Image
 
 from models.runtimes.tasks.images_api import build
 from models.runtimes.tasks.pictures import Picture, PictureModel
-from models.runtimes.torch_model import BadInput
+from models.runtimes.torch.model import BadInput
 from tests.models.runtimes.tasks.serving import error_of, events, served
 
 pytestmark = pytest.mark.anyio

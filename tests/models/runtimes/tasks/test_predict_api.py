@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.runtimes.tasks.predict_api import MOST_INPUTS, PredictRequest, build
-from models.runtimes.torch_api import ApiError
-from models.runtimes.torch_model import BadInput
+from models.runtimes.torch.api import ApiError
+from models.runtimes.torch.model import BadInput
 from tests.models.runtimes.tasks.serving import error_of, events, served
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from models.runtimes.protocol import EngineError
 from models.runtimes.tasks.sentence_embedder import SentenceEmbedder
-from models.runtimes.torch_model import EmbeddingModel
+from models.runtimes.torch.model import EmbeddingModel
 from tests.models.runtimes.tasks.serving import load
 from tests.models.runtimes.tiny_encoders import make_encoder, write_modules
 

@@ -11,7 +11,7 @@ import pytest
 
 from models.runtimes.tasks.sounds import Sound, SpeechModel
 from models.runtimes.tasks.speech_api import build, pcm, wav_head
-from models.runtimes.torch_model import BadInput
+from models.runtimes.torch.model import BadInput
 from tests.models.runtimes.tasks.serving import error_of, events, served
 
 pytestmark = pytest.mark.anyio

@@ -1,0 +1,1 @@
+"""What every engine process runs around its model: sockets, lease, control wire, logs, and how it ends."""

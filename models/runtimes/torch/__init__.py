@@ -1,0 +1,1 @@
+"""The runtime for any Python class: contract, batching, weights, and processes shared by several models."""

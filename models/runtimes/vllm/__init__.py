@@ -1,0 +1,1 @@
+"""The runtime for language models: vLLM in one warm process, its weights mapped, packed and verified."""
