@@ -173,7 +173,17 @@ def bare_launcher(folder: Path, runtimes: str = "vllm") -> Iterator[BareLauncher
             if time.monotonic() > give_up_s:
                 raise BareFailed(f"the launcher is not warm after {WARM_TIMEOUT_S:g} s:\n{tail(log)}")
             time.sleep(0.1)
-        yield BareLauncher(folder, process.pid)
+        try:
+            yield BareLauncher(folder, process.pid)
+        finally:
+            _end_engines(folder)
+
+
+def _end_engines(folder: Path) -> None:
+    """Those that a failed measurement has left: they would go on until their leases end."""
+    for path in folder.glob("*.ctl"):
+        with contextlib.suppress(OSError), contextlib.closing(Wire(path)) as wire:
+            wire.say({"seq": 3, "op": "stop"})
 
 
 def _is_warm(path: Path) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loadtests.coldstart.bare import BareFailed, BareLauncher, Wire, bare_launcher
+from loadtests.coldstart.bare import BareFailed, BareLauncher, Wire, _lives, bare_launcher
 from loadtests.coldstart.bare_passes import bare_first_tokens, cycles
 from loadtests.coldstart.scene import SIZES
 from loadtests.target import Target
@@ -75,6 +76,16 @@ def test_cycles_leave_samples_of_the_launcher(launcher: BareLauncher) -> None:
     assert len(took.values) == 10
     assert len(grown.beside["launcher"]) == 10
     assert grown.problem is None
+
+
+def test_an_engine_that_was_left_ends_with_the_benchmark() -> None:
+    with tempfile.TemporaryDirectory(prefix="rh") as folder:
+        with bare_launcher(Path(folder), f"{fake_runtime.NAME}:make") as running:
+            left = FakeLauncher(running.folder, running.pid).start("m", Path("/nowhere"), 1, 1)
+        give_up_s = time.monotonic() + 30
+        while _lives(left.pid):
+            assert time.monotonic() < give_up_s
+        left.control.close()
 
 
 def test_a_launcher_that_ends_is_told_with_its_log(tmp_path: Path) -> None:
