@@ -4,6 +4,8 @@
 PYTHON ?= python3
 # Passed on to what the target starts: make test ARGS="-k ledger", make run ARGS="--gpus 2x4GiB".
 ARGS ?=
+# Processes that share the tests; each file stays in one of them.
+JOBS ?= 2
 # The traces of the policy benchmarks, and which seeds and goals of them (empty: all).
 DATA ?= ../shared/data
 SEEDS ?=
@@ -35,8 +37,8 @@ venv: ## create or refresh .venv (run and test do it by themselves)
 run: venv ## start the service on this machine: several real models on simulated or real GPUs
 	@$(BIN)/roundhouse up $(ARGS)
 
-test: venv ## run every test that needs no GPU
-	@$(BIN)/python -m pytest -q $(ARGS)
+test: venv ## run every test that needs no GPU (JOBS=0: in one process)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 test-gpu: venv ## run the tests that need a real GPU
 	@$(BIN)/python -m pytest -q -o addopts="--import-mode=importlib --strict-markers --strict-config" tests/gpu $(ARGS)
