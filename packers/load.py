@@ -6,6 +6,7 @@ whoever owns the loop owns the trackers (the controller from gateway reports, th
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from dataclasses import dataclass, field
@@ -55,6 +56,7 @@ DEFAULT_AIM = Aim()
 WAIT_SHARE, SHORTEST_WAIT_S = 0.3, 0.1
 
 
+@functools.lru_cache(maxsize=4096)
 def aim_for(slots: int, start_s: float, wait_s: float | None = None) -> Aim:
     """``wait_s``: what the model's card asks for; None: ``WAIT_SHARE`` of a start. Decisions, the controller's history
     and the simulator all take it from here: what surges were counted for has to be what is asked about."""

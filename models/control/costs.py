@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections import deque
 from collections.abc import Mapping
@@ -26,9 +27,12 @@ class CostBook:
 
     def __init__(self) -> None:
         self._took_s: dict[ModelId, dict[str, deque[float]]] = {}
+        # Asked for by every model at every step; made anew when something was measured.
+        self._startups: dict[ModelId, dict[tuple[str, StartTimes], StartTimes]] = {}
 
     def took(self, model: ModelId, transition: Transition, tier: str, seconds: float) -> None:
         """``tier``: that it began from."""
+        self._startups.pop(model, None)
         kinds = self._took_s.setdefault(model, {})
         kinds.setdefault(cost_name(transition, tier), deque(maxlen=KEPT)).append(seconds)
 
@@ -39,6 +43,13 @@ class CostBook:
     def startup(self, model: ModelId, tier: str, expected: StartTimes = DEFAULT_START) -> StartTimes:
         """What a start from ``tier`` and a wake take. A tier from which it was never started is taken to cost what
         the nearest one did that it was; as expected where there was no start at all."""
+        known = self._startups.setdefault(model, {})
+        found = known.get((tier, expected))
+        if found is None:
+            found = known[tier, expected] = self._startup(model, tier, expected)
+        return found
+
+    def _startup(self, model: ModelId, tier: str, expected: StartTimes) -> StartTimes:
         medians_s = self.medians_s(model)
         starts_s = [medians_s[name] for name in _nearest(tier) if name in medians_s]
         return StartTimes(
@@ -51,6 +62,7 @@ class CostBook:
 
     def recall(self, before: Mapping[str, Mapping[str, tuple[float, ...]]]) -> None:
         """What this book has seen itself counts more."""
+        self._startups.clear()
         for model, kinds in before.items():
             mine = self._took_s.setdefault(ModelId(model), {})
             for name, took_s in kinds.items():
@@ -59,10 +71,12 @@ class CostBook:
 
     def forget(self, model: ModelId) -> None:
         self._took_s.pop(model, None)
+        self._startups.pop(model, None)
 
 
-def _nearest(tier: str) -> list[str]:
+@functools.cache
+def _nearest(tier: str) -> tuple[str, ...]:
     """The names of starts, from this tier first; of two as near the quicker one."""
     place = WEIGHTS_TIERS.index(tier) if tier in WEIGHTS_TIERS else WEIGHTS_TIERS.index(UNKNOWN_TIER)
     by_distance = sorted(range(len(WEIGHTS_TIERS)), key=lambda other: (abs(other - place), other))
-    return [f"start_{WEIGHTS_TIERS[other]}" for other in by_distance]
+    return tuple(f"start_{WEIGHTS_TIERS[other]}" for other in by_distance)

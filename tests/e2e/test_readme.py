@@ -42,7 +42,8 @@ def test_the_shell_blocks_in_order_in_one_shell(place: Path, service: Service) -
     assert said.count("chat.completion") == 3
     assert '"relevance_score"' in said
     assert "simulated" in said
-    assert "for minilm" in said, "somebody had to go for it"
+    # For minilm, if no engine was measured to hold more than its card says; such a one has moved others before.
+    assert re.search(r"\bfor (minilm|tiny-\w+)", said), "somebody had to go"
 
 
 def test_the_python_blocks(place: Path, service: Service) -> None:

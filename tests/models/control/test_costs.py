@@ -143,3 +143,14 @@ async def test_costs_outlive_the_controller() -> None:
     await scene.restart_controller(remembers=True)
     await scene.run(0.1)
     assert scene.model("a").costs_s["start_disk"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_what_was_asked_before_is_asked_anew_when_something_was_measured() -> None:
+    made = CostBook()
+    assert made.startup(ModelId("m"), "disk") == StartTimes()
+    made.took(ModelId("m"), "start", "disk", 3.0)
+    assert made.startup(ModelId("m"), "disk").disk_s == 3.0
+    made.recall({"m": {"wake": (0.5,)}})
+    assert made.startup(ModelId("m"), "disk").host_s == 0.5
+    made.forget(ModelId("m"))
+    assert made.startup(ModelId("m"), "disk") == StartTimes()
