@@ -8,6 +8,7 @@ import importlib
 import importlib.metadata
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from models.runtimes.vllm.engine import VllmEngine
 
 log = logging.getLogger("roundhouse.engine")
+
+# The engine's thread and the server's share one interpreter, and hand it over at every token. With Python's own 5 ms
+# a small model with 32 callers makes a third fewer tokens.
+SWITCH_S = 0.0005
 
 # What a first engine or a first request would import. Architectures beyond these cost their import when first seen.
 PREIMPORTED = (
@@ -124,6 +129,7 @@ async def load(order: EngineOrder) -> VllmEngine:
     from models.runtimes.vllm.tokenizer import hold_to_vocabulary
 
     phases = _Phases()
+    sys.setswitchinterval(SWITCH_S)
     _look_at(order)
     args = vllm_args.parse(order)
     phases.done("arguments")
