@@ -4,7 +4,7 @@
 PYTHON ?= python3
 # Passed on to what the target starts: make test ARGS="-k ledger", make run ARGS="--gpus 2x4GiB".
 ARGS ?=
-# Processes that share the tests; each file stays in one of them.
+# Processes that share the tests (tests/conftest.py: which stay together).
 JOBS ?= 2
 # The traces of the policy benchmarks, and which seeds and goals of them (empty: all).
 DATA ?= ../shared/data
@@ -38,7 +38,7 @@ run: venv ## start the service on this machine: several real models on simulated
 	@$(BIN)/roundhouse up $(ARGS)
 
 test: venv ## run every test that needs no GPU (JOBS=0: in one process)
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-gpu: venv ## run the tests that need a real GPU
 	@$(BIN)/python -m pytest -q -o addopts="--import-mode=importlib --strict-markers --strict-config" tests/gpu $(ARGS)

@@ -13,3 +13,11 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In several processes a file stays in one of them, and so do all tests that share the one running service."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("service" if file.startswith("tests/e2e/") else file))

@@ -14,6 +14,7 @@ from tests.e2e.service import Service, rows, until
 
 
 def test_a_killed_engine_is_replaced_for_the_next_request(service: Service) -> None:
+    service.order("tiny-llama", "stop")
     assert service.chat("tiny-llama").status_code == 200
     (before,) = service.replicas("tiny-llama")
     os.kill(before["pid"], signal.SIGKILL)
