@@ -29,6 +29,7 @@ from tests.gateway.service.conftest import Started
 from tests.gateway.service.eventually import eventually
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
+OURS = f"ours-{os.getpid()}"  # other runs of these tests may go on beside this one
 # Starts a child and says its pid; with the argument "bare" the child does not inherit the environment.
 PARENT = """
 import os, subprocess, sys, time
@@ -89,11 +90,11 @@ def test_a_family_is_what_carries_the_tag_and_what_is_below_it(start: Started) -
     stranger = start(*SLEEP)
     relative = start(*SLEEP, env=tagged("another"))
     parents = [
-        start(sys.executable, "-c", PARENT, how, env=tagged("ours"), stdout=subprocess.PIPE) for how in ("", "bare")
+        start(sys.executable, "-c", PARENT, how, env=tagged(OURS), stdout=subprocess.PIPE) for how in ("", "bare")
     ]
     children = [int(parent.stdout.readline()) for parent in parents if parent.stdout]
     try:
-        found = {process.pid for process in family("ours")}
+        found = {process.pid for process in family(OURS)}
         assert found == {parent.pid for parent in parents} | set(children)
         assert not found & {stranger.pid, relative.pid, os.getpid()}
     finally:
@@ -108,14 +109,14 @@ def test_what_lost_both_tag_and_parent_is_found_by_its_session(start: Started) -
         "subprocess.run([sys.executable, '-c', middle, '-c', 'import time; time.sleep(600)'])\n"
         "time.sleep(600)\n"
     )
-    leader = start(sys.executable, "-c", code, env=tagged("ours"), stdout=subprocess.PIPE, start_new_session=True)
+    leader = start(sys.executable, "-c", code, env=tagged(OURS), stdout=subprocess.PIPE, start_new_session=True)
     assert leader.stdout is not None
     orphan = int(leader.stdout.readline())
     known = identify(orphan)
     assert known is not None
     try:
         eventually(lambda: (found := find(orphan)) and found.parent != leader.pid, "its parent has ended")
-        assert known in family("ours")
+        assert known in family(OURS)
     finally:
         send(known, signal.SIGKILL)
 
@@ -124,13 +125,13 @@ def test_what_has_lost_its_tag_is_ours_when_it_is_noted(start: Started) -> None:
     untagged, stranger = start(*SLEEP), start(*SLEEP)
     noted = identify(untagged.pid)
     assert noted is not None
-    found = family("ours", frozenset({noted, ProcessId(stranger.pid, 1)}))
+    found = family(OURS, frozenset({noted, ProcessId(stranger.pid, 1)}))
     assert found == {noted}, "a note of an earlier process with the stranger's pid says nothing of the stranger"
 
 
 def test_whoever_asks_is_no_part_of_the_family(start: Started) -> None:
-    code = "from gateway.service.processes import family; print(len(family('ours')))"
-    asking = start(sys.executable, "-c", code, env=tagged("ours"), stdout=subprocess.PIPE)
+    code = f"from gateway.service.processes import family; print(len(family({OURS!r})))"
+    asking = start(sys.executable, "-c", code, env=tagged(OURS), stdout=subprocess.PIPE)
     assert asking.communicate()[0] == "0\n"
 
 

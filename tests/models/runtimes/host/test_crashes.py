@@ -87,7 +87,7 @@ def test_no_log_has_no_last_words(tmp_path):
 @pytest.mark.parametrize(
     ("wait_status", "pattern", "limit", "said"),
     [
-        (CORE_DUMPED, "core", -1, "its core is at /work/core (or core.7)"),
+        (CORE_DUMPED, "core", -1, "its core is at /srv/core (or core.7)"),
         (CORE_DUMPED, "/cores/%e.%p", -1, "its core is at /cores/*.7"),
         (CORE_DUMPED, "|/lib/systemd/systemd-coredump %P", -1, "coredumpctl dump 7"),
         (signal.SIGSEGV, "core", 0, "run `ulimit -c unlimited` before `roundhouse up`"),
@@ -95,7 +95,7 @@ def test_no_log_has_no_last_words(tmp_path):
     ],
 )
 def test_where_the_core_is_or_how_to_get_one(wait_status, pattern, limit, said):
-    assert said in core_note(7, signal.SIGSEGV, wait_status, pattern + "\n", "/work", limit)
+    assert said in core_note(7, signal.SIGSEGV, wait_status, pattern + "\n", "/srv", limit)
 
 
 def test_signals_that_leave_no_core_need_no_word_on_it():
