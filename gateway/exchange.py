@@ -1,4 +1,4 @@
-"""The facts of one request as they become known; the log line and the metrics are made from them."""
+"""The facts of one request as they become known; the log line, the metrics and the spans are made from them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ UNKNOWN_MODEL = "unknown"
 OTHER_ENDPOINT = "other"
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the engine counted them. ``cached``: those of the prompt that it did not have to compute."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+
+
 @dataclass(slots=True)
 class Exchange:
-    """``started_s`` is of the monotonic clock; all other times are seconds since then or durations."""
+    """``started_s`` is of the monotonic clock; all other times are seconds since then or durations.
+
+    A held request waits either for a place on a busy replica (``queue_s``) or for its model to start (``wake_s``);
+    ``hold_s`` is both. ``engine_s``: from the request's last byte out to the engine's first byte of the answer.
+    """
 
     request_id: str
     method: str
@@ -18,13 +31,26 @@ class Exchange:
     started_s: float
     endpoint: str = OTHER_ENDPOINT
     model: str = UNKNOWN_MODEL  # the catalog's name, never what a caller made up
+    tenant: str = ""  # the key's id; empty while nobody was recognised
     stream: bool = False
     replica: str | None = None
     status: int = 0
     code: str | None = None  # of the error that was answered
     held: bool = False
-    hold_s: float = 0.0
+    auth_s: float = 0.0
+    queue_s: float = 0.0
+    wake_s: float = 0.0
+    connect_s: float = 0.0
+    engine_s: float = 0.0
     first_byte_s: float | None = None
     retries: int = 0
     client_gone: bool = False
     broken: bool = False  # the engine went away after the first byte
+    usage: Usage | None = None
+    request_bytes: int = 0
+    answer_bytes: int = 0
+    traceparent: str | None = None  # W3C, as sent on to the engine
+
+    @property
+    def hold_s(self) -> float:
+        return self.queue_s + self.wake_s

@@ -25,9 +25,16 @@ class Failure(Struct, frozen=True):
 
 
 class ReplicaRoute(Struct, frozen=True):
+    """``slots``: requests that it works on at once, over all gateway workers; 0: not known, then nothing is held back
+    for want of one. ``serves_as``: the model's name there, where it differs from the one that callers use."""
+
     replica_id: str
-    endpoint: str  # "unix:/path/to.sock"
+    endpoint: str  # "unix:/path/to.sock", "http://host:port/base" or "https://..."
     state: str  # "ready" may get new requests; "draining" may only finish those it has
+    revision: str = ""
+    slots: int = 0
+    weight: float = 1.0  # its share of new requests beside other replicas of the same revision
+    serves_as: str | None = None
 
 
 class ModelRoute(Struct, frozen=True):
@@ -41,8 +48,14 @@ class ModelRoute(Struct, frozen=True):
     max_model_len: int | None = None
     created_unix_s: int = 0
     owned_by: str = "roundhouse"
-    # generate, tokenize, embed, score, classify, image, speech, predict; none: not known before it runs.
+    # generate, tokenize, embed, score, classify, image, speech, transcribe, predict; none: not known before it runs.
     capabilities: tuple[str, ...] = ()
+    # LoRA adapters that its engines have loaded: each is called by its own name.
+    adapters: tuple[str, ...] = ()
+    # Revision -> its share of new requests; empty: all revisions alike.
+    traffic: dict[str, float] = {}
+    start_estimate_s: float | None = None  # from demand to ready, as measured; None: not known
+    price: dict[str, str] = {}  # unit ("input_token", "output_token", "gpu_second", "request") -> exact decimal
 
 
 class RouteTable(Struct, frozen=True):

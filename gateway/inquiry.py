@@ -1,0 +1,56 @@
+"""What is known of a checked inference request before it goes to an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.endpoints import Endpoint
+from gateway.headers import Headers
+
+ORDINARY = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a request is made. ``tenant``: the key's id, or whatever groups requests for fairness.
+
+    ``weight``: its share beside other tenants. ``priority``: the highest it may ask for; higher goes first.
+    """
+
+    tenant: str
+    name: str = ""
+    weight: float = 1.0
+    priority: int = ORDINARY
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What the gateway reads of a body (``gateway.peek``).
+
+    ``tokens``: about how much work the request is, prompt and answer together; never 0.
+    ``prefix``: a hash of the prompt's head, for affinity; 0 where there is none.
+    """
+
+    model: str
+    stream: bool = False
+    tokens: int = 1
+    prefix: int = 0
+
+
+@dataclass(slots=True)
+class Inquiry:
+    """One request. ``deadline_s``: of the monotonic clock; until then it may be held.
+
+    ``session``: a hash of what the caller named its session by (header x-session-id, or the body's ``user``); 0: none.
+    """
+
+    endpoint: Endpoint
+    caller: Caller
+    headers: Headers  # lower-case names, as received
+    body: bytes
+    peek: Peek
+    deadline_s: float
+    session: int = 0
+    priority: int = ORDINARY
+    path_model: str | None = None  # where the path names it
+    avoid: tuple[str, ...] = field(default=())  # replicas that it was lost on
