@@ -10,6 +10,8 @@ JOBS ?= 2
 DATA ?= ../shared/data
 SEEDS ?=
 ONLY ?=
+# Where the gateway benchmark's peers are installed.
+PEERS ?=
 # auto: the CUDA stack where an NVIDIA driver answers, else the CPU stack.
 STACK ?= auto
 # Asked for the CPU build of PyTorch when pip does not find it anywhere else.
@@ -26,7 +28,7 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-gpu lint loadtest bench-coldstart bench-gpu bench-packing bench-residency bench-autoscale clean
+.PHONY: help venv run test test-gpu lint loadtest bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +59,13 @@ bench-coldstart: venv ## starts, wakes, speed, memory and replicas of real engin
 
 bench-gpu: venv ## copies, sleep and wake, residue and the ledger on a real GPU
 	@$(BIN)/python -m loadtests.gpu $(ARGS)
+
+bench-gateway: venv ## what the gateway costs beside nginx, HAProxy, Rust routers, Ray Serve, LiteLLM (20 min); PEERS=dir
+	@$(BIN)/python -m loadtests.gateway $(if $(PEERS),--peers "$(PEERS)") $(ARGS)
+
+bench-peers: venv ## install the peers of bench-gateway that are Python packages, outside of the repository: PEERS=dir
+	@$(if $(PEERS),,echo "name a folder for them: make bench-peers PEERS=dir" >&2; exit 2;) \
+	$(BIN)/python -m loadtests.gateway.install "$(PEERS)" $(ARGS)
 
 bench-packing bench-residency bench-autoscale: bench-%: venv ## policies against their goals; DATA=dir SEEDS=42..51 ONLY=P1
 	@$(BIN)/python -m loadtests.policies.$* --data "$(DATA)" --seeds "$(SEEDS)" --only "$(ONLY)" $(ARGS)

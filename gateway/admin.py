@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+import msgspec
 import redis
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
@@ -21,6 +22,7 @@ from gateway.keys_api import keys_router
 from gateway.logs_api import Leaving
 from gateway.orders import Orders
 from gateway.routing import Routes
+from gateway.siblings import Siblings, resident_bytes
 from gateway.state import State
 from gateway.version import version
 from models.home import Home
@@ -29,6 +31,7 @@ from models.store.records import CommandReply
 
 PREFIX = "/admin/v1"
 ACCEPT_TIMEOUT_S = 10.0
+WORKER_STATUS = "status"  # what workers ask each other
 
 DOCUMENTS = (*shapes.DOCUMENTS, *packing_api.DOCUMENTS, *logs_api.DOCUMENTS, CommandReply)
 Verb = Literal["wake", "sleep", "stop"]
@@ -46,6 +49,7 @@ class AdminParts:
     keys: Keys
     home: Home
     leaving: Leaving
+    siblings: Siblings = field(default_factory=Siblings)
 
 
 def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> APIRouter:
@@ -64,17 +68,26 @@ def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> API
 def _add_fleet(router: APIRouter, parts: AdminParts) -> None:
     state = parts.state
 
-    @router.get("/status", responses=shape(shapes.Status), operation_id="status")
-    async def status() -> Response:
-        """Everything at a glance; also answers while no controller runs."""
-        gateway = shapes.GatewayStatus(
+    def this_worker() -> shapes.GatewayStatus:
+        return shapes.GatewayStatus(
             worker=parts.worker,
+            number=parts.siblings.index,
             pid=os.getpid(),
             uptime_s=parts.clock.monotonic() - parts.started_s,
             routes_version=parts.routes.version,
+            resident_bytes=resident_bytes(),
         )
+
+    parts.siblings.answers[WORKER_STATUS] = lambda: msgspec.msgpack.encode(this_worker())
+
+    @router.get("/status", responses=shape(shapes.Status), operation_id="status")
+    async def status() -> Response:
+        """Everything at a glance; also answers while no controller runs."""
         fleet, catalog, demand = await state.fleet_if_any(), await state.catalog(), await state.demand()
-        return answer(views.status(version(), gateway, fleet, len(catalog), demand, parts.clock.unix()))
+        said = await parts.siblings.ask(WORKER_STATUS)
+        others = [msgspec.msgpack.decode(each, type=shapes.GatewayStatus) for each in said.values()]
+        workers = views.Workers(parts.siblings.count, this_worker(), others)
+        return answer(views.status(version(), workers, fleet, len(catalog), demand, parts.clock.unix()))
 
     @router.get("/gpus", responses=shape(shapes.GpuList), operation_id="list_gpus")
     async def gpus() -> Response:

@@ -110,18 +110,27 @@ class ControllerStatus(msgspec.Struct, kw_only=True):
 
 
 class GatewayStatus(msgspec.Struct, kw_only=True):
+    """One worker. ``number``: its place among those of this port; its successor has the same."""
+
     worker: str
+    number: int = 0
     pid: int
     uptime_s: float
     routes_version: int
+    resident_bytes: int = 0
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """``controller`` is null until one has written its state. ``replicas``: how many are in each state."""
+    """``controller`` is null until one has written its state. ``replicas``: how many are in each state.
+
+    ``gateway``: the worker that answers; ``workers``: all that do, of ``workers_wanted``.
+    """
 
     version: str
     simulated: bool
     gateway: GatewayStatus
+    workers: tuple[GatewayStatus, ...] = ()
+    workers_wanted: int = 1
     controller: ControllerStatus | None
     nodes: int
     gpus: int

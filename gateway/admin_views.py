@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -117,9 +118,22 @@ def decision_list(decisions: tuple[DecisionRecord, ...], limit: int) -> Decision
     return DecisionList(data=decisions, next_before=decisions[-1].id if full else None)
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Of the gateway's port: how many there should be, the one that answers, and the others that say something."""
+
+    wanted: int
+    this: GatewayStatus
+    others: Sequence[GatewayStatus] = ()
+
+    @property
+    def all(self) -> tuple[GatewayStatus, ...]:
+        return tuple(sorted((self.this, *self.others), key=lambda worker: worker.number))
+
+
 def status(
     version: str,
-    gateway: GatewayStatus,
+    workers: Workers,
     fleet: FleetRecord | None,
     models: int,
     demand: Mapping[str, ModelDemand],
@@ -129,7 +143,9 @@ def status(
     return Status(
         version=version,
         simulated=simulated(fleet) if fleet else False,
-        gateway=gateway,
+        gateway=workers.this,
+        workers=workers.all,
+        workers_wanted=workers.wanted,
         controller=controller_status(fleet, now_unix_s) if fleet else None,
         nodes=len(fleet.nodes) if fleet else 0,
         gpus=len(gpus),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -13,6 +14,15 @@ TRANSITION_SECONDS = "roundhouse_transition_seconds"
 QUARANTINED = "roundhouse_quarantined_total"
 REPLICAS_LOST = "roundhouse_replicas_lost_total"
 FOOTPRINT_EXCESS_BYTES = "roundhouse_footprint_excess_bytes"
+
+
+def render(meters: ControlMeters | None) -> bytes:
+    """As Prometheus text; nothing where they are not known."""
+    if meters is None:
+        return b""
+    registry = CollectorRegistry()
+    registry.register(ControlCollector(meters))
+    return generate_latest(registry)
 
 
 class ControlCollector(Collector):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from models.store.records import DemandReport, ModelDemand
 from packers.types import ModelId, ReplicaId
 
-_Key = TypeVar("_Key", bound=str)
 CHANGED_EVERY_S = 0.1
 ALWAYS_EVERY_S = 1.0
 
@@ -42,72 +39,117 @@ class Wait:
 
 
 @dataclass(slots=True)
+class ModelCounts:
+    """``waiting``: ticket -> wait, oldest first. ``shown``: as last reported; None when it changed since."""
+
+    in_flight: int = 0
+    arrived: int = 0
+    finished: int = 0
+    busy_s: float = 0.0
+    last_request_unix_s: float = 0.0
+    waiting: dict[int, Wait] = field(default_factory=dict)
+    shown: ModelDemand | None = None
+
+    def show(self) -> ModelDemand:
+        if self.shown is None:
+            waiting = self.waiting.values()
+            deadlines = (wait.deadline_unix_s for wait in waiting if wait.deadline_unix_s is not None)
+            self.shown = ModelDemand(
+                in_flight=self.in_flight,
+                held=len(waiting),
+                oldest_held_unix_s=min((wait.since_unix_s for wait in waiting), default=None),
+                last_request_unix_s=self.last_request_unix_s,
+                earliest_deadline_unix_s=min(deadlines, default=None),
+                arrived=self.arrived,
+                finished=self.finished,
+                busy_s=self.busy_s,
+            )
+        return self.shown
+
+
+@dataclass(slots=True)
 class Demand:
     """Counts per model and replica. ``on_change`` wakes whoever publishes; it is called when the pace quickened."""
 
     on_change: Callable[[], None] = lambda: None
     pace: Pace = field(default_factory=Pace)
-    _in_flight: Counter[ModelId] = field(default_factory=Counter)
-    _on_replica: Counter[ReplicaId] = field(default_factory=Counter)
-    _waiting: dict[ModelId, dict[int, Wait]] = field(default_factory=dict)  # ticket -> wait, oldest first
-    _last_request: dict[ModelId, float] = field(default_factory=dict)
-    _arrived: Counter[ModelId] = field(default_factory=Counter)
-    _finished: Counter[ModelId] = field(default_factory=Counter)
-    _busy_s: dict[ModelId, float] = field(default_factory=dict)
+    _models: dict[ModelId, ModelCounts] = field(default_factory=dict)
+    _replicas: dict[ReplicaId, int] = field(default_factory=dict)  # in flight; an idle one is not listed
     _since_unix_s: float | None = None  # the first event that was counted
+
+    def of(self, model: ModelId) -> ModelCounts:
+        counts = self._models.get(model)
+        if counts is None:
+            counts = self._models[model] = ModelCounts()
+        return counts
 
     def arrived(self, model: ModelId, now_unix_s: float) -> None:
         if self._since_unix_s is None:
             self._since_unix_s = now_unix_s
-        self._last_request[model] = now_unix_s
-        self._arrived[model] += 1
-        self._note()
+        counts = self.of(model)
+        counts.last_request_unix_s = now_unix_s
+        counts.arrived += 1
+        counts.shown = None
+        if not self.pace.changed:
+            self._note()
 
     def held(self, model: ModelId, ticket: int, since_unix_s: float, deadline_unix_s: float | None = None) -> None:
         """``deadline_unix_s``: when the request gives up."""
-        waiting = self._waiting.setdefault(model, {})
-        waiting[ticket] = Wait(since_unix_s, deadline_unix_s)
-        self._note(urgent=len(waiting) == 1)
+        counts = self.of(model)
+        counts.waiting[ticket] = Wait(since_unix_s, deadline_unix_s)
+        counts.shown = None
+        self._note(urgent=len(counts.waiting) == 1)
 
     def unheld(self, model: ModelId, ticket: int) -> None:
-        waiting = self._waiting.get(model, {})
-        waiting.pop(ticket, None)
-        if not waiting:
-            self._waiting.pop(model, None)
-        self._note(urgent=not waiting)
+        counts = self.of(model)
+        counts.waiting.pop(ticket, None)
+        counts.shown = None
+        self._note(urgent=not counts.waiting)
 
     def began(self, model: ModelId, replica: ReplicaId) -> None:
-        self._in_flight[model] += 1
-        self._on_replica[replica] += 1
-        self._note()
+        counts = self.of(model)
+        counts.in_flight += 1
+        counts.shown = None
+        self._replicas[replica] = self._replicas.get(replica, 0) + 1
+        if not self.pace.changed:
+            self._note()
 
     def ended(
         self, model: ModelId, replica: ReplicaId, *, draining: bool, now_unix_s: float, busy_s: float = 0.0
     ) -> None:
         """``draining``: somebody waits for the replica's last request to end. ``busy_s``: how long it had its place."""
-        _drop(self._in_flight, model)
-        _drop(self._on_replica, replica)
-        self._finished[model] += 1
-        self._busy_s[model] = self._busy_s.get(model, 0.0) + busy_s
-        self._last_request[model] = now_unix_s
-        self._note(urgent=draining and not self._on_replica[replica])
+        counts = self.of(model)
+        counts.in_flight -= 1
+        counts.finished += 1
+        counts.busy_s += busy_s
+        counts.last_request_unix_s = now_unix_s
+        counts.shown = None
+        left = self._replicas.get(replica, 0) - 1
+        if left > 0:
+            self._replicas[replica] = left
+        else:
+            self._replicas.pop(replica, None)
+        if draining or not self.pace.changed:
+            self._note(urgent=draining and left <= 0)
 
     def routes_applied(self) -> None:
         """The controller waits to hear that the new table is in force here."""
         self._note(urgent=True)
 
     def in_flight(self, model: ModelId) -> int:
-        return self._in_flight[model]
+        counts = self._models.get(model)
+        return counts.in_flight if counts else 0
 
     def on_replica(self, replica: ReplicaId) -> int:
-        return self._on_replica[replica]
+        return self._replicas.get(replica, 0)
 
     def held_count(self, model: ModelId) -> int:
-        return len(self._waiting.get(model, ()))
+        counts = self._models.get(model)
+        return len(counts.waiting) if counts else 0
 
     def totals(self) -> dict[ModelId, tuple[int, int]]:
         """Model -> (in flight, held), for every model that ever had a request here."""
-        return {model: (self._in_flight[model], self.held_count(model)) for model in self._last_request}
+        return {model: (counts.in_flight, len(counts.waiting)) for model, counts in self._models.items()}
 
     def report(self, worker: str, routes_version: int, now_unix_s: float) -> DemandReport:
         return DemandReport(
@@ -115,22 +157,8 @@ class Demand:
             routes_version=routes_version,
             sent_unix_s=now_unix_s,
             since_unix_s=now_unix_s if self._since_unix_s is None else self._since_unix_s,
-            models={model: self._model(model) for model in self._last_request},
-            replicas={replica: count for replica, count in self._on_replica.items() if count},
-        )
-
-    def _model(self, model: ModelId) -> ModelDemand:
-        waiting = self._waiting.get(model, {}).values()
-        deadlines = (wait.deadline_unix_s for wait in waiting if wait.deadline_unix_s is not None)
-        return ModelDemand(
-            in_flight=self._in_flight[model],
-            held=len(waiting),
-            oldest_held_unix_s=min((wait.since_unix_s for wait in waiting), default=None),
-            last_request_unix_s=self._last_request[model],
-            earliest_deadline_unix_s=min(deadlines, default=None),
-            arrived=self._arrived[model],
-            finished=self._finished[model],
-            busy_s=self._busy_s.get(model, 0.0),
+            models={model: counts.show() for model, counts in self._models.items()},
+            replicas={replica: count for replica, count in self._replicas.items()},
         )
 
     def _note(self, *, urgent: bool = False) -> None:
@@ -139,9 +167,3 @@ class Demand:
         self.pace.urgent |= urgent
         if quickened:
             self.on_change()
-
-
-def _drop(counts: Counter[_Key], key: _Key) -> None:
-    counts[key] -= 1
-    if counts[key] <= 0:
-        del counts[key]

@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 from gateway.dialects import Dialect
-from gateway.endpoints import Endpoint
+from gateway.endpoints import BodyKind, Endpoint
 
 JSON = "application/json"
+FORM = "multipart/form-data"
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -70,18 +71,34 @@ def _inference(endpoint: Endpoint) -> dict[str, Any]:
         "summary": endpoint.name,
         "description": f"As in {family}'s API; the body goes to the model's engine unchanged.",
         "security": [{"bearer": []}],
-        "requestBody": {"required": True, "content": {JSON: {"schema": _body(endpoint)}}},
         "responses": {
             "200": {"description": "The engine's answer", "content": {JSON: {}, "text/event-stream": {}}},
             "4XX": error,
             "5XX": error,
         },
     }
+    if endpoint.upgrades:
+        return document | _socket(endpoint, document["responses"])
+    media = FORM if endpoint.body is BodyKind.FORM else JSON
+    document["requestBody"] = {"required": True, "content": {media: {"schema": _body(endpoint)}}}
     if endpoint.model_in_path:
         document["description"] = "Any JSON for one input, or an object with ``inputs`` and, where wanted, ``stream``."
-        named = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-        document["parameters"] = [named]
+        document["parameters"] = [_model("path", "model")]
     return document
+
+
+def _socket(endpoint: Endpoint, responses: dict[str, Any]) -> dict[str, Any]:
+    """What differs for a WebSocket."""
+    passed = {"101": {"description": "The connection is the engine's from here on, both ways"}}
+    return {
+        "description": "A WebSocket, as in OpenAI's API; its messages pass to and from the model's engine unchanged.",
+        "parameters": [_model("query", endpoint.model_field)],
+        "responses": passed | {status: shown for status, shown in responses.items() if status != "200"},
+    }
+
+
+def _model(place: str, name: str) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": True, "schema": {"type": "string", "minLength": 1}}
 
 
 def _body(endpoint: Endpoint) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from gateway.dialects import Dialect
 
@@ -11,11 +12,20 @@ MODEL_IN_PATH = "{model}"
 _PROMPT_BYTES = 1 << 20  # of a body that holds one text and a few settings
 
 
+class BodyKind(StrEnum):
+    """How a request says what it wants, and so where its model's name is."""
+
+    JSON = "json"
+    FORM = "form"  # multipart/form-data, because of the files in it
+    NONE = "none"  # a WebSocket: the name is in the query
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """``name`` labels metrics and logs. ``prompt_field`` is what a caller shortens when the context is exceeded.
 
-    A path that ends in MODEL_IN_PATH names the model itself; the body is then any JSON.
+    A path that ends in MODEL_IN_PATH names the model itself; the body is then any JSON. ``stored``: a caller may ask
+    that the answer be kept, and come back for it.
     """
 
     path: str
@@ -27,10 +37,17 @@ class Endpoint:
     model_field: str = "model"
     engine_path: str | None = None  # under which engines have it, where that differs
     most_body_bytes: int | None = None  # where less is enough than what the server takes in general
+    body: BodyKind = BodyKind.JSON
+    stored: bool = False
 
     @property
     def model_in_path(self) -> bool:
         return self.path.endswith(MODEL_IN_PATH)
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether it is a WebSocket, which has no request body and no answer, but bytes both ways."""
+        return self.body is BodyKind.NONE
 
     def path_for(self, model: str) -> str:
         """As a caller of this model writes it."""
@@ -41,10 +58,11 @@ class Endpoint:
 
 
 _C, _R, _A = Dialect.OPENAI, Dialect.RESPONSES, Dialect.ANTHROPIC
+_FORM, _NONE = BodyKind.FORM, BodyKind.NONE
 ENDPOINTS = (
     Endpoint("/v1/chat/completions", "chat.completions", "generate", "messages", _C),
     Endpoint("/v1/completions", "completions", "generate", "prompt", _C),
-    Endpoint("/v1/responses", "responses", "generate", "input", _R),
+    Endpoint("/v1/responses", "responses", "generate", "input", _R, stored=True),
     Endpoint("/v1/messages", "messages", "generate", "messages", _A),
     Endpoint("/v1/messages/count_tokens", "messages.count_tokens", "generate", "messages", _A),
     Endpoint("/v1/embeddings", "embeddings", "embed", "input", _C),
@@ -54,11 +72,18 @@ ENDPOINTS = (
     Endpoint("/classify", "classify", "classify", "input", _C),
     Endpoint("/v1/classify", "classify.v1", "classify", "input", _C, engine_path="/classify"),
     Endpoint("/v1/images/generations", "images.generations", "image", "prompt", _C, most_body_bytes=_PROMPT_BYTES),
+    Endpoint("/v1/images/edits", "images.edits", "image_edit", "prompt", _C, body=_FORM),
+    Endpoint("/v1/images/variations", "images.variations", "image_edit", "image", _C, body=_FORM),
     Endpoint("/v1/audio/speech", "audio.speech", "speech", "input", _C, most_body_bytes=_PROMPT_BYTES),
+    Endpoint("/v1/audio/transcriptions", "audio.transcriptions", "transcribe", "file", _C, body=_FORM),
+    Endpoint("/v1/audio/translations", "audio.translations", "transcribe", "file", _C, body=_FORM),
+    Endpoint("/v1/realtime", "realtime", "realtime", "session", _C, "GET", body=_NONE),
     Endpoint("/v1/predict/{model}", "predict", "predict", "inputs", _C),
     Endpoint("/pooling", "pooling", "embed", "input", _C),
     Endpoint("/tokenize", "tokenize", "tokenize", "prompt", _C),
     Endpoint("/detokenize", "detokenize", "tokenize", "tokens", _C),
+    Endpoint("/v1/tokenize", "tokenize.v1", "tokenize", "prompt", _C, engine_path="/tokenize"),
+    Endpoint("/v1/detokenize", "detokenize.v1", "tokenize", "tokens", _C, engine_path="/detokenize"),
 )
 
 

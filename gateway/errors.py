@@ -111,6 +111,27 @@ class BodyTooLarge(GatewayError):
         super().__init__(f"The request body is larger than the {limit_bytes} bytes that this server accepts.")
 
 
+class HeadNotValid(InvalidRequest):
+    """What was sent is not a request in HTTP/1.1, or not one that is understood here."""
+
+    code = "invalid_http"
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RequestTimeout(GatewayError):
+    """The request did not arrive in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"The request was not complete after {timeout_s:g} s.")
+
+
 class UnsupportedMediaType(GatewayError):
     status = 415
     type = "invalid_request_error"

@@ -1,4 +1,4 @@
-"""Which headers pass through the gateway, in both directions. Names are lower-case bytes, as ASGI gives them."""
+"""Which headers pass through the gateway, in both directions. Names are lower-case bytes."""
 
 from __future__ import annotations
 
@@ -20,41 +20,57 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-# Secrets of the caller, framing that the transport makes anew, and what a caller must not tell an engine.
+# Secrets of the caller, framing that is made anew, what is sent in our own words, and what is not a caller's to say.
 _NOT_FOR_ENGINES = HOP_BY_HOP | {
     b"accept-encoding",
     b"api-key",
     b"authorization",
+    b"content-encoding",
     b"content-length",
     b"cookie",
     b"expect",
     b"forwarded",
     b"host",
+    b"traceparent",
     b"x-api-key",
     b"x-request-id",
+    b"x-request-priority",
     b"x-request-timeout",
+    b"x-session-id",
 }
 _NOT_FOR_ENGINES_PREFIXES = (b"x-forwarded-", b"x-data-parallel-", b"proxy-", b"sec-")
 # Engines are not trusted: only what describes the body comes through.
 _FROM_ENGINES = frozenset({b"content-type", b"cache-control", b"content-language"})
+_STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
-def to_engine(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> Headers:
+def to_engine(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     given = list(headers)
     named = {
         token.strip().lower() for name, value in given if name == b"connection" for token in value.split(b",")
     }  # headers that the caller declared hop-by-hop
-    kept = [
+    return [
         (name, value)
         for name, value in given
-        if name not in _NOT_FOR_ENGINES and name not in named and not name.startswith(_NOT_FOR_ENGINES_PREFIXES)
+        if name not in _NOT_FOR_ENGINES
+        and name not in named
+        and not name.startswith(_NOT_FOR_ENGINES_PREFIXES)
+        and b"_" not in name  # some servers read content_length as content-length
     ]
-    kept.append((b"x-request-id", request_id.encode()))
+
+
+def from_engine(headers: Iterable[tuple[bytes, bytes]], *, events: bool = False) -> Headers:
+    """``events``: the answer is a stream of events, which nobody on the way may keep or hold back."""
+    kept = [(name, value) for name, value in headers if name in _FROM_ENGINES]
+    if events:
+        present = {name for name, _ in kept}
+        kept += [(name, value) for name, value in _STREAM_HEADERS if name not in present]
     return kept
 
 
-def from_engine(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    return [(name, value) for name, value in headers if name in _FROM_ENGINES]
+def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """As they go over the wire, each ended by CRLF."""
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
 def first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
 from gateway.exchange import OTHER_ENDPOINT, Exchange
+
+LONGEST_PATH = 200
 
 log = structlog.get_logger("gateway.requests")
 
@@ -35,7 +37,8 @@ def configure(*, as_json: bool | None = None, level: str = "info") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
+    handler.as_json = as_json
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -46,15 +49,28 @@ def configure(*, as_json: bool | None = None, level: str = "info") -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
-def log_exchange(exchange: Exchange, duration_s: float) -> None:
-    """One line per request. Probes, documents and admin reads only at debug level, unless they failed."""
-    quiet = (
+def writes_json() -> bool:
+    """Whether ``configure`` was called, and for machines as readers."""
+    return any(isinstance(handler, _Handler) and handler.as_json for handler in logging.getLogger().handlers)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    as_json = False
+
+
+def is_quiet(exchange: Exchange) -> bool:
+    """Probes, documents and admin reads, unless they failed."""
+    return (
         exchange.endpoint == OTHER_ENDPOINT and exchange.method in ("GET", "HEAD", "OPTIONS") and exchange.status < 500
     )
+
+
+def log_exchange(exchange: Exchange, duration_s: float) -> None:
+    """One line per request, for a person (``gateway.access_log`` for machines). What is quiet only at debug level."""
     facts: dict[str, Any] = {
         "request_id": exchange.request_id,
         "method": exchange.method,
-        "path": exchange.path[:200],
+        "path": exchange.path[:LONGEST_PATH],
         "endpoint": exchange.endpoint,
         "model": exchange.model,
         "status": exchange.status,
@@ -62,12 +78,15 @@ def log_exchange(exchange: Exchange, duration_s: float) -> None:
     }
     if exchange.endpoint != OTHER_ENDPOINT:
         facts |= {"stream": exchange.stream, "replica": exchange.replica, "retries": exchange.retries}
+    usage = exchange.usage
     optional = {
         "code": exchange.code,
         "first_byte_s": None if exchange.first_byte_s is None else round(exchange.first_byte_s, 6),
         "hold_s": round(exchange.hold_s, 6) if exchange.held else None,
+        "prompt_tokens": None if usage is None else usage.prompt,
+        "completion_tokens": None if usage is None else usage.completion,
         "client_gone": exchange.client_gone or None,
         "broken": exchange.broken or None,
     }
     facts |= {name: value for name, value in optional.items() if value is not None}
-    (log.debug if quiet else log.info)("request", **facts)
+    (log.debug if is_quiet(exchange) else log.info)("request", **facts)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    disable_created_metrics,
-    exposition,
-    generate_latest,
-)
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, exposition, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway import control_metrics
-from gateway.control_metrics import ControlCollector
 from gateway.exchange import OTHER_ENDPOINT, Exchange
+from gateway.tallies import FIRST_TOKEN_SECONDS, PER_TOKEN_SECONDS, SECONDS, STAGE_SECONDS, Histograms, Tally
 from models.store.records import ControlMeters
 from packers.types import ModelId
 
@@ -25,6 +19,10 @@ REQUESTS = "roundhouse_requests_total"
 REQUEST_SECONDS = "roundhouse_request_seconds"
 TIME_TO_FIRST_BYTE_SECONDS = "roundhouse_time_to_first_byte_seconds"
 HOLD_SECONDS = "roundhouse_hold_seconds"
+REQUEST_STAGE_SECONDS = "roundhouse_request_stage_seconds"
+PROMPT_TOKENS = "roundhouse_prompt_tokens_total"
+CACHED_PROMPT_TOKENS = "roundhouse_cached_prompt_tokens_total"
+COMPLETION_TOKENS = "roundhouse_completion_tokens_total"
 HELD_REQUESTS = "roundhouse_held_requests"
 IN_FLIGHT_REQUESTS = "roundhouse_in_flight_requests"
 UPSTREAM_RETRIES = "roundhouse_upstream_retries_total"
@@ -36,13 +34,13 @@ TRANSITION_SECONDS = control_metrics.TRANSITION_SECONDS
 QUARANTINED = control_metrics.QUARANTINED
 REPLICAS_LOST = control_metrics.REPLICAS_LOST
 FOOTPRINT_EXCESS_BYTES = control_metrics.FOOTPRINT_EXCESS_BYTES
-# gen_ai.server.time_to_first_token of OpenTelemetry's GenAI conventions, as its Prometheus exporter spells it.
+# OpenTelemetry's GenAI conventions, as its Prometheus exporter spells them: gen_ai.server.time_to_first_token, ...
 GEN_AI_TIME_TO_FIRST_TOKEN_SECONDS = "gen_ai_server_time_to_first_token_seconds"
+GEN_AI_TIME_PER_OUTPUT_TOKEN_SECONDS = "gen_ai_server_time_per_output_token_seconds"
 
 CONTENT_TYPE = exposition.CONTENT_TYPE_PLAIN_0_0_4
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-# https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/
-_GEN_AI_SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+# As in the Server-Timing header of each answer.
+STAGES = ("auth", "queue", "wake", "connect", "engine-ttfb")
 
 # Model -> (in flight, held)
 Loads = Callable[[], Mapping[ModelId, tuple[int, int]]]
@@ -52,77 +50,123 @@ class Metrics:
     """``loads``, ``routes_version`` and ``store_up`` are asked at each scrape: requests do not pay for them."""
 
     def __init__(self, loads: Loads, routes_version: Callable[[], int], store_up: Callable[[], bool]) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter, which nobody reads
-        self._registry = registry = CollectorRegistry()
-        by_endpoint = ("model", "endpoint")
-        self._requests = Counter(REQUESTS, "Requests answered.", ("model", "endpoint", "code"), registry=registry)
-        self._request_s = Histogram(
-            REQUEST_SECONDS,
-            "From the request's head to the last byte.",
-            by_endpoint,
-            registry=registry,
-            buckets=_SECONDS,
-        )
-        self._first_byte_s = Histogram(
-            TIME_TO_FIRST_BYTE_SECONDS,
-            "From the request's head to the first byte of the answer's body.",
-            by_endpoint,
-            registry=registry,
-            buckets=_SECONDS,
-        )
-        self._hold_s = Histogram(
-            HOLD_SECONDS,
-            "Time that a held request waited for its model.",
-            ("model",),
-            registry=registry,
-            buckets=_SECONDS,
-        )
-        self._first_token_s = Histogram(
-            GEN_AI_TIME_TO_FIRST_TOKEN_SECONDS,
-            "gen_ai.server.time_to_first_token: to the first event of a streamed answer.",
-            ("gen_ai_request_model", "gen_ai_operation_name"),
-            registry=registry,
-            buckets=_GEN_AI_SECONDS,
-        )
-        self._retries = Counter(
-            UPSTREAM_RETRIES,
-            "Requests sent again because an engine was lost before its first byte.",
-            ("model",),
-            registry=registry,
-        )
-        self._broken = Counter(
-            BROKEN_ANSWERS,
-            "Answers cut off because the engine was lost after its first byte.",
-            ("model",),
-            registry=registry,
-        )
-        registry.register(_State(loads, routes_version, store_up))
+        self._tallies: dict[tuple[str, str], Tally] = {}  # by model and endpoint
+        self._registry = CollectorRegistry()
+        self._registry.register(_Requests(self._tallies))
+        self._registry.register(_State(loads, routes_version, store_up))
 
     def observe(self, exchange: Exchange, duration_s: float) -> None:
-        model, endpoint = exchange.model, exchange.endpoint
-        self._requests.labels(model, endpoint, str(exchange.status)).inc()
-        if endpoint == OTHER_ENDPOINT:
-            return  # admin calls and probes count, their times are of no interest
-        self._request_s.labels(model, endpoint).observe(duration_s)
-        if exchange.held:
-            self._hold_s.labels(model).observe(exchange.hold_s)
-        if exchange.retries:
-            self._retries.labels(model).inc(exchange.retries)
-        if exchange.broken:
-            self._broken.labels(model).inc()
-        if exchange.first_byte_s is not None and exchange.status < 400:
-            self._first_byte_s.labels(model, endpoint).observe(exchange.first_byte_s)
-            if exchange.stream:
-                self._first_token_s.labels(model, endpoint).observe(exchange.first_byte_s)
+        """Called once for each request. About 2 us."""
+        place = exchange.model, exchange.endpoint
+        tally = self._tallies.get(place)
+        if tally is None:
+            tally = self._tallies[place] = Tally()
+        codes, status = tally.codes, exchange.status
+        codes[status] = codes.get(status, 0) + 1
+        if exchange.endpoint != OTHER_ENDPOINT:  # admin calls and probes count, their times are of no interest
+            tally.add(exchange, duration_s)
 
     def render(self, meters: ControlMeters | None = None) -> bytes:
         """``meters``: the controller's, where they are known."""
-        own = generate_latest(self._registry)
-        if meters is None:
-            return own
-        registry = CollectorRegistry()
-        registry.register(ControlCollector(meters))
-        return own + generate_latest(registry)
+        return generate_latest(self._registry) + control_metrics.render(meters)
+
+
+class _Requests(Collector):
+    def __init__(self, tallies: Mapping[tuple[str, str], Tally]) -> None:
+        self._tallies = tallies
+
+    def describe(self) -> Iterable[Metric]:
+        return []  # registering must not ask for values
+
+    def collect(self) -> Iterator[Metric]:
+        tallies = sorted(self._tallies.items())
+        requests = CounterMetricFamily(REQUESTS, "Requests answered.", labels=("model", "endpoint", "code"))
+        for place, tally in tallies:
+            for code, count in sorted(tally.codes.items()):
+                requests.add_metric((*place, str(code)), count)
+        yield requests
+        timed = [(place, tally) for place, tally in tallies if place[1] != OTHER_ENDPOINT]
+        yield from _times(timed)
+        yield from _by_model(timed)
+        yield from _tokens(timed)
+
+
+Timed = list[tuple[tuple[str, str], Tally]]
+Counts = Mapping[tuple[str, ...], int]
+
+
+def _times(timed: Timed) -> Iterator[Metric]:
+    by_endpoint, gen_ai = ("model", "endpoint"), ("gen_ai_request_model", "gen_ai_operation_name")
+    answered = Histograms(REQUEST_SECONDS, "From the request's head to the last byte.", by_endpoint, SECONDS)
+    first_byte = Histograms(
+        TIME_TO_FIRST_BYTE_SECONDS,
+        "From the request's head to the first byte of the answer's body.",
+        by_endpoint,
+        SECONDS,
+    )
+    hold = Histograms(HOLD_SECONDS, "Time that a held request waited for its model.", ("model",), SECONDS)
+    stages = Histograms(
+        REQUEST_STAGE_SECONDS,
+        "Where a request's time went: the key's check, waiting for a place, for the model to start, for a connection, "
+        "for the engine's first byte.",
+        ("model", "stage"),
+        STAGE_SECONDS,
+    )
+    first_token = Histograms(
+        GEN_AI_TIME_TO_FIRST_TOKEN_SECONDS,
+        "gen_ai.server.time_to_first_token: to the first event of a streamed answer.",
+        gen_ai,
+        FIRST_TOKEN_SECONDS,
+    )
+    per_token = Histograms(
+        GEN_AI_TIME_PER_OUTPUT_TOKEN_SECONDS,
+        "gen_ai.server.time_per_output_token: after the first event of a streamed answer, per further token.",
+        gen_ai,
+        PER_TOKEN_SECONDS,
+    )
+    for place, tally in timed:
+        model = place[0]
+        answered.add(place, tally.answered_s)
+        first_byte.add(place, tally.first_byte_s)
+        hold.add((model,), tally.hold_s)
+        of_stages = (tally.auth_s, tally.queue_s, tally.wake_s, tally.connect_s, tally.engine_s)
+        for stage, values in zip(STAGES, of_stages, strict=True):
+            stages.add((model, stage), values)
+        first_token.add(place, tally.first_token_s)
+        per_token.add(place, tally.per_token_s)
+    for family in (answered, first_byte, hold, stages, first_token, per_token):
+        yield family.family()
+
+
+def _by_model(timed: Timed) -> Iterator[Metric]:
+    """Only models that something happened to."""
+    retries, broken = defaultdict[str, int](int), defaultdict[str, int](int)
+    for (model, _), tally in timed:
+        retries[model] += tally.retries
+        broken[model] += tally.broken
+    told = "Requests sent again because an engine was lost before its first byte."
+    yield _counter(UPSTREAM_RETRIES, told, ("model",), {(model,): count for model, count in retries.items()})
+    told = "Answers cut off because the engine was lost after its first byte."
+    yield _counter(BROKEN_ANSWERS, told, ("model",), {(model,): count for model, count in broken.items()})
+
+
+def _tokens(timed: Timed) -> Iterator[Metric]:
+    """As the engines counted them."""
+    labels = ("model", "endpoint")
+    counts: Counts = {place: tally.prompt_tokens for place, tally in timed}
+    yield _counter(PROMPT_TOKENS, "Tokens of prompts.", labels, counts)
+    counts = {place: tally.cached_tokens for place, tally in timed}
+    yield _counter(CACHED_PROMPT_TOKENS, "Tokens of prompts that did not have to be computed.", labels, counts)
+    counts = {place: tally.completion_tokens for place, tally in timed}
+    yield _counter(COMPLETION_TOKENS, "Tokens of answers.", labels, counts)
+
+
+def _counter(name: str, told: str, labels: tuple[str, ...], counts: Counts) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, told, labels=labels)
+    for values, count in sorted(counts.items()):
+        if count:
+            family.add_metric(values, count)
+    return family
 
 
 class _State(Collector):

@@ -17,7 +17,9 @@ from models.store.records import ModelRoute
 class ModelObject(msgspec.Struct, kw_only=True):
     """OpenAI's Model and more. ``tier``: the nearer, the sooner it answers: gpu, host, page_cache, disk, remote.
 
-    ``capabilities``: generate, tokenize, embed, score, classify, image, speech, predict; none where they are not known.
+    ``capabilities``: generate, tokenize, embed, score, classify, image, speech, transcribe, predict; none where they
+    are not known. ``max_model_len``: tokens of its context, prompt and answer together. ``parent``: of a LoRA adapter,
+    the model that it changes. ``price``: exact decimals by unit: input_token, output_token, gpu_second, request.
     """
 
     id: str
@@ -29,6 +31,8 @@ class ModelObject(msgspec.Struct, kw_only=True):
     max_model_len: int | None
     aliases: tuple[str, ...]
     capabilities: tuple[str, ...]
+    parent: str | None
+    price: dict[str, str]
 
 
 class ModelList(msgspec.Struct, kw_only=True):
@@ -44,32 +48,40 @@ def models_router(routes: Routes, require_caller: Callable[..., object]) -> APIR
 
     @router.get("", responses=shape(ModelList), operation_id="list_models")
     async def list_models() -> Response:
-        """Every model of the catalog, running or not."""
+        """Every model of the catalog, running or not, each followed by its adapters."""
         _check_loaded(routes)
-        return answer(ModelList(data=tuple(model_object(route) for route in routes.models)))
+        return answer(ModelList(data=tuple(shown for route in routes.models for shown in model_objects(route))))
 
     @router.get("/{model_id:path}", responses=shape(ModelObject), operation_id="retrieve_model")
     async def retrieve_model(model_id: str) -> Response:
-        """One model, by its id or an alias."""
+        """One model, by its id or an alias; or one adapter."""
         _check_loaded(routes)
         route = routes.find(model_id)
         if route is None:
             raise ModelNotFound(model_id)
-        return answer(model_object(route))
+        is_adapter = model_id in route.adapters and model_id not in (route.model_id, *route.aliases)
+        return answer(model_object(route, model_id if is_adapter else None))
 
     return router
 
 
-def model_object(route: ModelRoute) -> ModelObject:
+def model_objects(route: ModelRoute) -> tuple[ModelObject, ...]:
+    """The model, then its adapters."""
+    return (model_object(route), *(model_object(route, adapter) for adapter in route.adapters))
+
+
+def model_object(route: ModelRoute, adapter: str | None = None) -> ModelObject:
     return ModelObject(
-        id=route.model_id,
+        id=adapter or route.model_id,
         created=route.created_unix_s,
         owned_by=route.owned_by,
         tier=route.tier,
         runtime=route.runtime,
         max_model_len=route.max_model_len,
-        aliases=route.aliases,
+        aliases=() if adapter else route.aliases,
         capabilities=route.capabilities,
+        parent=route.model_id if adapter else None,
+        price=route.price,
     )
 
 

@@ -6,13 +6,14 @@ import msgspec
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from gateway import metrics
+from gateway import control_metrics, metrics
 from gateway.documents import answer, shape
 from gateway.metrics import Metrics
 from gateway.routing import Routes
 from gateway.state import State
 from gateway.sync import StoreHealth
 from gateway.version import version
+from gateway.worker_metrics import WorkerMetrics
 
 
 class Health(msgspec.Struct, kw_only=True):
@@ -35,7 +36,10 @@ class Version(msgspec.Struct, kw_only=True):
 DOCUMENTS = (Health, Readiness, Version)
 
 
-def ops_router(routes: Routes, store: StoreHealth, registry: Metrics, state: State) -> APIRouter:
+def ops_router(
+    routes: Routes, store: StoreHealth, registry: Metrics, state: State, figures: WorkerMetrics | None = None
+) -> APIRouter:
+    """``figures``: those of all workers, where there are several."""
     router = APIRouter(tags=["operations"])
 
     @router.get("/health", responses=shape(Health), operation_id="health")
@@ -63,8 +67,10 @@ def ops_router(routes: Routes, store: StoreHealth, registry: Metrics, state: Sta
 
     @router.get("/metrics", operation_id="metrics", response_class=Response)
     async def show_metrics() -> Response:
-        """Prometheus text: this worker's figures, and the controller's."""
+        """Prometheus text: the figures of all workers together, and the controller's."""
         meters = await state.meters_if_any() if store.up else None
-        return Response(registry.render(meters), media_type=metrics.CONTENT_TYPE)
+        own = await figures.together() if figures is not None else registry.render()
+        text = own + control_metrics.render(meters)
+        return Response(text, media_type=metrics.CONTENT_TYPE)
 
     return router

@@ -1,40 +1,40 @@
-"""What the gateway reads of a request body: the fields it routes by, and nothing else."""
+"""What the gateway reads of a request body: the fields it routes by, how much is asked for, and nothing else."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
 from gateway.endpoints import Endpoint
 from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from gateway.greed import Caps, check_prompts, check_schemas, judge
+from gateway.gunzip import ENCODINGS
+from gateway.image_urls import embedded_bytes, may_have_urls, refuse_urls
+from gateway.inquiry import Peek
+from gateway.shapes import Fields, Shape, shape_of
 
 LONGEST_MODEL_NAME = 512
+PREFIX_BYTES = 1024
+BYTES_PER_TOKEN = 4  # of JSON with English in it
+USUAL_ANSWER_TOKENS = 256
+LARGE_BODY_BYTES = 16 << 10  # from here on it is worth looking for images in it
 
 
-class Peek(msgspec.Struct, frozen=True):
-    model: str
-    stream: bool
-
-
-class _Stream(msgspec.Struct):
-    stream: Any = False
-
-
-_STREAM = msgspec.json.Decoder(_Stream)
-
-
-def check_content_type(content_type: str | None, content_encoding: str | None) -> None:
-    """Raises UnsupportedMediaType unless the body is said to be plain JSON."""
-    media = (content_type or "").partition(";")[0].strip().lower()
-    if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
-        said = f"'{media[:100]}'" if media else "missing"
-        raise UnsupportedMediaType(f"The content-type header is {said}; send 'content-type: application/json'.")
-    if content_encoding and content_encoding.strip().lower() != "identity":
-        raise UnsupportedMediaType(
-            "Compressed request bodies are not accepted; send the JSON without content-encoding."
-        )
+def check_content_type(content_type: str | None, content_encoding: str | None, body: str = "json") -> None:
+    """``body``: of the endpoint; forms are looked at by those who read them. Raises UnsupportedMediaType."""
+    if body == "json":
+        media = (content_type or "").partition(";")[0].strip().lower()
+        if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
+            said = f"'{media[:100]}'" if media else "missing"
+            raise UnsupportedMediaType(f"The content-type header is {said}; send 'content-type: application/json'.")
+    if content_encoding:
+        encoding = content_encoding.strip().lower()
+        if encoding not in ("", "identity", *ENCODINGS):
+            raise UnsupportedMediaType(
+                f"Compressed request bodies are taken as gzip or deflate, not as '{encoding[:100]}'."
+            )
 
 
 def check_declared_length(content_length: str | None, limit_bytes: int) -> None:
@@ -43,51 +43,139 @@ def check_declared_length(content_length: str | None, limit_bytes: int) -> None:
         raise BodyTooLarge(limit_bytes)
 
 
-def peek(body: bytes, endpoint: Endpoint) -> Peek:
-    """Raises InvalidRequest for malformed JSON and for a missing or wrong model field."""
-    field = endpoint.model_field
+def peek(body: bytes, endpoint: Endpoint, caps: Caps, hosts: frozenset[str]) -> Peek:
+    """``hosts``: from which engines may fetch media.
+
+    Raises InvalidRequest for malformed JSON, for a missing or wrong model field, for what is above ``caps`` and for
+    URLs elsewhere.
+    """
+    shape = _shape(endpoint, caps)
     try:
-        found = _decoder(field).decode(body)
-    except msgspec.ValidationError as wrong:
-        raise _wrong_shape(wrong, field) from wrong
+        found = shape.strict.decode(body)
+    except msgspec.ValidationError:
+        found = _look_again(body, endpoint, shape, caps)
     except RecursionError as deep:
         raise InvalidRequest("The JSON body is nested too deeply.", code="invalid_json") from deep
     except msgspec.DecodeError as malformed:
         raise InvalidRequest(f"The body is not valid JSON: {malformed}.", code="invalid_json") from malformed
     model = found.model
     if not model or model.isspace():
-        raise InvalidRequest(f"The field '{field}' is required: name one of the models of GET /v1/models.", param=field)
+        raise _no_model(endpoint.model_field)
     if len(model) > LONGEST_MODEL_NAME:
+        field = endpoint.model_field
         raise InvalidRequest(f"The field '{field}' is longer than {LONGEST_MODEL_NAME} characters.", param=field)
-    return Peek(model=model, stream=found.stream is True)
+    head = b"" if found.head is None else bytes(found.head)
+    _check_parts(found, head, shape, endpoint, caps, hosts)
+    return Peek(model, found.stream is True, _tokens(found, head, len(body), shape), _prefix(found, head, shape))
 
 
-def peek_beside(body: bytes, model: str) -> Peek:
+def peek_beside(body: bytes, model: str, caps: Caps) -> Peek:
     """For a path that names the model: the body is any JSON. Raises InvalidRequest when it is none."""
     if model.isspace() or len(model) > LONGEST_MODEL_NAME:
         raise InvalidRequest("The path does not name one of the models of GET /v1/models.", param="model")
+    tokens = max(1, len(body) // BYTES_PER_TOKEN)
     try:
         msgspec.json.decode(body, type=msgspec.Raw)  # whether it is JSON at all
-        return Peek(model, stream=_STREAM.decode(body).stream is True)
+        return Peek(model, _STREAM.decode(body).stream is True, tokens)
     except msgspec.ValidationError:
-        return Peek(model, stream=False)  # JSON, but no object
+        return Peek(model, False, tokens)  # JSON, but no object
     except RecursionError as deep:
         raise InvalidRequest("The JSON body is nested too deeply.", code="invalid_json") from deep
     except msgspec.DecodeError as malformed:
         raise InvalidRequest(f"The body is not valid JSON: {malformed}.", code="invalid_json") from malformed
 
 
-def _wrong_shape(wrong: msgspec.ValidationError, field: str) -> InvalidRequest:
-    where = str(wrong)
-    if f"$.{field}" in where:
-        return InvalidRequest(f"The field '{field}' must be a string that names a model.", param=field)
-    return InvalidRequest("The body must be a JSON object.", code="invalid_json")
+class _Stream(msgspec.Struct):
+    stream: Any = False
 
 
-@functools.cache
-def _decoder(model_field: str) -> msgspec.json.Decoder[Any]:
-    # ``stream`` is left untyped: an odd value is for the engine to judge, with the engine's own message.
-    shape = msgspec.defstruct(
-        "_Fields", [("model", str | None, None), ("stream", Any, False)], rename={"model": model_field}
-    )
-    return msgspec.json.Decoder(shape)
+_STREAM = msgspec.json.Decoder(_Stream)
+_SHAPES: dict[tuple[str, int], tuple[Caps, Shape]] = {}
+
+
+def _shape(endpoint: Endpoint, caps: Caps) -> Shape:
+    key = endpoint.path, id(caps)
+    kept = _SHAPES.get(key)
+    if kept is None or kept[0] is not caps:
+        kept = _SHAPES[key] = caps, shape_of(endpoint, caps)
+    return kept[1]
+
+
+def _look_again(body: bytes, endpoint: Endpoint, shape: Shape, caps: Caps) -> Fields:
+    """Something in it is not as usual: of the wrong type, or above its cap."""
+    try:
+        found = shape.lax.decode(body)
+    except msgspec.ValidationError as wrong:
+        field = endpoint.model_field
+        if f"$.{field}" in str(wrong):
+            raise InvalidRequest(f"The field '{field}' must be a string that names a model.", param=field) from wrong
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from wrong
+    except RecursionError as deep:
+        raise InvalidRequest("The JSON body is nested too deeply.", code="invalid_json") from deep
+    except msgspec.DecodeError as malformed:
+        raise InvalidRequest(f"The body is not valid JSON: {malformed}.", code="invalid_json") from malformed
+    judge(found, caps, pictures=shape.pictures)
+    return found
+
+
+def _check_parts(
+    found: Fields, head: bytes, shape: Shape, endpoint: Endpoint, caps: Caps, hosts: frozenset[str]
+) -> None:
+    """What is judged by its bytes. Raises InvalidRequest."""
+    schemas = shape.schemas_of(found)
+    if schemas != shape.no_schemas:
+        check_schemas([(n, bytes(raw)) for n, raw in zip(shape.schemas, schemas, strict=True) if raw is not None], caps)
+    _check_text(found, endpoint.prompt_field, head, shape, caps, hosts)
+    for name in shape.texts:
+        raw = getattr(found, name)
+        if raw is not None:
+            _check_text(found, name, bytes(raw), shape, caps, hosts)
+
+
+def _check_text(found: Fields, name: str, raw: bytes, shape: Shape, caps: Caps, hosts: frozenset[str]) -> None:
+    conversation = name == "messages"
+    if shape.batch and not conversation:
+        check_prompts(name, raw, caps, max(_times(found.n), _times(found.best_of)))
+    # Inside a conversation they are in a list, elsewhere at least in an object.
+    if (raw.find(b"[", 1) >= 0 if conversation else raw.find(b"{") >= 0) and may_have_urls(raw):
+        refuse_urls(raw, hosts, name)
+
+
+def _tokens(found: Fields, head: bytes, body_bytes: int, shape: Shape) -> int:
+    """An estimate: the body in tokens, and as much of an answer as was asked for, so many times."""
+    if body_bytes > LARGE_BODY_BYTES:
+        body_bytes -= embedded_bytes(head)
+    tokens = body_bytes // BYTES_PER_TOKEN or 1
+    if not shape.generates:
+        return tokens
+    answer = found.max_tokens or found.max_completion_tokens or found.max_output_tokens
+    if type(answer) is not int or answer < 1:
+        answer = USUAL_ANSWER_TOKENS
+    return tokens + (answer if found.n is None else answer * _times(found.n))
+
+
+def _times(n: Any) -> int:
+    return n if isinstance(n, int) and n > 1 else 1
+
+
+def _prefix(found: Fields, head: bytes, shape: Shape) -> int:
+    """Of what requests with the same beginning have in common, as far as an engine's cache can use it.
+
+    1. The caller's own word for it. 2. The conversation before its first answer, so that all its turns are alike;
+    after 1 KiB they are alike anyhow. 3. The prompt's first 1 KiB.
+    """
+    if found.cache_key is not None:  # 1
+        return crc32(found.cache_key) or 1
+    if not shape.generates:
+        return 0
+    before = b"" if found.before is None else bytes(found.before)[:PREFIX_BYTES]
+    start = head[: PREFIX_BYTES - len(before)]
+    if start[:1] == b"[":  # 2
+        answer = start.find(b'"assistant"')
+        if answer >= 0 or len(start) == len(head):
+            start = start[: start.rfind(b"}", 0, answer if answer >= 0 else len(start))]
+    return crc32(start, crc32(before))  # 3
+
+
+def _no_model(field: str) -> InvalidRequest:
+    return InvalidRequest(f"The field '{field}' is required: name one of the models of GET /v1/models.", param=field)

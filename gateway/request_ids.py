@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-import uuid
+import secrets
 from collections.abc import Callable
 
 HEADER = "x-request-id"
@@ -11,8 +12,13 @@ LONGEST = 128
 _SAFE = re.compile(rf"[A-Za-z0-9._:\-]{{1,{LONGEST}}}", re.ASCII)
 
 
+_process = secrets.token_hex(10)  # 80 random bits: no other worker, before or after, has the same
+_numbers = itertools.count(1)
+
+
 def new_request_id() -> str:
-    return f"req_{uuid.uuid4().hex}"
+    """Unique, not secret."""
+    return f"req_{_process}{next(_numbers):012x}"
 
 
 def accept(given: str | None, make: Callable[[], str] = new_request_id) -> str:

@@ -1,8 +1,9 @@
-"""``python -m gateway.server``: one gateway worker."""
+"""``python -m gateway.server``: the gateway's worker, or with ``--workers`` the master of several."""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import socket
 import sys
@@ -10,95 +11,157 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.http_server import listen, make_server
+from gateway import flags, lean
+from gateway.listening import listen
+from gateway.workers import address, write_ready
 
 if TYPE_CHECKING:
-    from gateway.front import Front
+    from gateway.plane.plane import Plane
+    from gateway.siblings import Siblings
+    from gateway.tls import TlsFiles
 
-DRAIN_TIMEOUT_S = 30.0
+MOST_WORKERS = 64
+# What starts in a worker is there to stay; later garbage is young, and is looked for less often than usual.
+COLLECT_EVERY = 20_000
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    from gateway.inference import Limits
-
-    usual = Limits()
-    parser = argparse.ArgumentParser("python -m gateway.server", description="One worker of the Roundhouse gateway.")
+    parser = argparse.ArgumentParser("python -m gateway.server", description="The Roundhouse gateway.")
     parser.add_argument("--home", type=Path, help="state folder (default: $ROUNDHOUSE_HOME, else .roundhouse)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=8000, help="0 lets the system choose (default: %(default)s)")
+    parser.add_argument("--admin", type=address, metavar="HOST:PORT", help="the admin API is there, and nowhere else")
+    parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes (default: %(default)s)")
     parser.add_argument("--ready-file", type=Path, help="where to write the port once requests are answered")
-    parser.add_argument("--hold-timeout", type=_seconds, default=usual.hold_timeout_s, metavar="S",
-                        help="how long a request waits for its model to start (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--hold-limit", type=_count, default=usual.hold_limit, metavar="N",
-                        help="how many requests may wait per model (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--max-body", type=_count, default=usual.max_body_bytes, metavar="BYTES",
-                        help="largest request body (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--drain-timeout", type=_seconds, default=DRAIN_TIMEOUT_S, metavar="S",
-                        help="how long open answers may go on after SIGTERM (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate chain; read again when it changes")
+    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its key, without a password")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.add_argument("--log-format", choices=("auto", "json", "console"), default="auto")
-    return parser.parse_args(argv)
+    parser.add_argument("--access-log", choices=("all", "errors", "off"), default="all",
+                        help="which requests are logged (default: %(default)s)")  # fmt: skip
+    flags.add_limits(parser)
+    seat = parser.add_argument_group("as one of several workers (given by gateway.workers)")
+    seat.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+    seat.add_argument("--also-fd", type=int, help=argparse.SUPPRESS)
+    seat.add_argument("--line", type=int, help=argparse.SUPPRESS)
+    seat.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
+    seat.add_argument("--peers", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args(argv)
+    if (given.tls_cert is None) != (given.tls_key is None):
+        parser.error("--tls-cert and --tls-key go together")
+    return given
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 ended as asked, 1 cannot listen, 2 wrong arguments or settings."""
-    given = arguments(argv)
-    try:
-        listener = listen(given.host, given.port)
-    except OSError as refused:
-        sys.stderr.write(f"cannot listen on {given.host} port {given.port}: {refused.strerror or refused}\n")
-        return 1
-    with listener:
-        return _run(given, listener)
+    words = sys.argv[1:] if argv is None else list(argv)
+    given = arguments(words)
+    if given.workers > 1 and given.fd is None:
+        return _become_master(given, words)
+    if given.fd is not None:
+        return _run(given, [socket.socket(fileno=each) for each in (given.fd, given.also_fd) if each is not None])
+    listeners = []
+    for host, port in [(given.host, given.port)] if given.admin is None else [(given.host, given.port), given.admin]:
+        try:
+            listeners.append(listen(host, port))
+        except OSError as refused:
+            sys.stderr.write(f"cannot listen on {host} port {port}: {refused.strerror or refused}\n")
+            return 1
+    return _run(given, listeners)
 
 
-def _run(given: argparse.Namespace, listener: socket.socket) -> int:
-    import structlog
+def _become_master(given: argparse.Namespace, words: Sequence[str]) -> int:
+    """In this process's place: what was loaded to read the arguments is of no use to a master."""
+    from models.home import Home
 
-    from gateway import logs
-    from models.store.errors import StoreSettingError
+    seat = ["--workers", given.workers, "--host", given.host, "--port", given.port]
+    seat += ["--peers", Home.find(given.home).workers]
+    if given.ready_file is not None:
+        seat += ["--ready-file", given.ready_file.absolute()]
+    if given.admin is not None:
+        seat += ["--also", ":".join(map(str, given.admin))]
+    command = [sys.executable, "-m", "gateway.workers", *map(str, seat), "gateway.server", *words]
+    sys.stderr.flush()
+    os.execv(sys.executable, command)
 
-    logs.configure(as_json={"auto": None, "json": True, "console": False}[given.log_format], level=given.log_level)
-    host, port = listener.getsockname()[:2]
-    log = structlog.get_logger(__name__)
-    try:
-        app = build(given)
-    except StoreSettingError as wrong:
-        sys.stderr.write(f"{wrong}\n")
-        return 2
+
+def _run(given: argparse.Namespace, listeners: list[socket.socket]) -> int:
+    """``listeners``: the second one, where there is one, is for the admin API."""
+    gc.disable()  # nothing of what loads now is garbage
+    with lean.without(*lean.UNUSED, *_colours(given)), lean.deferred():
+        import structlog
+
+        from gateway import logs
+        from gateway.admin_port import AdminPort
+        from gateway.plane.server import make_server
+        from gateway.seat import Seat
+        from gateway.siblings import Siblings
+        from gateway.tls import Tls, TlsError
+        from models.store.errors import StoreSettingError
+
+        logs.configure(as_json={"auto": None, "json": True, "console": False}[given.log_format], level=given.log_level)
+        host, port = listeners[0].getsockname()[:2]
+        log = structlog.get_logger(__name__)
+        siblings = Siblings(given.worker, given.workers, given.peers)
+        try:
+            tls = Tls(_tls_files(given)) if given.tls_cert is not None else None
+            plane = build(given, siblings)
+            if given.admin is not None:
+                plane.control = AdminPort(plane.control, listeners[1].getsockname()[1])
+        except (StoreSettingError, TlsError) as wrong:
+            sys.stderr.write(f"{wrong}\n")
+            return 2
+    seat = Seat(given.line, siblings, tls)
 
     def on_listening() -> None:
-        log.info("listening", host=host, port=port, pid=os.getpid())
-        if given.ready_file is not None:
+        log.info("listening", host=host, port=port, pid=os.getpid(), worker=given.worker)
+        seat.take()
+        if given.fd is None and given.ready_file is not None:
             write_ready(given.ready_file, port)
 
     def on_leaving() -> None:
-        app.leaving.now = True
+        plane.leaving.now = True
 
-    make_server(app, given.drain_timeout, on_listening, on_leaving).run(sockets=[listener])
-    log.info("ended")
+    server = make_server(plane, given.drain_timeout_s, on_listening, on_leaving, ssl=tls.context if tls else None)
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY, 20, 20)
+    gc.enable()
+    server.run(sockets=listeners)
+    log.info("ended", worker=given.worker)
     return 0
 
 
-def build(given: argparse.Namespace) -> Front:
+def build(given: argparse.Namespace, siblings: Siblings) -> Plane:
     """Raises StoreSettingError."""
     from gateway.app import Deps, create_app
-    from gateway.inference import Limits
     from models.home import Home
     from models.store.client import connect, connect_async, keys_from, redis_url
 
     home = Home.find(given.home)
     url = redis_url(home)
-    limits = Limits(max_body_bytes=given.max_body, hold_timeout_s=given.hold_timeout, hold_limit=given.hold_limit)
-    deps = Deps(redis=connect_async(url), blocking_redis=connect(url), keys=keys_from(), limits=limits, home=home)
+    deps = Deps(
+        redis=connect_async(url),
+        blocking_redis=connect(url),
+        keys=keys_from(),
+        limits=flags.limits_of(given),
+        caps=flags.caps_of(given),
+        home=home,
+        siblings=siblings,
+        access_log=given.access_log,
+    )
     return create_app(deps)
 
 
-def write_ready(path: Path, port: int) -> None:
-    """Whole or not at all: whoever waits for the file never reads half of it."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(f"{port}\n")
-    partial.replace(path)
+def _tls_files(given: argparse.Namespace) -> TlsFiles:
+    from gateway.tls import TlsFiles
+
+    return TlsFiles(given.tls_cert, given.tls_key)
+
+
+def _colours(given: argparse.Namespace) -> tuple[str, ...]:
+    """Only a person who reads along has any use for them."""
+    as_json = given.log_format == "json" or (given.log_format == "auto" and not sys.stderr.isatty())
+    return (lean.COLOURS,) if as_json else ()
 
 
 def _port(text: str) -> int:
@@ -108,18 +171,11 @@ def _port(text: str) -> int:
     return port
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return count
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 86_400:
-        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
-    return seconds
+def _workers(text: str) -> int:
+    workers = flags.count(text)
+    if workers > MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"at most {MOST_WORKERS}")
+    return workers
 
 
 if __name__ == "__main__":

@@ -14,6 +14,11 @@ class WholeEvents:
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def empty(self) -> bool:
+        """Nothing is kept back: the next bytes begin an event."""
+        return not self._rest
+
     def feed(self, data: bytes) -> bytes:
         """The bytes that may go out now; empty when ``data`` finishes no event."""
         buffer = self._rest + data if self._rest else data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from redis.asyncio import Redis
@@ -22,6 +22,7 @@ from models.store.records import RouteTable
 
 RELOAD_EVERY_S = 1.0
 STORE_TIMEOUT_S = 2.0
+FIRST_LOOK_S = 1.0
 RETRY_FIRST_S = 0.1
 RETRY_LONGEST_S = 1.0
 _DOWN = (RedisError, OSError, TimeoutError)
@@ -57,6 +58,13 @@ class RouteWatcher:
     health: StoreHealth
     on_routes: Callable[[], Awaitable[None]]
     on_keys_changed: Callable[[], None]
+    looked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def first_look(self) -> None:
+        """Return once Redis was asked for the first time, whatever came of it; a silent one is not waited for long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self.looked.wait()
 
     async def run(self) -> None:
         wait_s = RETRY_FIRST_S
@@ -68,6 +76,7 @@ class RouteWatcher:
                     await self._watch(subscription)
             except _DOWN as down:
                 self.health.failed(down)
+                self.looked.set()
             await asyncio.sleep(wait_s)
             wait_s = min(RETRY_LONGEST_S, wait_s * 2)
 
@@ -100,6 +109,7 @@ class RouteWatcher:
         if table is not None and self.routes.offer(table):
             log.info("routes", version=table.version, models=len(table.models))
             await self.on_routes()
+        self.looked.set()
 
 
 @dataclass(slots=True)

@@ -54,6 +54,11 @@ class Home:
         return self.run / "e"
 
     @property
+    def workers(self) -> Path:
+        """Sockets of the gateway's workers, for each other: ``<number>.sock``."""
+        return self.run / "w"
+
+    @property
     def ray(self) -> Path:
         return self.run / "ray"
 

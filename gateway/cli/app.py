@@ -12,7 +12,9 @@ from gateway.cli import (
     decisions,
     doctor,
     down,
+    gateway,
     gpus,
+    key_hash,
     keys,
     logs,
     models,
@@ -40,11 +42,13 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("down")(down.down)
+app.command("gateway")(gateway.gateway)
 app.command("status")(status.status)
 app.add_typer(models.app, name="models")
 app.add_typer(gpus.app, name="gpus")
 app.add_typer(weights.app, name="weights")
 app.command("replicas")(replicas.replicas)
+keys.app.command("hash")(key_hash.show_hash)
 app.add_typer(keys.app, name="keys")
 app.command("decisions")(decisions.decisions)
 app.command("logs")(logs.logs)

@@ -16,6 +16,7 @@ from gateway.service import credentials, record
 from models.home import Home
 
 if TYPE_CHECKING:
+    import ssl
     import urllib.error
     import urllib.request
 
@@ -27,8 +28,11 @@ WRONG_CODES = ("invalid_configuration", "invalid_request", "unknown_command")
 
 @dataclass(frozen=True, slots=True)
 class AdminClient:
+    """``cert``: a PEM file with a certificate to be trusted, besides those that this machine trusts anyway."""
+
     url: str
     key: str = field(repr=False)
+    cert: Path | None = None
 
     def get(self, path: str, **query: object) -> Any:
         """The document at ``/admin/v1/<path>``; None in ``query`` is left out. Raises CliError."""
@@ -63,7 +67,7 @@ class AdminClient:
             headers={"authorization": f"Bearer {self.key}", "accept": "application/json"},
         )
         try:
-            with _opener(self.url).open(request, timeout=timeout_s) as response:
+            with _opener(self.url, self.cert).open(request, timeout=timeout_s) as response:
                 yield response
         except urllib.error.HTTPError as refusal:
             raise _refused(refusal) from None
@@ -86,6 +90,9 @@ def find_service(given: Path | None = None, env: Mapping[str, str] = os.environ)
     written = credentials.read(home.demo_env)
     running = record.running(home)
     url = named.get(credentials.URL) or (running.url if running else written.get(credentials.URL))
+    ours = running is not None and url == running.url
+    if running is not None and ours:
+        url = running.admin_url or url
     key = named.get(credentials.ADMIN_KEY) or written.get(credentials.ADMIN_KEY)
     if not url:
         raise NotRunning(home.root)
@@ -99,19 +106,34 @@ def find_service(given: Path | None = None, env: Mapping[str, str] = os.environ)
             code="no_admin_key",
             cure="set ROUNDHOUSE_ADMIN_KEY; make a key with: roundhouse keys create NAME --scope admin",
         )
-    return AdminClient(url.rstrip("/"), key)
+    cert = Path(running.tls_cert) if running is not None and ours and running.tls_cert else None
+    return AdminClient(url.rstrip("/"), key, cert)
 
 
 def model_path(model_id: str, verb: str) -> str:
     return f"models/{quote(model_id)}/{verb}"
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
+def _opener(url: str, cert: Path | None) -> urllib.request.OpenerDirector:
     import urllib.request
 
     # A proxy from the environment has no way back to this machine's loopback.
     local = urlsplit(url).hostname in LOOPBACK_HOSTS
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})] if local else []
+    if cert is not None:
+        handlers.append(urllib.request.HTTPSHandler(context=_trusting(cert, by_name=not local)))
+    return urllib.request.build_opener(*handlers)
+
+
+def _trusting(cert: Path, *, by_name: bool) -> ssl.SSLContext:
+    """The service's own certificate will do, whoever has signed it; it need not be made out to a loopback address."""
+    import ssl
+
+    context = ssl.create_default_context()
+    context.load_verify_locations(cert)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = by_name
+    return context
 
 
 def _refused(refusal: urllib.error.HTTPError) -> CliError:

@@ -54,6 +54,7 @@ def _arguments(planned: Planned) -> list[str]:
     this = planned.installation
     words = ["--home", str(this.home.root), "--config", str(this.config)]
     words += ["--host", this.gateway.host, "--port", str(this.gateway.port)]
+    words += ["--workers", str(this.gateway.workers)]
     return [*words, "--gpus", this.gpus] if this.gpus else words
 
 

@@ -29,6 +29,15 @@ Gpus = Annotated[
         show_default=False,
     ),
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        metavar="N|auto",
+        help="Processes that answer requests; default: as configured, else one where GPUs are simulated, one per core",
+        show_default=False,
+    ),
+]
 Host = Annotated[
     str | None, typer.Option("--host", help="Address to listen on; default: as configured", show_default=False)
 ]

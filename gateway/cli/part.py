@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.errors import AskedWrongly, CliError
-from gateway.cli.options import ConfigFile, DryRun, Gpus, HomeFolder, Host, Json, Port
+from gateway.cli.options import ConfigFile, DryRun, Gpus, HomeFolder, Host, Json, Port, Workers
 from gateway.cli.output import show_json, show_text
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def part(
     host: Host = None,
     port: Port = None,
     gpus: Gpus = None,
+    workers: Workers = None,
     home: HomeFolder = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -38,7 +39,7 @@ def part(
 
     if name not in part_names():
         raise AskedWrongly(f"there is no part {name!r}", code="usage", cure=f"choose from {', '.join(part_names())}")
-    installation = _installation(name, config, host, port, gpus, home)
+    installation = _installation(name, config, host, port, gpus, home, workers)
     spec = find_part(installation, name)
     if dry_run:
         added = {key: value for key, value in spec.env.items() if os.environ.get(key) != value}
@@ -56,7 +57,13 @@ def part(
 
 
 def _installation(
-    name: str, config: Path | None, host: str | None, port: int | None, gpus: str | None, home: Path | None
+    name: str,
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    gpus: str | None,
+    home: Path | None,
+    workers: str | None,
 ) -> Installation:
     from gateway.cli.plan import check_python, create_home, plan, uses_own_redis
     from gateway.service import ray_head
@@ -65,7 +72,13 @@ def _installation(
     if name in CONFIGURED:
         # Which GPUs there are is the controller's business; the gateway runs where none can be seen.
         return plan(
-            config=config, host=host, port=port, gpus=gpus, home=home, look_for_gpus=name == "control"
+            config=config,
+            host=host,
+            port=port,
+            gpus=gpus,
+            home=home,
+            workers=workers,
+            look_for_gpus=name == "control",
         ).installation
     check_python()
     found = create_home(home)

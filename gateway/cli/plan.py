@@ -12,7 +12,8 @@ from gateway.cli.config import read_config
 from gateway.cli.errors import AskedWrongly, CliError
 from gateway.service import ray_head
 from gateway.service.demo import choose_config
-from gateway.service.parts import GatewayOptions, Installation, reachable
+from gateway.service.options import GatewayOptions, auto_workers, options
+from gateway.service.parts import Installation
 from gateway.service.ports import free_port
 from models.home import Home
 
@@ -50,6 +51,7 @@ def plan(
     port: int | None,
     gpus: str | None,
     home: Path | None,
+    workers: str | None = None,
     look_for_gpus: bool = True,
 ) -> Planned:
     """Raises CliError; AskedWrongly when trying again would change nothing."""
@@ -63,7 +65,10 @@ def plan(
     check_packages(service)
     if look_for_gpus:
         check_gpus(service, gpus)
-    gateway = _gateway_options(service, host, port)
+    workers_wanted = count_workers(service, gpus, workers)
+    at, free = _address(service, host, port)
+    gateway = options(service.gateway, folder=choice.path.parent, host=at, port=free, workers=workers_wanted)
+    check_tls(gateway)
     installation = Installation(
         home=found,
         config=choice.path,
@@ -73,7 +78,7 @@ def plan(
         ray_address=ray_head.outside_address(),
         demo_models=found.models if choice.demo else None,
     )
-    return Planned(installation, service, _url(gateway))
+    return Planned(installation, service, gateway.url)
 
 
 def create_home(given: Path | None) -> Home:
@@ -147,21 +152,44 @@ def uses_own_redis(home: Home) -> bool:
         raise AskedWrongly(str(error), code="invalid_setting") from None
 
 
-def _gateway_options(config: ServiceConfig, host: str | None, port: int | None) -> GatewayOptions:
+def count_workers(config: ServiceConfig, gpus: str | None, given: str | None) -> int:
+    """Raises AskedWrongly."""
+    from models.catalog.gateway import AUTO, MOST_WORKERS
+
+    wanted = config.gateway.workers if given is None else given
+    if wanted == AUTO:
+        return auto_workers(simulated=gpus is not None or config.simulated is not None)
+    if str(wanted).isdecimal() and 1 <= int(wanted) <= MOST_WORKERS:
+        return int(wanted)
+    raise AskedWrongly(
+        f"--workers: {wanted!r} is not a number of workers",
+        code="invalid_workers",
+        cure=f"write auto, or 1 to {MOST_WORKERS}",
+    )
+
+
+def check_tls(gateway: GatewayOptions) -> None:
+    """Raises AskedWrongly for a certificate that the gateway could not use."""
+    from gateway.tls import TlsError, load
+
+    if gateway.tls is not None:
+        try:
+            load(gateway.tls)
+        except TlsError as error:
+            raise AskedWrongly(
+                str(error), code="invalid_tls", cure="correct gateway.tls in the configuration, or leave it out"
+            ) from None
+
+
+def _address(config: ServiceConfig, host: str | None, port: int | None) -> tuple[str, int]:
     given = config.gateway
     host = given.host if host is None else host
     port = given.port if port is None else port
     try:
-        chosen = port or free_port(host)
+        return host, port or free_port(host)
     except OSError as problem:
         raise AskedWrongly(
             f"{host} is no address of this machine: {problem.strerror or problem}",
             code="invalid_host",
             cure="choose 127.0.0.1 for this machine alone, 0.0.0.0 for all of its addresses",
         ) from None
-    return GatewayOptions(host, chosen, given.hold_timeout, given.hold_limit, given.max_body)
-
-
-def _url(gateway: GatewayOptions) -> str:
-    host = reachable(gateway.host)
-    return f"http://[{host}]:{gateway.port}" if ":" in host else f"http://{host}:{gateway.port}"

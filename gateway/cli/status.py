@@ -26,7 +26,9 @@ def status(home: HomeFolder = None, json: Json = False) -> None:
         service = find_service(home)
         answer, problem = service.get("status"), None
         url = service.url
-        if running is not None and running.url != url:
+        if running is not None and url in (running.url, running.admin_url):
+            url = running.url
+        else:
             running = None  # another service was named than the one that runs here
     except CliError as error:
         if running is None:
@@ -76,6 +78,10 @@ def _show(document: dict[str, Any]) -> None:
     show_text(f"GPUs      {service['gpus']} {kind}on {service['nodes']} node(s), {reserved} of {memory} reserved")
     show_text(f"models    {service['models']}; replicas: {states}")
     show_text(f"requests  {service['in_flight']} in flight, {service['held']} held")
+    workers = service["workers"]
+    if service["workers_wanted"] > 1:
+        sizes = ", ".join(f"{worker['pid']} ({bytes_text(worker['resident_bytes'])})" for worker in workers)
+        show_text(f"workers   {len(workers)} of {service['workers_wanted']} answer: {sizes}")
     if not service["controller"] or not service["controller"]["alive"]:
         say("The controller is silent: what runs goes on, nothing is started or moved.")
     if service["config_error"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.errors import CliError
-from gateway.cli.options import ConfigFile, DryRun, Gpus, HomeFolder, Host, Json, Port
+from gateway.cli.options import ConfigFile, DryRun, Gpus, HomeFolder, Host, Json, Port, Workers
 from gateway.cli.output import show_json, show_text
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def up(
     host: Host = None,
     home: HomeFolder = None,
     gpus: Gpus = None,
+    workers: Workers = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it serves; end it with `down`.")] = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -36,7 +37,7 @@ def up(
     from gateway.cli.plan import plan
 
     refuse_second(home)
-    planned = plan(config=config, host=host, port=port, gpus=gpus, home=home)
+    planned = plan(config=config, host=host, port=port, gpus=gpus, home=home, workers=workers)
     if dry_run:
         _show_parts(planned, json)
     elif detach:

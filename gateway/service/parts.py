@@ -6,30 +6,21 @@ import os
 import signal
 import sys
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from gateway.service import ray_head
+from gateway.service.options import DRAIN_TIMEOUT_S as DRAIN_TIMEOUT_S
+from gateway.service.options import GatewayOptions as GatewayOptions
+from gateway.service.options import reachable as reachable
 from gateway.service.probes import LogLine, file_appears, http_ok, launcher_is_warm, redis_answers
 from gateway.service.spec import PartSpec
 from models.home import Home
 
 SOURCE_ROOT = Path(__file__).resolve().parent.parent.parent
-DRAIN_TIMEOUT_S = 5.0
 # What the user's shell may hold and would lead our Ray astray.
 NOT_INHERITED = ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK", "PYTHONHOME")
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayOptions:
-    """Address and limits of the gateway; limits None: its own defaults."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    hold_timeout_s: float | None = None
-    hold_limit: int | None = None
-    max_body_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +34,7 @@ class Installation:
 
     home: Home
     config: Path
-    gateway: GatewayOptions = GatewayOptions()
+    gateway: GatewayOptions = field(default_factory=GatewayOptions)
     gpus: str | None = None
     own_redis: bool = False
     ray_address: str | None = None
@@ -167,24 +158,12 @@ def _control(of: Installation, present: tuple[str, ...] = ()) -> PartSpec:
 
 def _gateway(of: Installation, present: tuple[str, ...] = ()) -> PartSpec:
     given = of.gateway
-    limits = {
-        "--hold-timeout": given.hold_timeout_s,
-        "--hold-limit": given.hold_limit,
-        "--max-body": given.max_body_bytes,
-    }
-    words = [word for flag, value in limits.items() if value is not None for word in (flag, value)]
-    address = ("--home", of.home.root, "--host", given.host, "--port", given.port)
     return PartSpec(
         name="gateway",
         what="the HTTP endpoint",
-        command=_python("gateway.server", *address, "--drain-timeout", DRAIN_TIMEOUT_S, *words),
-        ready=http_ok(reachable(given.host), given.port, "/health"),
+        command=_python("gateway.server", "--home", of.home.root, *given.words()),
+        ready=http_ok(reachable(given.host), given.port, "/health", tls=given.tls is not None),
         env=environment(of.home),
         needs=("redis",) if "redis" in present else (),
-        stop_grace_s=DRAIN_TIMEOUT_S + 2.0,
+        stop_grace_s=given.limits.drain_timeout_s + 2.0,
     )
-
-
-def reachable(host: str) -> str:
-    """An address at which this machine itself reaches what listens on ``host``."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)

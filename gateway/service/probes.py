@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -71,24 +72,32 @@ class LogLine:
             return False
 
 
-def http_ok(host: str, port: int, path: str) -> Probe:
-    """GET answers 200."""
+def http_ok(host: str, port: int, path: str, tls: bool = False) -> Probe:
+    """GET answers 200. ``tls``: whatever certificate it shows; the question is whether it is there."""
 
     async def probe() -> bool:
-        return await http_status(host, port, path) == 200
+        return await http_status(host, port, path, tls) == 200
 
     return probe
 
 
-async def http_status(host: str, port: int, path: str) -> int | None:
+async def http_status(host: str, port: int, path: str, tls: bool = False) -> int | None:
     """The status of a GET, or None when there is no answer."""
     request = f"GET {path} HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n\r\n".encode()
     line = b""
     with contextlib.suppress(OSError, TimeoutError, ValueError):
-        async with asyncio.timeout(ANSWER_TIMEOUT_S), _hang_up(await asyncio.open_connection(host, port)) as streams:
+        connecting = asyncio.open_connection(host, port, ssl=_any_certificate() if tls else None)
+        async with asyncio.timeout(ANSWER_TIMEOUT_S), _hang_up(await connecting) as streams:
             line = await _line(streams, request)
     words = line.split()
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
+
+
+def _any_certificate() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 async def _ask(socket_path: Path, question: bytes) -> bytes:

@@ -27,7 +27,10 @@ class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """``start_ticks``: see ProcessId. ``since_unix_s``: when the supervisor was started."""
+    """``start_ticks``: see ProcessId. ``since_unix_s``: when the supervisor was started.
+
+    ``admin_url``: where the admin API is, when that is elsewhere. ``tls_cert``: the file whose certificate they show.
+    """
 
     pid: int
     start_ticks: int
@@ -38,6 +41,8 @@ class ServiceRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: ServiceState
     since_unix_s: float
     detached: bool = False
+    admin_url: str | None = None
+    tls_cert: str | None = None
     parts: tuple[PartRecord, ...] = ()
 
     @property

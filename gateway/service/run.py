@@ -50,7 +50,9 @@ def run(this: Run, report: Report, make_parts: Callable[[Installation], tuple[Pa
     held = record.lock(home)
     try:
         clear_leftovers(this.installation, report)
-        check_free(this.installation.gateway.host, this.installation.gateway.port)
+        gateway = this.installation.gateway
+        for host, port in [(gateway.host, gateway.port), *([gateway.admin] if gateway.admin else [])]:
+            check_free(host, port)
         if this.installation.ray_address is None:
             ray_head.choose_port_again(home)
         asyncio.run(_Service(this, report, make_parts(this.installation)).run())
@@ -124,7 +126,7 @@ class _Service:
 
     async def _answers(self) -> None:
         at = self._this.installation.gateway
-        ready = http_ok(reachable(at.host), at.port, "/readyz")
+        ready = http_ok(reachable(at.host), at.port, "/readyz", tls=at.tls is not None)
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 while not await ready():
@@ -178,6 +180,7 @@ class _Service:
     def _write_record(self) -> None:
         me = identify(os.getpid())
         assert me is not None, "a running process is alive"
+        this = self._this.installation
         parts = (
             PartRecord(
                 name=part.spec.name,
@@ -198,6 +201,8 @@ class _Service:
                 home=str(self._home.root),
                 url=self._this.url,
                 config=str(self._this.installation.config),
+                admin_url=this.gateway.admin_url,
+                tls_cert=None if this.gateway.tls is None else str(this.gateway.tls.cert),
                 state=self._state,
                 since_unix_s=self._since_unix_s,
                 detached=self._this.detached,

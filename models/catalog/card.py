@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, fi
 
 from models.catalog.engine_args import check_engine_args, plain_name
 from models.catalog.errors import WrongValue
-from models.catalog.fields import Count, Name, Seconds
+from models.catalog.fields import AdapterFolder, Count, Name, Price, PriceUnit, Seconds
 from models.catalog.footprint import SIMULATED, Declared, DeviceDefaults
 from models.catalog.source_info import SourceInfo
 from models.weights.errors import SourceRefused
@@ -23,7 +23,7 @@ CODE_ARGUMENT = "python_class"  # names the class to the torch runtime
 _CLASS_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 # What a running engine was started from; a change of anything else needs no new engine.
 _ENGINE_FIELDS = frozenset(
-    {"model_id", "model_source", "runtime", "engine_args", "declared", "aliases", "allow_code", "repack"},
+    {"model_id", "model_source", "runtime", "engine_args", "declared", "aliases", "adapters", "allow_code", "repack"},
 )
 
 
@@ -45,6 +45,9 @@ class ModelCard(BaseModel):
     priority: Annotated[int, Field(strict=True, ge=-1_000_000, le=1_000_000)] = 0
     pinned: bool = Field(default=False, description="Never evicted for another model")
     aliases: tuple[Name, ...] = Field(default=(), description="Other names that clients may use")
+    adapters: dict[Name, AdapterFolder] = Field(
+        default={}, description="LoRA adapters by the name that clients call each by, and its folder"
+    )
     can_sleep: bool = Field(default=True, description="May keep its weights in host RAM instead of being stopped")
     target_in_flight: Annotated[Count, Field(ge=1)] = Field(default=32, description="Wanted requests per replica")
     max_wait: Annotated[Seconds, Field(gt=0)] | None = Field(
@@ -68,6 +71,7 @@ class ModelCard(BaseModel):
         description="May copy its shared mapped weights into a faster private form while it serves, for more host RAM",
     )
     owned_by: Annotated[str, Field(min_length=1, max_length=128)] = "roundhouse"
+    price: dict[PriceUnit, Price] = Field(default={}, description="What it costs to call it, by unit; shown to clients")
 
     @model_validator(mode="before")
     @classmethod
@@ -112,6 +116,17 @@ class ModelCard(BaseModel):
             taken.add(alias)
         return value
 
+    @field_validator("adapters")
+    @classmethod
+    def _check_adapters(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if value and info.data.get("runtime") != "vllm":
+            raise WrongValue("only the vllm runtime has adapters", "remove them, or set runtime: vllm")
+        taken = {info.data.get("model_id"), *info.data.get("aliases", ())}
+        for name in value:
+            if name in taken:
+                raise WrongValue(f"{name!r} names the model itself", "call the adapter by another name", f".{name}")
+        return value
+
     @field_validator("tensor_parallel")
     @classmethod
     def _check_tensor_parallel(cls, value: int) -> int:
@@ -134,8 +149,8 @@ class ModelCard(BaseModel):
 
     @property
     def served_names(self) -> tuple[str, ...]:
-        """Every name that clients may call it by, its id first."""
-        return (self.model_id, *self.aliases)
+        """Every name that clients may call it by, its id first; those of its adapters as well."""
+        return (self.model_id, *self.aliases, *self.adapters)
 
     @property
     def on_hub(self) -> bool:

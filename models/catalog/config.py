@@ -108,7 +108,7 @@ def _validated(model: type[M], document: Document, loc: Loc, problems: list[Prob
 
 
 def _shared_names(cards: list[_RawCard]) -> Iterator[Problem]:
-    """Ids and aliases share one name space: a request names only one model."""
+    """Ids, aliases and adapters share one name space: a request names only one model."""
     taken: dict[str, _RawCard] = {}
     for card in cards:
         for loc, name in _names(card):
@@ -141,3 +141,7 @@ def _names(card: _RawCard) -> Iterator[tuple[Loc, str]]:
     for index, alias in enumerate(aliases if isinstance(aliases, list) else ()):
         if isinstance(alias, str):
             yield (*card.loc, "aliases", index), alias
+    adapters = card.data.get("adapters")
+    for name in adapters if isinstance(adapters, dict) else ():
+        if isinstance(name, str):
+            yield (*card.loc, "adapters", name), name

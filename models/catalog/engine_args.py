@@ -21,6 +21,7 @@ _DECIDED: dict[str, str] = {
     "uds": "remove it: engines listen on their own sockets",
     "api_key": "remove it: keys are checked by the gateway",
     "root_path": "remove it: the gateway sets the paths",
+    "lora_modules": "list them under adapters",
     "gpu_memory_utilization": "state declared.kv_cache instead",
     "kv_cache_memory_bytes": "state declared.kv_cache instead",
 }

@@ -6,9 +6,7 @@ from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     ValidationInfo,
@@ -19,7 +17,8 @@ from pydantic import (
 
 from models.catalog.card import ModelCard
 from models.catalog.errors import WrongValue
-from models.catalog.fields import Bytes, Count, Name, Seconds
+from models.catalog.fields import Bytes, Count, Name, Seconds, Section
+from models.catalog.gateway import GatewaySettings as GatewaySettings
 from models.catalog.gpus import SimulatedGpu, exact_text, parse_simulated
 from models.catalog.policies import registries
 from models.catalog.problems import did_you_mean
@@ -59,11 +58,7 @@ SimulatedGpus = Annotated[
 ]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class GpuChoice(_Section):
+class GpuChoice(Section):
     """Simulated GPUs of every node, or the real ones. One of the two."""
 
     simulated: SimulatedGpus | None = None
@@ -77,21 +72,11 @@ class GpuChoice(_Section):
         return self
 
 
-class GatewaySettings(_Section):
-    """``hold_*``: requests that wait for their model to start; the limit is per model."""
-
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    port: Annotated[int, Field(strict=True, ge=0, le=65_535)] = Field(default=8000, description="0 takes a free one")
-    hold_timeout: Seconds = 120.0
-    hold_limit: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 1000
-    max_body: Bytes = 8 * 2**20
-
-
 _DEFAULTS = Policies()
 _BUDGET = _DEFAULTS.defrag_budget
 
 
-class DefragBudget(_Section):
+class DefragBudget(Section):
     """What tidying up may do (``packers.defrag.moves.Budget``)."""
 
     moves: Count = Field(default=_BUDGET.moves, description="Replicas on the move at once")
@@ -103,7 +88,7 @@ class DefragBudget(_Section):
         return Budget(moves=self.moves, moved_bytes=self.moved, payback_s=self.payback, settle_s=self.settle)
 
 
-class PolicyNames(_Section):
+class PolicyNames(Section):
     """Which policies decide (``packers.decide.Policies``)."""
 
     placement: str = _DEFAULTS.placement
@@ -131,7 +116,7 @@ class PolicyNames(_Section):
         return Policies(patience_s=given.pop("patience"), **{**given, "defrag_budget": self.defrag_budget.budget()})
 
 
-class PoolSettings(_Section):
+class PoolSettings(Section):
     """GPUs under one kind of contract."""
 
     name: Name
@@ -148,7 +133,7 @@ class PoolSettings(_Section):
 _WEIGHTS = Settings()
 
 
-class WeightsSettings(_Section):
+class WeightsSettings(Section):
     """The store of weights on each node (``models.weights``)."""
 
     quota: Bytes | None = Field(
@@ -169,7 +154,7 @@ class WeightsSettings(_Section):
         return Settings(quota_bytes=self.quota, scrub_bytes_per_s=self.scrub_rate, scrub_every_s=self.scrub_every)
 
 
-class ServiceConfig(_Section):
+class ServiceConfig(Section):
     """Everything an operator configures. ``models`` holds the cards of the file and those of ``models_dir``."""
 
     gpus: GpuChoice | None = Field(default=None, description="Left out: the real GPUs of each node")

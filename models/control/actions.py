@@ -82,7 +82,7 @@ class Actions:
     async def _look_at_source(self, tracked: Tracked, entry: Entry, attempt: _Attempt) -> EngineOrder:
         source = await self._check(entry.card)
         attempt.content = source.content
-        return self._order(tracked, entry, source.folder)
+        return self._order(tracked, entry, source)
 
     async def _start_cold(
         self, tracked: Tracked, order: EngineOrder, problem: StartFailed, post: Post
@@ -151,14 +151,14 @@ class Actions:
     def _lock(self, gpu: GpuId) -> asyncio.Lock:
         return self._loading.setdefault(gpu, asyncio.Lock())
 
-    def _order(self, tracked: Tracked, entry: Entry, folder: Path) -> EngineOrder:
+    def _order(self, tracked: Tracked, entry: Entry, source: Source) -> EngineOrder:
         footprint = tracked.footprint
         return EngineOrder(
             replica_id=tracked.id,
             model_id=tracked.model,
             served_names=(entry.card.model_id, *entry.card.aliases),
             runtime=entry.card.runtime,
-            source=str(folder),
+            source=str(source.folder),
             engine_args=dict(entry.card.engine_args),
             device=Device(),  # the node fills in the device of the GPU named in the tag
             budget=Budget(
@@ -172,5 +172,6 @@ class Actions:
             lease_s=LEASE_S,
             cold=tracked.cold,
             repack=entry.card.repack,
+            adapters=source.adapters,
             tag=Tag(gpu=tracked.gpu, card_hash=tracked.card_hash, footprint=footprint).encode(),
         )

@@ -18,6 +18,8 @@ from models.store.records import Failure, ModelRecord
 from packers.load import Aim, aim_for
 from packers.types import Demand, Footprint, Model, ModelId
 
+USUAL_SLOTS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -31,6 +33,12 @@ class Entry:
     @property
     def id(self) -> ModelId:
         return ModelId(self.card.model_id)
+
+    @property
+    def slots(self) -> int:
+        """Requests that a replica works on at once; more of them wait in the gateway, where waiting is fair."""
+        asked = self.card.engine_args.get("max_num_seqs")
+        return asked if type(asked) is int and asked > 0 else USUAL_SLOTS
 
     def as_model(
         self,

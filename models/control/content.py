@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model's folder, and what its files are known by (``fingerprint``)."""
+    """A model's folder with those of its adapters, and what their files are known by (``fingerprint``)."""
 
     folder: Path
     content: str
+    adapters: dict[str, str] = field(default_factory=dict)  # name -> folder
 
 
 def fingerprint(folder: Path) -> str:

@@ -40,6 +40,11 @@ class CostBook:
         kinds = self._took_s.get(model, {})
         return {name: round(statistics.median(took), 4) for name, took in sorted(kinds.items())}
 
+    def median_s(self, model: ModelId, transition: Transition, tier: str) -> float | None:
+        """None where none was measured that began from there."""
+        took_s = self._took_s.get(model, {}).get(cost_name(transition, tier))
+        return round(statistics.median(took_s), 4) if took_s else None
+
     def startup(self, model: ModelId, tier: str, expected: StartTimes = DEFAULT_START) -> StartTimes:
         """What a start from ``tier`` and a wake take. A tier from which it was never started is taken to cost what
         the nearest one did that it was; as expected where there was no start at all."""

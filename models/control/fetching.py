@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from models.catalog.adapters import adapter_folders
 from models.catalog.card import ModelCard
 from models.catalog.errors import SourceNotHere
 from models.catalog.service import WeightsSettings
@@ -67,7 +68,9 @@ class SourceDesk:
 
     def _look(self, card: ModelCard) -> Source:
         folder, _ = self._reader.inspect(card)
-        return Source(folder, fingerprint(folder))
+        adapters = adapter_folders(card, self._reader.config_dir)
+        content = "".join(map(fingerprint, (folder, *adapters.values())))
+        return Source(folder, content, {name: str(path) for name, path in adapters.items()})
 
     async def _bring(self, card: ModelCard) -> None:
         model, told_s = ModelId(card.model_id), float("-inf")

@@ -180,7 +180,7 @@ class World:
             runtime=entry.card.runtime,
             tier=tier,
             replicas=tuple(
-                ReplicaRoute(replica_id=t.id, endpoint=t.endpoint, state=t.state.value)
+                ReplicaRoute(replica_id=t.id, endpoint=t.endpoint, state=t.state.value, slots=entry.slots)
                 for t in mine
                 if t.state in serving
             ),
@@ -189,7 +189,16 @@ class World:
             created_unix_s=entry.created_unix_s,
             owned_by=entry.card.owned_by,
             capabilities=entry.capabilities,
+            adapters=tuple(entry.card.adapters),
+            start_estimate_s=self._start_estimate_s(entry.id, asleep=ReplicaState.ASLEEP in states),
+            price={str(unit): price for unit, price in entry.card.price.items()},
         )
+
+    def _start_estimate_s(self, model: ModelId, *, asleep: bool) -> float | None:
+        """As measured from where it is now; what was only expected is no reason to send a caller away."""
+        if asleep:
+            return self.history.costs.median_s(model, "wake", "host")
+        return self.history.costs.median_s(model, "start", self.weights_tier(model) or UNKNOWN_TIER)
 
     def fleet_record(self, now: float) -> FleetRecord:
         return FleetRecord(

@@ -39,6 +39,7 @@ RERANKER = "finds a query's words, and words like them, in documents; for /v1/re
 TOPICS = "tells railways, cooking, computing and everyday talk apart; for /classify"
 PAINTER = "paints patterns in the colours of a prompt; for /v1/images/generations"
 VOICE = "reads a text aloud, and is understood with goodwill; for /v1/audio/speech"
+EAR = "writes down what tiny-voice says; for /v1/audio/transcriptions"
 DEMO_CARDS = (
     DemoCard(
         "tiny-llama", "an 11 MB chat model that speaks of railways", "vllm", CHAT_ARGS, 16, 96, 112, 2, ("llama",)
@@ -50,10 +51,11 @@ DEMO_CARDS = (
     DemoCard("tiny-topics", TOPICS, "torch", "{}", 8, 0, 88, 1, ("topics",)),
     DemoCard("tiny-painter", PAINTER, "torch", "{}", 4, 0, 156, 1, ("painter",)),
     DemoCard("tiny-voice", VOICE, "torch", "{}", 1, 0, 95, 1, ("voice",)),
+    DemoCard("tiny-ear", EAR, "torch", "{}", 1, 0, 103, 1, ("ear",)),
 )
 
 HEADER = """\
-# The demo of Roundhouse: eight models on two simulated GPUs that have no room for all of them at once.
+# The demo of Roundhouse: nine models on two simulated GPUs that have no room for all of them at once.
 # Change it while the service runs: it is read again, and a file with a mistake in it changes nothing.
 
 # On a machine with NVIDIA GPUs remove this line, and the real ones are used.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from models.demo.chat import LLAMA_1GB, LLAMA_90MB, TINY_GEMMA, TINY_LLAMA, TINY_QWEN, make_chat_model
 from models.demo.classifier import make_classifier
+from models.demo.ear import make_ear
 from models.demo.embedder import copy_embedder, embedder_version
 from models.demo.errors import UnknownDemoModel
 from models.demo.painter import make_painter
@@ -40,6 +41,7 @@ MAKERS: Mapping[str, Maker] = {
     "tiny-topics": make_classifier,
     "tiny-painter": make_painter,
     "tiny-voice": make_voice,
+    "tiny-ear": make_ear,
 }
 # Made only when they are asked for by name.
 BENCHMARK_MAKERS: Mapping[str, Maker] = {

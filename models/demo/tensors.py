@@ -79,3 +79,11 @@ def write_safetensors(path: Path, tensors: Sequence[Tensor]) -> None:
             file.write(np.ascontiguousarray(bits).data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file and bring it to the disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

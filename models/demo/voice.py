@@ -80,8 +80,8 @@ SILENT_E = r"(?<=[a-z][a-z][bcdfghjklmnpqrstvwxz])e\b"
 def make_voice(folder: Path) -> None:
     """Write the model into ``folder``, which exists."""
     numbers = {name: number for number, name in enumerate(SOUNDS)}
-    spelling = {UNKNOWN: "", **SPELLING}
-    (folder / "tokenizer.json").write_text(_speller(list(spelling)).to_str(pretty=True), encoding="utf-8")
+    speller = Speller()
+    (folder / "tokenizer.json").write_text(speller.tokenizer.to_str(pretty=True), encoding="utf-8")
     write_json(
         folder / "config.json",
         {
@@ -90,7 +90,7 @@ def make_voice(folder: Path) -> None:
             "sample_rate": SAMPLE_RATE,
             "sounds": len(SOUNDS),
             "voices": list(VOICES),
-            "spelling": [[numbers[name] for name in names.split()] for names in spelling.values()],
+            "spelling": speller.sounds,
             "pauses": [numbers["pause"], numbers["rest"]],
         },
     )
@@ -99,6 +99,20 @@ def make_voice(folder: Path) -> None:
         constant("voices", np.array(list(VOICES.values()))),
     ]
     write_safetensors(folder / "model.safetensors", tensors)
+
+
+class Speller:
+    """``sounds``: of each of the tokenizer's tokens, by their numbers."""
+
+    def __init__(self) -> None:
+        numbers = {name: number for number, name in enumerate(SOUNDS)}
+        spelling = {UNKNOWN: "", **SPELLING}
+        self.tokenizer = _speller(list(spelling))
+        self.sounds = [[numbers[name] for name in names.split()] for names in spelling.values()]
+
+    def sounds_of(self, word: str) -> list[int]:
+        """Nothing where it cannot be said."""
+        return [sound for token in self.tokenizer.encode(word).ids for sound in self.sounds[token]]
 
 
 def _speller(tokens: list[str]) -> Tokenizer:

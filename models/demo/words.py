@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,13 @@ def read_words(dimensions: int) -> Words:
     vectors = _principal(folder)[:, :dimensions]
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return Words(_tokenizer(folder), vectors, _weights(len(vectors)))
+
+
+def common_words(most: int) -> list[str]:
+    """Of the embedder's vocabulary, the commonest first. Raises EmbedderMissing."""
+    by_id = sorted(_tokenizer(find_embedder()).get_vocab().items(), key=lambda entry: entry[1])
+    whole = (word for word, _ in by_id[FIRST_WORD:] if word.isascii() and word.isalpha())
+    return list(islice(whole, most))
 
 
 @cache

@@ -68,6 +68,7 @@ class EngineOrder(msgspec.Struct, frozen=True, kw_only=True):
     # Where a runtime may keep the weights in its own layout, for this content alone (models/weights); "": nowhere.
     layout_dir: str = ""
     cold: bool = False  # trust no stored layout: load from the source, and write the layout anew
+    adapters: dict[str, str] = {}  # LoRA adapters to serve beside the model: name -> local folder
     repack: bool = True  # may turn shared mapped weights into faster private ones while it serves
     tag: str = ""  # opaque to the engine, echoed in its status (the controller's card hash, GPU id, ...)
 

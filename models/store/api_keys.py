@@ -11,15 +11,17 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import redis
 
 from models.store.codec import decode, encode
 from models.store.errors import StoreDataError, StoreError
 from models.store.keys import Keys
 from models.store.records import KeyRecord
+
+if TYPE_CHECKING:
+    import redis  # a gateway on its own checks keys without it
 
 SCOPES = ("inference", "admin")
 KEY_PREFIX = "rh-"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-import redis
-import redis.asyncio
 
 from models.store.errors import StoreDataError
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
 
 T = TypeVar("T")
 

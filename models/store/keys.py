@@ -15,6 +15,15 @@
 | recording | stream, capped, expires | controller | ``l``: a line of a recording, ``n``: its number |
 | api_keys | hash | CLI, admin API | SHA-256 hex of the key -> KeyRecord; announced on ``api_keys_channel`` |
 | controller_lease | string, expires | controller | its fencing token |
+| kept(kind, owner) | hash | gateway | id -> a KeptResponse, FileRecord or BatchRecord of one API key |
+| kept_index(kind, owner) | sorted set | gateway | ids of those, by what orders them |
+| kept_bytes(kind, owner) | hash | gateway | id -> bytes it counts for, ``*`` -> all of them |
+| kept_due(kind) | sorted set | gateway | ``owner/id`` -> Unix seconds at which it expires |
+| response_jobs | sorted set | gateway | ``owner/id`` of background responses -> until when a worker has them |
+| response_orders | hash | gateway | ``owner/id`` -> Job: what is to be asked in the background |
+| files_due | sorted set | gateway | ``owner/id`` of files -> Unix seconds at which they expire |
+| batches_open | sorted set | gateway | ``owner/id`` of batches that have not ended, by creation |
+| batch_lease | string, expires | gateway | the worker that runs batches |
 """
 
 from __future__ import annotations
@@ -28,6 +37,7 @@ SNAPSHOT_TTL_S = 60
 METERS_TTL_S = 60
 DEMAND_TTL_S = 3.0
 REPLY_TTL_S = 60
+BATCH_LEASE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +109,36 @@ class Keys:
     @property
     def controller_lease(self) -> str:
         return f"{self.prefix}:controller-lease"
+
+    def kept(self, kind: str, owner: str) -> str:
+        """``kind``: responses, files or batches. Few keys hold many records: some readers here scan all keys."""
+        return f"{self.prefix}:kept:{kind}:{owner}"
+
+    def kept_index(self, kind: str, owner: str) -> str:
+        return f"{self.prefix}:kept-index:{kind}:{owner}"
+
+    def kept_bytes(self, kind: str, owner: str) -> str:
+        return f"{self.prefix}:kept-bytes:{kind}:{owner}"
+
+    def kept_due(self, kind: str) -> str:
+        return f"{self.prefix}:kept-due:{kind}"
+
+    @property
+    def response_jobs(self) -> str:
+        return f"{self.prefix}:response-jobs"
+
+    @property
+    def response_orders(self) -> str:
+        return f"{self.prefix}:response-orders"
+
+    @property
+    def files_due(self) -> str:
+        return f"{self.prefix}:files-due"
+
+    @property
+    def batches_open(self) -> str:
+        return f"{self.prefix}:batches-open"
+
+    @property
+    def batch_lease(self) -> str:
+        return f"{self.prefix}:batch-lease"

@@ -262,7 +262,10 @@ class DecisionRecord(Struct, frozen=True):
 
 
 class KeyRecord(Struct, frozen=True):
-    """An API key, stored under the SHA-256 of its text. ``scopes``: inference, admin."""
+    """An API key, stored under the SHA-256 of its text. ``scopes``: inference, admin.
+
+    ``weight``: its share beside other keys where requests have to wait. ``priority``: the highest it may ask for.
+    """
 
     key_id: str
     name: str
@@ -270,3 +273,5 @@ class KeyRecord(Struct, frozen=True):
     prefix: str  # first characters, to recognise it
     created_unix_s: float
     revoked_unix_s: float | None = None
+    weight: float = 1.0
+    priority: int = 0

@@ -10,12 +10,20 @@ from models.demo.catalog import demo_config_text
 from models.demo.make import make_demo_models
 from tests.e2e.bad_models import bad_cards, spoil_copies
 from tests.e2e.service import Service, free_port, temporary_home
+from tests.models.runtimes.adapters import make_adapter
 
 # Slow enough to be left in the middle of an answer, and with a queue that one request fills.
 ONE_AT_A_TIME = {
     "model_id": "one-at-a-time",
     "aliases": [],
     "engine_args": {"max_model_len": 1024, "max_num_seqs": 1},
+}
+# Stacks of adapters take some memory of their own.
+ADAPTED = {
+    "model_id": "adapted",
+    "aliases": ["with-adapters"],
+    "declared": {"weights": "16MiB", "kv_cache": "96MiB", "overhead": "144MiB"},
+    "price": {"input_token": 0.0000002},
 }
 
 
@@ -39,6 +47,8 @@ def config(demo_models: Path, broken_models: dict[str, Path], tmp_path_factory: 
     good = {card["model_id"]: card for card in config["models"]}
     config["models"] += bad_cards(good, broken_models)
     config["models"].append({**good["tiny-gemma"], **ONE_AT_A_TIME})
+    pirate = make_adapter(tmp_path_factory.mktemp("adapters") / "pirate", demo_models / "tiny-llama")
+    config["models"].append({**good["tiny-llama"], **ADAPTED, "adapters": {"org/pirate": str(pirate)}})
     path = tmp_path_factory.mktemp("config") / "roundhouse.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

@@ -23,6 +23,7 @@ PLACES = {
     "tiny-topics": "/classify",
     "tiny-painter": "/v1/images/generations",
     "tiny-voice": "/v1/audio/speech",
+    "tiny-ear": "/v1/audio/transcriptions",
 }
 DOCUMENTS = [
     "Interest rates rose by half a point.",
@@ -108,6 +109,28 @@ def test_sound_by_the_sdk(client: openai.OpenAI) -> None:
         assert b"".join(stream.iter_bytes()) == whole
     with pytest.raises(openai.BadRequestError, match="guard or driver or clerk"):
         client.audio.speech.create(model="tiny-voice", voice="alloy", input="All aboard!")
+
+
+def test_what_one_model_says_another_one_writes_down(client: openai.OpenAI) -> None:
+    text = "Line clear. The night train leaves the station at nine."
+    said = client.audio.speech.create(model="tiny-voice", voice="driver", input=text, response_format="wav").content
+    heard = client.audio.transcriptions.create(model="tiny-ear", file=("said.wav", said))
+    assert heard.text == "line clear the night train leaves the station at nine"
+    verbose = client.audio.transcriptions.create(
+        model="ear", file=("said.wav", said), response_format="verbose_json", timestamp_granularities=["word"]
+    )
+    assert (verbose.language, len(verbose.segments or ()), len(verbose.words or ())) == ("en", 2, 10)
+    assert 2 < float(verbose.duration) < 6
+    stream = client.audio.transcriptions.create(model="tiny-ear", file=("said.wav", said), stream=True)
+    events = list(stream)
+    assert [event.type for event in events] == ["transcript.text.delta"] * 2 + ["transcript.text.done"]
+    assert "".join(event.delta for event in events[:2]) == heard.text  # type: ignore[union-attr]
+    translated = client.audio.translations.create(model="tiny-ear", file=("said.wav", said))
+    assert translated.text == heard.text, "it was English already"
+    with pytest.raises(openai.BadRequestError, match="WAV"):
+        client.audio.transcriptions.create(model="tiny-ear", file=("said.mp3", b"ID3" + bytes(1000)))
+    with pytest.raises(openai.BadRequestError, match="does not support /v1/audio/transcriptions"):
+        client.audio.transcriptions.create(model="tiny-voice", file=("said.wav", said))
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])

@@ -19,6 +19,7 @@ from gateway.auth import (
     UNKNOWN_FOR_S,
     Authenticator,
     KeyStoreDown,
+    hash_of,
 )
 from gateway.clock import Clock
 from gateway.errors import Forbidden, GatewayError, StoreUnavailable, Unauthorized
@@ -83,6 +84,7 @@ def story(coroutine: Coroutine[Any, Any, None]) -> None:
         [(b"authorization", b"bearer   " + KEY.encode() + b" ")],
         [(b"x-api-key", KEY.encode())],
         [(b"authorization", b"Basic abc"), (b"x-api-key", KEY.encode())],
+        [(b"x-api-key", b"other"), (b"authorization", b"Bearer " + KEY.encode())],
     ],
 )
 def test_both_ways_to_send_a_key(headers: list[tuple[bytes, bytes]]) -> None:
@@ -358,5 +360,78 @@ def test_trying_keys_fills_no_memory_and_disturbs_nobody() -> None:
         asked = door.store.asked
         await door.knock()
         assert door.store.asked == asked
+
+    story(run())
+
+
+# -- without asking: what most requests go by ---------------------------------------------------------------------------
+
+
+def test_a_key_goes_by_its_hash() -> None:
+    assert hash_of([(b"host", b"h"), (b"authorization", b"Bearer " + KEY.encode())]) == hash_key(KEY)
+    assert hash_of([(b"x-api-key", b" " + KEY.encode())]) == hash_key(KEY)
+    assert hash_of([(b"x-api-key", b"k\xe9y")]) == hash_key("k\xe9y"), "headers are Latin-1"
+
+
+def test_a_key_that_was_seen_is_recalled_without_the_store() -> None:
+    async def run() -> None:
+        door = Door()
+        known = hash_key(KEY)
+        assert door.authenticator.recall(known, "inference") is None, "never seen: ask"
+        assert await door.authenticator.authenticate_hash(known, "inference") == record()
+        asked = door.store.asked
+        assert door.authenticator.recall(known, "inference") == record()
+        with pytest.raises(Forbidden):
+            door.authenticator.recall(known, "admin")
+        door.now_s += KNOWN_FOR_S
+        assert door.authenticator.recall(known, "inference") is None, "no longer fresh: ask"
+        assert door.store.asked == asked
+
+    story(run())
+
+
+def test_a_key_that_is_known_not_to_be_one_is_refused_without_the_store() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.refused("wrong")
+        with pytest.raises(Unauthorized):
+            door.authenticator.recall(hash_key("wrong"), "inference")
+        door.now_s += UNKNOWN_FOR_S
+        assert door.authenticator.recall(hash_key("wrong"), "inference") is None
+
+    story(run())
+
+
+def test_a_revoked_key_is_not_recalled() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.knock()
+        door.store.records = {hash_key(KEY): record(revoked_s=1.0)}
+        door.authenticator.invalidate()
+        assert door.authenticator.recall(hash_key(KEY), "inference") is None, "news: ask"
+        await door.refused()
+        with pytest.raises(Unauthorized):
+            door.authenticator.recall(hash_key(KEY), "inference")
+
+    story(run())
+
+
+def test_while_the_store_is_away_only_one_request_a_second_asks() -> None:
+    async def run() -> None:
+        door = Door()
+        await door.knock()
+        door.authenticator.invalidate()
+        door.store.down = True
+        assert door.authenticator.recall(hash_key(KEY), "inference") is None
+        await door.knock()  # finds out
+        for _ in range(100):
+            assert door.authenticator.recall(hash_key(KEY), "inference") == record()
+        door.now_s += STORE_PAUSE_S
+        assert door.authenticator.recall(hash_key(KEY), "inference") is None, "time to look again"
+        await door.knock()
+        door.now_s += GRACE_S + 1
+        assert door.authenticator.recall(hash_key(KEY), "inference") is None
+        assert isinstance(await door.refused(), StoreUnavailable)
+        assert door.authenticator.recall(hash_key(KEY), "inference") is None, "trust has ended"
 
     story(run())

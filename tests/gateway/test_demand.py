@@ -141,6 +141,22 @@ def test_counters_only_grow_and_say_since_when_they_count() -> None:
     assert (report.models[N].arrived, report.models[N].finished, report.models[N].busy_s) == (1, 0, 0.0)
 
 
+def test_what_did_not_change_is_not_worked_out_again_and_what_did_is() -> None:
+    demand = Demand()
+    demand.arrived(M, 100.0)
+    demand.arrived(N, 100.0)
+    first = demand.report("w", 1, 100.0)
+    demand.held(M, 1, 101.0)
+    second = demand.report("w", 1, 101.0)
+    assert second.models[N] is first.models[N]
+    assert (first.models[M].held, second.models[M].held) == (0, 1)
+    demand.began(M, R)
+    demand.unheld(M, 1)
+    demand.ended(M, R, draining=False, now_unix_s=102.0)
+    third = demand.report("w", 1, 102.0).models[M]
+    assert (third.held, third.in_flight, third.finished) == (0, 0, 1)
+
+
 def test_the_first_deadline_of_the_held_ones_is_told() -> None:
     demand = Demand()
     demand.arrived(M, 100.0)

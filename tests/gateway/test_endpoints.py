@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.endpoints import ENDPOINTS, Endpoint, Paths, by_path
+from gateway.endpoints import ENDPOINTS, BodyKind, Endpoint, Paths, by_path
 
 PATHS = Paths(by_path())
 
@@ -30,6 +30,8 @@ def test_other_paths_are_none_of_its_business(path: str) -> None:
         ("/v1/chat/completions", "/v1/chat/completions"),
         ("/v1/classify", "/classify"),
         ("/v1/predict/{model}", "/v1/predict/org/m"),
+        ("/v1/tokenize", "/tokenize"),
+        ("/v1/detokenize", "/detokenize"),
     ],
 )
 def test_engines_have_it_under_a_path_of_their_own(path: str, engine_path: str) -> None:
@@ -39,3 +41,17 @@ def test_engines_have_it_under_a_path_of_their_own(path: str, engine_path: str) 
 def test_names_are_labels_and_no_two_are_alike() -> None:
     names = [endpoint.name for endpoint in ENDPOINTS]
     assert len(names) == len(set(names))
+
+
+def test_files_come_in_forms_and_a_socket_has_no_body() -> None:
+    forms = [endpoint.path for endpoint in ENDPOINTS if endpoint.body is BodyKind.FORM]
+    assert forms == [
+        "/v1/images/edits", "/v1/images/variations", "/v1/audio/transcriptions", "/v1/audio/translations"
+    ]  # fmt: skip
+    assert [(endpoint.path, endpoint.method) for endpoint in ENDPOINTS if endpoint.upgrades] == [
+        ("/v1/realtime", "GET")
+    ]
+
+
+def test_only_a_response_may_be_kept() -> None:
+    assert [endpoint.path for endpoint in ENDPOINTS if endpoint.stored] == ["/v1/responses"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from gateway.endpoints import ENDPOINTS
+from gateway.endpoints import ENDPOINTS, BodyKind
+from tests.gateway.multipart import CONTENT_TYPE, form, part
 from tests.gateway.world import World, chat_body
 
 pytestmark = pytest.mark.anyio
+PRICE = {"input_token": "0.0000002", "gpu_second": "0.0004"}
 
 
 async def get(world: World, path: str, headers: dict[str, str] | None = None) -> tuple[int, Any]:
@@ -20,7 +23,7 @@ async def get(world: World, path: str, headers: dict[str, str] | None = None) ->
 async def test_models_are_listed_whether_they_run_or_not(world: World) -> None:
     await world.engine("m-1")
     await world.route(
-        world.model("m", "m-1", aliases=("small", "m:latest"), max_model_len=1024, created_unix_s=5),
+        world.model("m", "m-1", aliases=("small", "m:latest"), max_model_len=1024, created_unix_s=5, price=PRICE),
         world.model("org/n", owned_by="somebody"),
     )
     status, body = await get(world, "/v1/models", world.headers)
@@ -28,13 +31,31 @@ async def test_models_are_listed_whether_they_run_or_not(world: World) -> None:
     assert body["data"] == [
         {
             "id": "m", "object": "model", "created": 5, "owned_by": "roundhouse", "tier": "gpu", "runtime": "vllm",
-            "max_model_len": 1024, "aliases": ["small", "m:latest"], "capabilities": [],
+            "max_model_len": 1024, "aliases": ["small", "m:latest"], "capabilities": [], "parent": None, "price": PRICE,
         },
         {
             "id": "org/n", "object": "model", "created": 0, "owned_by": "somebody", "tier": "disk", "runtime": "vllm",
-            "max_model_len": None, "aliases": [], "capabilities": [],
+            "max_model_len": None, "aliases": [], "capabilities": [], "parent": None, "price": {},
         },
     ]  # fmt: skip
+
+
+async def test_adapters_are_listed_after_their_model_and_called_by_their_own_names(world: World) -> None:
+    engine = await world.engine("m-1")
+    await world.route(world.model("m", "m-1", aliases=("small",), adapters=("org/pirate", "poet"), price=PRICE))
+    _, body = await get(world, "/v1/models", world.headers)
+    assert [(shown["id"], shown["parent"]) for shown in body["data"]] == [
+        ("m", None),
+        ("org/pirate", "m"),
+        ("poet", "m"),
+    ]
+    _, shown = await get(world, "/v1/models/org/pirate", world.headers)
+    assert (shown["id"], shown["parent"], shown["aliases"], shown["price"]) == ("org/pirate", "m", [], PRICE)
+    async with world.client() as session:
+        assert (await world.chat(session, "org/pirate"))[0] == 200
+    assert engine.seen[0].json["model"] == "org/pirate", "the engine tells them apart by this"
+    _, text = await get(world, "/metrics")
+    assert 'endpoint="chat.completions",model="m"' in text
 
 
 async def test_a_model_is_retrieved_by_id_and_alias_also_with_slashes(world: World) -> None:
@@ -74,18 +95,24 @@ async def test_metrics_tell_of_requests_and_of_no_key_and_no_made_up_name(world:
 async def test_every_endpoint_of_the_table_reaches_the_engine_under_the_engines_own_path(world: World) -> None:
     engine = await world.engine("m-1")
     await world.route(world.model("m", "m-1"))
+    answering = [endpoint for endpoint in ENDPOINTS if not endpoint.upgrades]
     async with world.client() as session:
-        for endpoint in ENDPOINTS:
-            async with session.post(endpoint.path_for("m"), json=chat_body("m"), headers=world.headers) as answer:
+        for endpoint in answering:
+            headers, content = world.headers, msgspec.json.encode(chat_body("m"))
+            if endpoint.body is BodyKind.FORM:
+                headers, content = headers | {"content-type": CONTENT_TYPE}, form(part("model", b"m"))
+            else:
+                headers = headers | {"content-type": "application/json"}
+            async with session.post(endpoint.path_for("m"), data=content, headers=headers) as answer:
                 assert answer.status == 200, endpoint
-    assert [seen.path for seen in engine.seen] == [endpoint.engine_path_for("m") for endpoint in ENDPOINTS]
+    assert [seen.path for seen in engine.seen] == [endpoint.engine_path_for("m") for endpoint in answering]
 
 
 async def test_the_openapi_document_is_complete(world: World) -> None:
     status, document = await get(world, "/openapi.json")
     assert status == 200
     for endpoint in ENDPOINTS:
-        assert "post" in document["paths"][endpoint.path]
+        assert endpoint.method.lower() in document["paths"][endpoint.path]
     for path in ("gpus", "nodes", "models", "replicas", "ledger", "decisions", "status", "keys", "reload"):
         assert f"/admin/v1/{path}" in document["paths"]
     schemas = document["components"]["schemas"]

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.inference import Limits
+from gateway.settings import Limits
 from models.store.api_keys import hash_key
 from models.store.codec import decode, encode
 from models.store.records import KeyRecord

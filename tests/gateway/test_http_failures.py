@@ -29,8 +29,12 @@ async def test_a_replica_lost_before_the_first_byte_is_not_noticed_by_the_caller
     await world.engine("m-2")
     await world.route(world.model("m", "m-1", "m-2"))
     async with world.client() as session:
-        for _ in range(8):
-            status, body = await stream(session, world) if streamed else ((await world.chat(session, "m"))[0], b"")
+        for number in range(16):  # another prompt each: the same one would stay where its prefix is cached
+            messages = [{"role": "user", "content": f"question {number}"}]
+            if streamed:
+                status, body = await stream(session, world, messages=messages)
+            else:
+                status, body = (await world.chat(session, "m", messages=messages))[0], b""
             assert status == 200
             assert b"error" not in body
     assert len(dying.seen) == 1, "after the first loss it is left alone"

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gateway.inference import Limits
+from gateway.settings import Limits
 from models.store.records import DemandReport, Failure
 from tests.gateway.world import World, until, until_async
 

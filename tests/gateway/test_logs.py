@@ -20,7 +20,7 @@ def line(**facts: object) -> dict[str, object]:
 
 def test_a_request_is_one_line_of_facts() -> None:
     told = line(
-        endpoint="chat.completions", model="m", replica="m-1", stream=True, first_byte_s=0.5, held=True, hold_s=0.25
+        endpoint="chat.completions", model="m", replica="m-1", stream=True, first_byte_s=0.5, held=True, queue_s=0.25
     )
     assert told.pop("log_level") == "info"
     assert told == {

@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import Histogram as LibraryHistogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import metrics as names
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, Usage
 from gateway.metrics import Metrics
+from gateway.tallies import SECONDS
 from models.store.records import ControlMeters, TransitionMeter
 from packers.types import ModelId
 
@@ -60,7 +66,7 @@ def test_first_bytes_count_for_successes_and_first_tokens_for_streams() -> None:
 
 def test_holds_retries_and_broken_answers() -> None:
     metrics = rig()
-    metrics.observe(exchange(held=True, hold_s=3.0, retries=2, broken=True), 4.0)
+    metrics.observe(exchange(held=True, queue_s=1.0, wake_s=2.0, retries=2, broken=True), 4.0)
     metrics.observe(exchange(), 1.0)
     found = samples(metrics)
     assert found[f"{names.HOLD_SECONDS}_count", ("m",)] == 1
@@ -111,6 +117,62 @@ def test_admin_calls_and_probes_are_counted_but_not_timed() -> None:
     assert found[names.REQUESTS, ("404", "other", "unknown")] == 1
     assert f"{names.REQUEST_SECONDS}_count" not in {name for name, _ in found}
     assert "somebody" not in metrics.render().decode()
+
+
+def test_where_the_time_went_is_told_by_stage() -> None:
+    metrics = rig()
+    metrics.observe(exchange(tenant="key_1", auth_s=0.25, held=True, queue_s=1.0, wake_s=2.0), 4.0)
+    metrics.observe(exchange(tenant="key_1", auth_s=0.25, connect_s=0.5, engine_s=1.5, endpoint="completions"), 4.0)
+    metrics.observe(exchange(status=401), 0.1)
+    found = samples(metrics)
+    name = names.REQUEST_STAGE_SECONDS
+    sums = {stage: found[f"{name}_sum", ("m", stage)] for stage in names.STAGES}
+    assert sums == {"auth": 0.5, "queue": 1.0, "wake": 2.0, "connect": 0.5, "engine-ttfb": 1.5}
+    assert found[f"{name}_count", ("m", "auth")] == 2, "nobody was recognised in the third"
+    assert found[f"{name}_count", ("m", "queue")] == 1
+    assert found[f"{name}_bucket", ("0.25", "m", "auth")] == 2
+    assert found[f"{name}_bucket", ("0.1", "m", "auth")] == 0
+
+
+def test_tokens_are_counted_as_engines_tell_them() -> None:
+    metrics = rig()
+    metrics.observe(exchange(usage=Usage(prompt=100, completion=20, cached=64)), 1.0)
+    metrics.observe(exchange(usage=Usage(prompt=10, completion=5)), 1.0)
+    metrics.observe(exchange(), 1.0)
+    found = samples(metrics)
+    place = ("chat.completions", "m")
+    assert found[names.PROMPT_TOKENS, place] == 110
+    assert found[names.COMPLETION_TOKENS, place] == 25
+    assert found[names.CACHED_PROMPT_TOKENS, place] == 64
+
+
+def test_streams_are_timed_per_further_token() -> None:
+    metrics = rig()
+    metrics.observe(exchange(stream=True, first_byte_s=1.0, usage=Usage(prompt=1, completion=11)), 3.0)
+    metrics.observe(exchange(stream=True, first_byte_s=1.0, usage=Usage(prompt=1, completion=1)), 3.0)
+    metrics.observe(exchange(first_byte_s=1.0, usage=Usage(prompt=1, completion=11)), 3.0)
+    found = samples(metrics)
+    place = ("chat.completions", "m")
+    assert found[f"{names.GEN_AI_TIME_PER_OUTPUT_TOKEN_SECONDS}_count", place] == 1
+    assert found[f"{names.GEN_AI_TIME_PER_OUTPUT_TOKEN_SECONDS}_sum", place] == pytest.approx(0.2)
+
+
+@given(st.lists(st.floats(0, 400), max_size=50))
+def test_histograms_are_those_of_the_library(durations_s: list[float]) -> None:
+    """The text is that of prometheus_client's own counters, which take ten times as long."""
+    metrics, registry = rig(), CollectorRegistry()
+    usual = LibraryHistogram(
+        names.REQUEST_SECONDS, "From the request's head to the last byte.", ("model", "endpoint"), registry=registry,
+        buckets=SECONDS,
+    )  # fmt: skip
+    for duration_s in durations_s:
+        metrics.observe(exchange(), duration_s)
+        usual.labels("m", "chat.completions").observe(duration_s)
+    wanted = [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
+    shown = [line for line in metrics.render().decode().splitlines() if names.REQUEST_SECONDS in line]
+    assert [line.rpartition(" ")[0] for line in shown] == [line.rpartition(" ")[0] for line in wanted]
+    values = [float(line.rpartition(" ")[2]) for line in shown if line[0] != "#"]
+    assert values == pytest.approx([float(line.rpartition(" ")[2]) for line in wanted if line[0] != "#"])
 
 
 def test_every_name_is_ours_or_opentelemetrys_and_says_its_unit() -> None:

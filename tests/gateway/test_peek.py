@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -13,14 +14,35 @@ from hypothesis import strategies as st
 from gateway.dialects import Dialect
 from gateway.endpoints import ENDPOINTS, Endpoint, by_path
 from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
-from gateway.peek import Peek, check_content_type, check_declared_length, peek, peek_beside
+from gateway.greed import Caps
+from gateway.inquiry import Peek
+from gateway.peek import USUAL_ANSWER_TOKENS, check_content_type, check_declared_length
+from gateway.peek import peek as peek_with
+from gateway.peek import peek_beside as peek_beside_with
 
-CHAT = by_path()["/v1/chat/completions"]
+PATHS = by_path()
+CHAT = PATHS["/v1/chat/completions"]
+CAPS = Caps()
+NOWHERE: frozenset[str] = frozenset()
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
+
+
+def peek(body: bytes, endpoint: Endpoint = CHAT) -> Peek:
+    return peek_with(body, endpoint, CAPS, NOWHERE)
+
+
+def routed(body: bytes, endpoint: Endpoint = CHAT) -> tuple[str, bool]:
+    found = peek(body, endpoint)
+    assert found.tokens >= 1
+    return found.model, found.stream
+
+
+def peek_beside(body: bytes, model: str) -> Peek:
+    return peek_beside_with(body, model, CAPS)
 
 
 def wrong(body: bytes, endpoint: Endpoint = CHAT) -> InvalidRequest:
@@ -32,9 +54,9 @@ def wrong(body: bytes, endpoint: Endpoint = CHAT) -> InvalidRequest:
 
 def test_model_and_stream_are_found_among_everything_else() -> None:
     body = (
-        b'{"messages": [{"role": "user", "content": "\\ud83d\\ude80 model"}], "model": "m", "n": 1e3, "stream": true}'
+        b'{"messages": [{"role": "user", "content": "\\ud83d\\ude80 model"}], "model": "m", "n": 1e1, "stream": true}'
     )
-    assert peek(body, CHAT) == Peek(model="m", stream=True)
+    assert routed(body) == ("m", True)
 
 
 @pytest.mark.parametrize("stream", ["false", "null", '"yes"', "1"])
@@ -85,7 +107,7 @@ def test_another_field_may_name_the_model() -> None:
 @given(st.dictionaries(st.text().filter(lambda key: key not in ("model", "stream")), _json, max_size=5), st.booleans())
 def test_any_object_with_a_model_is_read(fields: dict[str, Any], stream: bool) -> None:
     body = json.dumps({**fields, "model": "org/some-model", "stream": stream}).encode()
-    assert peek(body, CHAT) == Peek("org/some-model", stream)
+    assert routed(body) == ("org/some-model", stream)
 
 
 @given(st.binary(max_size=200))
@@ -108,9 +130,21 @@ def test_other_content_types(said: str | None) -> None:
         check_content_type(said, None)
 
 
-def test_compressed_bodies_are_named_as_such() -> None:
-    with pytest.raises(UnsupportedMediaType, match="ompressed"):
-        check_content_type("application/json", "gzip")
+@pytest.mark.parametrize("encoding", ["gzip", "GZip", " deflate ", "x-gzip", "identity", ""])
+def test_compressed_bodies_are_let_through_to_be_unpacked(encoding: str) -> None:
+    check_content_type("application/json", encoding)
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress"])
+def test_other_compressions_are_named_as_such(encoding: str) -> None:
+    for body in ("json", "form"):
+        with pytest.raises(UnsupportedMediaType, match="gzip or deflate"):
+            check_content_type("application/json", encoding, body)
+
+
+def test_forms_are_for_those_who_read_them() -> None:
+    check_content_type("multipart/form-data; boundary=x", None, "form")
+    check_content_type(None, None, "none")
 
 
 def test_a_declared_length_over_the_cap_is_refused_before_reading() -> None:
@@ -138,7 +172,9 @@ def test_two_endpoints_cannot_claim_one_path() -> None:
     ],
 )
 def test_beside_a_model_in_the_path_the_body_is_any_json(body: bytes, stream: bool) -> None:
-    assert peek_beside(body, "org/m") == Peek("org/m", stream)
+    found = peek_beside(body, "org/m")
+    assert (found.model, found.stream) == ("org/m", stream)
+    assert found.tokens >= 1
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"nope", b'{"a": 1} x', b"[" * 100_000, b"[1,", b"[1 2]"])
@@ -153,3 +189,91 @@ def test_a_path_that_names_no_model(model: str) -> None:
     with pytest.raises(InvalidRequest, match="GET /v1/models") as refused:
         peek_beside(b"{}", model)
     assert refused.value.param == "model"
+
+
+# -- how much work it is ------------------------------------------------------------------------------------------------
+
+
+def tokens(endpoint: Endpoint = CHAT, **fields: Any) -> int:
+    return peek(json.dumps({"model": "m", **fields}).encode(), endpoint).tokens
+
+
+def chat(*texts: str) -> list[dict[str, Any]]:
+    """User and assistant in turns."""
+    return [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
+
+
+def test_more_text_and_longer_answers_are_more_work() -> None:
+    little = tokens(messages=chat("Hi"))
+    assert little < tokens(messages=chat("word " * 100)) < tokens(messages=chat("word " * 10_000))
+    assert tokens(messages=chat("Hi"), max_tokens=10) < little < tokens(messages=chat("Hi"), max_tokens=1000)
+    assert tokens(messages=chat("Hi"), max_tokens=100, n=5) >= 500
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
+def test_all_names_of_the_longest_answer_count(name: str) -> None:
+    assert 5000 <= tokens(messages=[], **{name: 5000}) < 5100
+
+
+@pytest.mark.parametrize("odd", [None, 0, -5, "many", [1], True])
+def test_an_odd_length_is_the_usual_one(odd: Any) -> None:
+    assert tokens(messages=[], max_tokens=odd) >= USUAL_ANSWER_TOKENS
+
+
+def test_only_what_generates_has_an_answer_to_count() -> None:
+    assert tokens(PATHS["/v1/embeddings"], input="word") < 20
+
+
+def test_images_are_not_counted_as_if_they_were_text() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    assert tokens(messages=[{"role": "user", "content": [image, image]}]) < 1000
+
+
+# -- what it begins with ------------------------------------------------------------------------------------------------
+
+
+def prefix(endpoint: Endpoint = CHAT, **fields: Any) -> int:
+    return peek(json.dumps({"model": "m", **fields}).encode(), endpoint).prefix
+
+
+def test_all_turns_of_a_conversation_begin_alike() -> None:
+    first = prefix(messages=chat("What is a roundhouse?"))
+    assert first == prefix(messages=chat("What is a roundhouse?", "A shed."), temperature=1)
+    assert first == prefix(messages=chat("What is a roundhouse?", "A shed.", "How big?", "Very."))
+    assert first != prefix(messages=chat("What is a signal box?"))
+
+
+def test_long_instructions_are_what_conversations_have_in_common() -> None:
+    system = {"role": "system", "content": "Be brief. " * 200}
+    assert prefix(messages=[system, *chat("a")]) == prefix(messages=[system, *chat("b")])
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "prompt"),
+    [("/v1/responses", "instructions", "input"), ("/v1/messages", "system", "messages")],
+)
+def test_instructions_beside_the_prompt_are_part_of_the_beginning(path: str, before: str, prompt: str) -> None:
+    endpoint = PATHS[path]
+    one = prefix(endpoint, **{before: "Be brief.", prompt: chat("a")})
+    assert one == prefix(endpoint, **{prompt: chat("a", "b", "c"), before: "Be brief."})
+    assert one != prefix(endpoint, **{before: "Be long.", prompt: chat("a")})
+
+
+def test_prompts_that_go_on_after_a_kilobyte_begin_alike() -> None:
+    endpoint = PATHS["/v1/completions"]
+    assert prefix(endpoint, prompt="x" * 2000) == prefix(endpoint, prompt="x" * 3000)
+    assert prefix(endpoint, prompt="x") != prefix(endpoint, prompt="y")
+
+
+def test_the_callers_own_word_for_it_goes_before_all() -> None:
+    assert prefix(messages=chat("a"), prompt_cache_key="k") == prefix(messages=chat("b"), prompt_cache_key="k")
+    assert prefix(messages=chat("a"), prompt_cache_key="k") != prefix(messages=chat("a"), prompt_cache_key="l")
+
+
+def test_what_no_cache_helps_has_no_beginning() -> None:
+    assert prefix(PATHS["/v1/embeddings"], input="text") == 0
+
+
+def test_it_is_the_same_in_every_process() -> None:
+    # Workers must agree: Python's own hash() differs from one to the next.
+    assert prefix(messages=chat("Hi")) == zlib.crc32(b'[{"role": "user", "content": "Hi"')

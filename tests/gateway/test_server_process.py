@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -19,27 +19,11 @@ import pytest
 
 from models.store.embedded import EmbeddedRedis
 from models.store.keys import Keys
-from tests.gateway.world import World, chat_body, until
+from tests.gateway.certificates import ONE, ONE_KEY, TWO, TWO_KEY
+from tests.gateway.server_process import get, processes, until_ready
+from tests.gateway.world import World, chat_body, until, until_async
 
 pytestmark = pytest.mark.anyio
-
-
-class Process:
-    def __init__(self, home: Path, url: str, prefix: str, *args: str) -> None:
-        self.ready = home / "port"
-        self.log = home / "log"
-        env = {**os.environ, "ROUNDHOUSE_REDIS_URL": url, "ROUNDHOUSE_REDIS_PREFIX": prefix}
-        command = [sys.executable, "-m", "gateway.server", "--home", str(home), "--port", "0"]
-        with self.log.open("wb") as log:
-            self.popen = subprocess.Popen([*command, "--ready-file", str(self.ready), *args], env=env, stderr=log)
-
-    async def url(self) -> str:
-        await until(lambda: self.ready.exists() or self.popen.poll() is not None)
-        assert self.popen.poll() is None, self.log.read_text()
-        return f"http://127.0.0.1:{self.ready.read_text().strip()}"
-
-    async def ended(self) -> int:
-        return await asyncio.to_thread(self.popen.wait, 20)
 
 
 @pytest.fixture
@@ -49,22 +33,8 @@ def home(sockets: Path) -> Path:
 
 @pytest.fixture
 def spawn(home: Path, redis_server: EmbeddedRedis, keys: Keys) -> Iterator[Any]:
-    started: list[Process] = []
-
-    def start(*args: str, url: str = redis_server.url) -> Process:
-        started.append(Process(home, url, keys.prefix, *args))
-        return started[-1]
-
-    yield start
-    for process in started:
-        if process.popen.poll() is None:
-            process.popen.kill()
-        process.popen.wait()
-
-
-async def get(url: str) -> tuple[int, Any]:
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        return answer.status, await answer.json()
+    with processes(home, redis_server.url, keys.prefix) as start:
+        yield start
 
 
 async def test_it_is_alive_without_redis_and_not_ready(spawn: Any, home: Path) -> None:
@@ -86,9 +56,7 @@ async def test_sigterm_lets_open_answers_finish_and_takes_no_new_ones(spawn: Any
     url = await process.url()
     body = chat_body("m", stream=True, fake={"do": "stream", "pause_after": 2})
     async with aiohttp.ClientSession(url) as session:
-        async with asyncio.timeout(10):
-            while (await get(f"{url}/readyz"))[0] != 200:
-                await asyncio.sleep(0.01)
+        await until_ready(url)
         async with session.post("/v1/chat/completions", json=body, headers=world.headers) as answer:
             assert answer.status == 200
             process.popen.send_signal(signal.SIGTERM)
@@ -115,9 +83,7 @@ async def test_an_answer_that_does_not_end_is_cut_off_in_time(spawn: Any, bare_w
     process = spawn("--drain-timeout", "1")
     url = await process.url()
     async with aiohttp.ClientSession(url) as session:
-        async with asyncio.timeout(10):
-            while (await get(f"{url}/readyz"))[0] != 200:
-                await asyncio.sleep(0.01)
+        await until_ready(url)
         body = chat_body("m", fake={"do": "hang"})
         asking = asyncio.ensure_future(session.post("/v1/chat/completions", json=body, headers=world.headers))
         await until(lambda: engine.open == 1)
@@ -163,3 +129,54 @@ def test_importing_is_light(module: str, without: tuple[str, ...]) -> None:
     began_s = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", f"after {time.monotonic() - began_s:.2f} s"
+
+
+async def test_a_hangup_is_no_reason_to_end(spawn: Any) -> None:
+    process = spawn()
+    url = await process.url()
+    process.popen.send_signal(signal.SIGHUP)
+    for _ in range(5):
+        assert (await get(f"{url}/health"))[0] == 200
+    assert process.popen.poll() is None
+
+
+async def test_tls_with_a_certificate_renewed_on_the_way(spawn: Any, bare_world: World, tmp_path: Path) -> None:
+    world = bare_world
+    world.key = await world.make_key("tester", "inference")
+    engine = await world.engine("m-1")
+    await world.announce(world.model("m", "m-1"))
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_text(ONE)
+    key.write_text(ONE_KEY)
+    process = spawn("--tls-cert", str(cert), "--tls-key", str(key))
+    url = f"https://localhost:{await process.port()}"
+    first, second = (ssl.create_default_context(cadata=trusted) for trusted in (ONE, TWO))
+    await until_ready(url, ssl=first)
+    body = chat_body("m", stream=True, fake={"do": "stream", "pause_after": 2})
+    async with (
+        aiohttp.ClientSession(url) as session,
+        session.post("/v1/chat/completions", json=body, headers=world.headers, ssl=first) as answer,
+    ):
+        assert answer.status == 200
+        cert.write_text(TWO)
+        key.write_text(TWO_KEY)
+        process.popen.send_signal(signal.SIGHUP)
+
+        async def renewed() -> bool:
+            try:
+                return (await get(f"{url}/health", ssl=second))[0] == 200
+            except aiohttp.ClientConnectorCertificateError:
+                return False
+
+        await until_async(renewed)
+        engine.go_on.set()
+        assert (await answer.read()).endswith(b"data: [DONE]\n\n"), "the stream went on over the old one"
+    with pytest.raises(aiohttp.ClientConnectorCertificateError):
+        await get(f"{url}/health", ssl=first)
+
+
+async def test_a_certificate_that_cannot_be_used_is_said(spawn: Any, tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text(ONE)
+    process = spawn("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "none.pem"))
+    assert await process.ended() == 2
+    assert "none.pem cannot be read" in process.log.read_text()

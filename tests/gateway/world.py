@@ -15,8 +15,8 @@ import msgspec
 from redis.asyncio import Redis
 
 from gateway.app import Deps, create_app
-from gateway.http_server import Server, listen, make_server
-from gateway.inference import Limits
+from gateway.plane.server import Server, listen, make_server
+from gateway.settings import Limits
 from models.home import Home
 from models.store.api_keys import build_key
 from models.store.client import connect, connect_async
@@ -48,7 +48,7 @@ class GatewayThread:
         assert self._up.wait(SOON_S), "the server did not start"
 
     def stop(self) -> None:
-        self.app.leaving.now = self.server.should_exit = True
+        self.server.should_exit = True
         self._thread.join(30)
         assert not self._thread.is_alive(), "the server did not end"
         self._listener.close()

@@ -11,6 +11,7 @@ RERANKER = f"{HERE}.cross_encoder:CrossEncoder"
 CLASSIFIER = f"{HERE}.text_classifier:TextClassifier"
 PAINTER = f"{HERE}.coordinate_painter:CoordinatePainter"
 VOICE = f"{HERE}.formant_voice:FormantVoice"
+EAR = f"{HERE}.lexicon_ear:LexiconEar"
 
 # By the architecture in config.json; those that end in HEAD are told apart by their number of labels.
 ARCHITECTURES: dict[str, str] = {
@@ -19,6 +20,7 @@ ARCHITECTURES: dict[str, str] = {
     ),
     "CoordinatePainter": PAINTER,
     "FormantVoice": VOICE,
+    "LexiconEar": EAR,
 }
 HEAD = "ForSequenceClassification"
 
@@ -28,6 +30,7 @@ TASKS: dict[str, str] = {
     CLASSIFIER: "classify",
     PAINTER: "images",
     VOICE: "speech",
+    EAR: "transcribe",
 }
 
 

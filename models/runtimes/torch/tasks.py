@@ -21,6 +21,7 @@ TASKS: dict[str, str] = {
     "classify": "models.runtimes.tasks.classify_api:build",
     "images": "models.runtimes.tasks.images_api:build",
     "speech": "models.runtimes.tasks.speech_api:build",
+    "transcribe": "models.runtimes.tasks.transcriptions_api:build",
     "predict": "models.runtimes.tasks.predict_api:build",
 }
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from models.cuda.sleep import ARGUMENT as SLEEP
 from models.cuda.sleep import choice_of
-from models.runtimes.model_folder import read_config
+from models.runtimes.model_folder import read_config, read_json
 from models.runtimes.protocol import EngineError, EngineOrder
 from models.runtimes.vllm.batch import CUDA_CONTEXT_BYTES, CUDA_SLACK, HEAP_SLACK, batch_limits
 
@@ -24,12 +24,16 @@ DECIDED = {
     "enable_sleep_mode": "it is always on where the device can",
     "distributed_executor_backend": "an engine is one process",
     "config": "write its settings as engine_args",
+    "lora_modules": "they are the card's adapters",
 } | dict.fromkeys(
     ("host", "port", "uds", "grpc", "grpc_port", "headless", "api_server_count", "root_path", "api_key"),
     "engines listen on a private unix socket only",
 )
 ONE_GPU = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "nnodes")
 UNPICKLED_FORMATS = ("auto", "safetensors", "fastsafetensors", "runai_streamer", "sharded_state", "dummy")
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM takes
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 LOAD_FORMAT = "roundhouse"  # vllm_loader's, and its part of --model-loader-extra-config
 DEFAULT_TOOL_PARSER = "hermes"
@@ -44,7 +48,7 @@ def command_line(order: EngineOrder) -> list[str]:
     choice_of(given, "vllm")
     given.pop(SLEEP, None)  # for us, not for vLLM
     _check(given)
-    settings = _defaults(order) | _limits(order, given) | given
+    settings = _defaults(order) | _limits(order, given) | _adapters(order, given) | given
     if settings.get("load_format") == "auto":
         settings["load_format"] = "safetensors"
     if settings.get("enable_auto_tool_choice") is False and "tool_call_parser" not in given:
@@ -156,6 +160,35 @@ def _limits(order: EngineOrder, given: dict[str, Any]) -> dict[str, int]:
     on_gpu = order.device.kind == "cuda"
     left_bytes = order.budget.overhead_bytes - (CUDA_CONTEXT_BYTES if on_gpu else 0)
     return batch_limits(read_config(Path(order.source)), left_bytes, CUDA_SLACK if on_gpu else HEAP_SLACK)
+
+
+def _adapters(order: EngineOrder, given: dict[str, Any]) -> dict[str, Any]:
+    """Room for all of them at once, for as large a rank as the largest has. Raises EngineError."""
+    if not order.adapters:
+        return {}
+    ranks = [_rank(name, Path(folder)) for name, folder in order.adapters.items()]
+    rank = next((rank for rank in LORA_RANKS if rank >= max(ranks)), None)
+    if rank is None:
+        raise EngineError(f"an adapter has the rank {max(ranks)}, and vLLM takes at most {LORA_RANKS[-1]}", "weights")
+    modules = [{"name": name, "path": path, "base_model_name": order.model_id} for name, path in order.adapters.items()]
+    slots = len(modules)
+    if order.device.kind == "cpu":
+        # vLLM's operators for the CPU take -1, which stands for no adapter, for the last slot: in a batch with others,
+        # the model itself would speak as the last adapter does. So that one has to stay empty.
+        slots += 1
+        if given.get("max_loras", slots) < slots:
+            raise EngineError(f"engine_args.max_loras must be at least {slots} for {len(modules)} adapters on a CPU")
+    return {"enable_lora": True, "max_loras": slots, "max_lora_rank": rank, "lora_modules": modules}
+
+
+def _rank(name: str, folder: Path) -> int:
+    """Raises EngineError. Only safetensors: vLLM would unpickle what else there is."""
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise EngineError(f"the adapter {name} has no {ADAPTER_WEIGHTS} in {folder}", "weights")
+    rank = read_json(folder / ADAPTER_CONFIG).get("r")
+    if type(rank) is not int or rank < 1:
+        raise EngineError(f"the adapter {name} says no rank (r) in its {ADAPTER_CONFIG}", "weights")
+    return rank
 
 
 def _share(order: EngineOrder) -> float:

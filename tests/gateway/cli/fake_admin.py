@@ -139,6 +139,7 @@ class FakeAdmin:
     refuse: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     decisions: list[DecisionRecord] = field(default_factory=list)
     fleet: FleetRecord = FLEET
+    workers_wanted: int = 1
     plan: plan_documents.PlanDocument | None = None
     logs: dict[str, list[LogLine]] = field(default_factory=dict)  # "model=NAME" or "part=NAME" -> what it wrote
     asked_for: list[dict[str, str]] = field(default_factory=list)  # the query of each request
@@ -185,8 +186,11 @@ class FakeAdmin:
             case "replicas":
                 return admin_views.replica_list(self.fleet)
             case "status":
-                worker = admin_documents.GatewayStatus(worker="w1", pid=1, uptime_s=9.0, routes_version=7)
-                return admin_views.status("1.0", worker, self.fleet, len(CATALOG), demand, NOW_UNIX_S)
+                worker = admin_documents.GatewayStatus(
+                    worker="w1", pid=1, uptime_s=9.0, routes_version=7, resident_bytes=50 << 20
+                )
+                workers = admin_views.Workers(self.workers_wanted, worker)
+                return admin_views.status("1.0", workers, self.fleet, len(CATALOG), demand, NOW_UNIX_S)
             case "decisions":
                 chosen = [each for each in reversed(self.decisions) if query.get("model") in (None, each.model_id)]
                 limit = int(query["limit"])

@@ -104,6 +104,12 @@ def test_status_of_a_service_elsewhere(cli: Cli, admin: FakeAdmin) -> None:
     assert "3 in flight, 1 held" in said.out
 
 
+def test_status_names_the_workers_where_there_are_several(cli: Cli, admin: FakeAdmin) -> None:
+    assert "workers" not in cli("status").out, "one is nothing to speak of"
+    admin.workers_wanted = 3
+    assert "workers   1 of 3 answer: 1 (50 MiB)" in cli("status").out
+
+
 def test_decisions_newest_last_for_people_and_as_answered_for_machines(cli: Cli, admin: FakeAdmin) -> None:
     admin.decisions = [
         decision(1),

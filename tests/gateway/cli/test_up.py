@@ -15,13 +15,16 @@ from gateway.cli.plan import Planned, check_packages, check_python, plan
 from gateway.cli.summary import document, text
 from gateway.cli.up import failure_event, translated
 from gateway.service import record
+from gateway.service.options import MOST_AUTO_WORKERS
 from gateway.service.ports import PortInUse
 from gateway.service.processes import identify
 from gateway.service.report import Event, to_json_lines
 from gateway.service.run import LeftBehind
 from gateway.service.supervisor import StartFailed
+from gateway.tls import TlsFiles
 from models.catalog.config import load_config
 from models.home import Home
+from tests.gateway.certificates import ONE, ONE_KEY, TWO_KEY
 from tests.gateway.cli.conftest import Cli
 
 CONFIG = """\
@@ -66,12 +69,53 @@ def test_without_a_configuration_the_demo_is_planned(cli: Cli, home: Home) -> No
 def test_what_is_configured_and_what_the_command_line_says_instead(home: Home, config: Path, cli: Cli) -> None:
     usual = planned(config, home)
     assert (usual.url, usual.simulated) == ("http://127.0.0.1:8123", True)
-    assert usual.installation.gateway.hold_timeout_s == 30
+    assert usual.installation.gateway.limits.hold_timeout_s == 30
     assert usual.installation.demo_models is None
     changed = planned(config, home, host="0.0.0.0", port=9000, gpus="4x2GiB")
     assert changed.url == "http://127.0.0.1:9000"
     assert (changed.installation.gateway.host, changed.installation.gpus) == ("0.0.0.0", "4x2GiB")
     assert planned(config, home, host="::1", port=9000).url == "http://[::1]:9000"
+
+
+def test_workers_one_where_gpus_are_simulated_else_one_per_core(home: Home, config: Path, cli: Cli) -> None:
+    cores = min(MOST_AUTO_WORKERS, len(os.sched_getaffinity(0)))
+    assert planned(config, home).installation.gateway.workers == 1
+    assert planned(config, home, workers="3").installation.gateway.workers == 3
+    config.write_text(CONFIG.replace("gateway: {", "gateway: {workers: 2, "))
+    assert planned(config, home).installation.gateway.workers == 2
+    assert planned(config, home, workers="auto").installation.gateway.workers == 1
+    config.write_text(CONFIG.replace("gpus: {simulated: 2x1GiB}", "gpus: {real: true}"))
+    assert planned(config, home, look_for_gpus=False).installation.gateway.workers == cores
+    assert planned(config, home, gpus="1x1GiB").installation.gateway.workers == 1
+
+
+@pytest.mark.parametrize("wrong", ["0", "many", "65", "-1", "1.5"])
+def test_a_number_of_workers_that_cannot_be(cli: Cli, config: Path, wrong: str) -> None:
+    said = cli("up", "--config", str(config), f"--workers={wrong}", "--json")
+    assert (said.status, said.error["code"]) == (2, "invalid_workers")
+    assert said.error["cure"] == "write auto, or 1 to 64"
+
+
+def test_tls_as_configured(cli: Cli, home: Home, config: Path) -> None:
+    config.write_text(CONFIG.replace("gateway: {", "gateway: {tls: {cert: cert.pem, key: tls/key.pem}, "))
+    (config.parent / "tls").mkdir()
+    (config.parent / "cert.pem").write_text(ONE)
+    (config.parent / "tls" / "key.pem").write_text(ONE_KEY)
+    this = planned(config, home)
+    assert this.url == "https://127.0.0.1:8123"
+    assert this.installation.gateway.tls == TlsFiles(config.parent / "cert.pem", config.parent / "tls" / "key.pem")
+    shown = cli("up", "--config", str(config), "--dry-run", "--json")
+    command = next(part["command"] for part in shown.json["parts"] if part["name"] == "gateway")
+    assert command[command.index("--tls-cert") + 1] == str(config.parent / "cert.pem")
+
+
+def test_a_certificate_that_could_not_be_used_is_refused_before_anything_starts(cli: Cli, config: Path) -> None:
+    config.write_text(CONFIG.replace("gateway: {", "gateway: {tls: {cert: cert.pem, key: key.pem}, "))
+    (config.parent / "cert.pem").write_text(ONE)
+    (config.parent / "key.pem").write_text(TWO_KEY)
+    said = cli("up", "--config", str(config), "--json")
+    assert (said.status, said.error["code"]) == (2, "invalid_tls")
+    assert "does not belong to the certificate" in said.error["message"]
 
 
 def test_port_0_is_a_free_one(home: Home, config: Path, cli: Cli) -> None:

@@ -20,6 +20,7 @@ from gateway.service.parts import (
     reachable,
 )
 from gateway.service.spec import PartSpec, start_layers, stop_layers
+from gateway.settings import Limits
 from models.home import INSTANCE_ENV, Home
 
 
@@ -56,12 +57,14 @@ def test_control_begins_anew_with_ray(home: Home) -> None:
 
 
 def test_options_get_to_the_parts_that_they_are_for(home: Home) -> None:
-    gateway = GatewayOptions(host="0.0.0.0", port=9000, hold_timeout_s=5, hold_limit=7, max_body_bytes=1024)
+    limits = Limits(hold_timeout_s=5, hold_limit=7, max_body_bytes=1024, drain_timeout_s=9)
+    gateway = GatewayOptions(host="0.0.0.0", port=9000, workers=3, limits=limits)
     parts = by_name(all_parts(installation(home, gateway=gateway, gpus="2x1GiB")))
     assert parts["control"].command[-2:] == ("--gpus", "2x1GiB")
     command = " ".join(parts["gateway"].command)
-    assert "--host 0.0.0.0 --port 9000" in command
-    assert "--hold-timeout 5 --hold-limit 7 --max-body 1024" in command
+    assert "--host 0.0.0.0 --port 9000 --workers 3" in command
+    assert "--max-body 1024 --drain-timeout 9 --hold-timeout 5 --hold-limit 7" in command
+    assert parts["gateway"].stop_grace_s > 9, "nobody is killed who still has time"
 
 
 def test_every_part_can_be_run_alone(home: Home) -> None:

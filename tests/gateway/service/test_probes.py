@@ -20,8 +20,10 @@ from gateway.service.probes import (
     launcher_status,
     redis_answers,
 )
+from gateway.tls import Tls, TlsFiles
 from models.home import Home
 from models.store.embedded import EmbeddedRedis
+from tests.gateway.certificates import ONE, ONE_KEY
 
 pytestmark = pytest.mark.anyio
 
@@ -116,3 +118,20 @@ async def test_a_line_in_the_log_counts_only_if_it_is_new(tmp_path: Path) -> Non
     with log.open("a") as file:
         file.write("not the controller ready\ncontroller ready, pid 8\n")
     assert await probe()
+
+
+async def test_https_whatever_the_certificate(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text(ONE)
+    (tmp_path / "key.pem").write_text(ONE_KEY)
+    tls = Tls(TlsFiles(tmp_path / "cert.pem", tmp_path / "key.pem"))
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls.context)
+    port = server.sockets[0].getsockname()[1]
+    assert await http_ok("127.0.0.1", port, "/health", tls=True)()
+    assert await http_status("127.0.0.1", port, "/health") is None, "plain HTTP is none"
+    server.close()

@@ -110,6 +110,35 @@ def test_an_alias_is_another_name():
     assert "'a' names this model already" in refusal(aliases=["a", "a"])
 
 
+def test_adapters_are_called_by_names_of_their_own():
+    adapted = card(aliases=["a"], adapters={"org/pirate": "./pirate", "poet": "/srv/poet"})
+    assert adapted.served_names == ("tiny", "a", "org/pirate", "poet")
+    assert "'a' names the model itself" in refusal(aliases=["a"], adapters={"a": "./pirate"})
+    assert "'tiny' names the model itself" in refusal(adapters={"tiny": "./pirate"})
+    assert "is not a model id" in refusal(adapters={"a pirate": "./pirate"})
+    assert "is not a folder" in refusal(adapters={"pirate": "hf://org/pirate"})
+    assert "is not a folder" in refusal(adapters={"pirate": " "})
+    assert "only the vllm runtime has adapters" in refusal(runtime="torch", adapters={"pirate": "./pirate"})
+    assert "list them under adapters" in refusal(engine_args={"lora_modules": ["pirate=./pirate"]})
+
+
+@pytest.mark.parametrize(
+    ("written", "exact"),
+    [("0.0000025", "0.0000025"), (0.1, "0.1"), (2.5e-7, "0.00000025"), (3, "3"), ("1e-6", "0.000001"), (0, "0")],
+)
+def test_prices_are_exact_however_they_are_written(written, exact):
+    assert card(price={"input_token": written}).price == {"input_token": exact}
+
+
+@pytest.mark.parametrize("price", [-1, "much", "", True, None, "nan", "inf", "1e10", "1e-400"])
+def test_what_is_no_price(price):
+    assert "is not a price" in refusal(price={"request": price})
+
+
+def test_prices_are_per_known_unit():
+    assert "input_token" in refusal(price={"token": 1})
+
+
 def test_code_runs_only_by_name_and_only_in_the_torch_runtime():
     assert card(runtime="torch", allow_code="pkg.mod:Class").allow_code == "pkg.mod:Class"
     assert "only the torch runtime runs code by name" in refusal(allow_code="pkg:Class")
@@ -268,6 +297,7 @@ class TestHash:
             {"engine_args": {"max_model_len": 1}},
             {"declared": {"kv_cache": 1}},
             {"aliases": ["other"]},
+            {"adapters": {"pirate": "./pirate"}},
             {"repack": False},
         ],
     )

@@ -79,7 +79,7 @@ class TestGoodFiles:
         config = load_config(write("models: []"))
         assert (config.gpus, config.simulated_gpus, config.host_memory) == (None, None, None)
         assert (config.gateway.host, config.gateway.port) == ("127.0.0.1", 8000)
-        assert (config.gateway.hold_timeout, config.gateway.hold_limit) == (120.0, 1000)
+        assert (config.gateway.hold_timeout, config.gateway.hold_limit) == (120.0, 1024)
         assert config.gateway.max_body == 8 * 2**20
         assert (config.policies.placement, config.policies.eviction) == ("ours", "ours")
 
@@ -256,6 +256,13 @@ class TestNames:
             "models: [{model_id: a, model_source: x, aliases: [c]}, {model_id: b, model_source: y, aliases: [d, a, c]}]"
         )
         assert [field for field, _ in problems(path)] == ["models[1].aliases[1]", "models[1].aliases[2]"]
+
+    def test_adapters_share_the_names_of_models(self, write):
+        path = write(
+            "models: [{model_id: a, model_source: x, adapters: {p: ./p}},"
+            " {model_id: b, model_source: y, aliases: [p], adapters: {a: ./a}}]"
+        )
+        assert [field for field, _ in problems(path)] == ["models[1].aliases[0]", "models[1].adapters.a"]
 
     def test_names_are_unique_across_files(self, write):
         path = write(

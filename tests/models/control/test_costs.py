@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from models.control.catalog import USUAL_SLOTS
 from models.control.costs import KEPT, WEIGHTS_TIERS, CostBook, cost_name
 from packers.types import DEFAULT_START, ModelId, StartTimes
 from tests.models.control.scene import Scene, card
@@ -62,6 +63,16 @@ def test_cold_starts_sleeps_and_stops_are_no_usual_starts() -> None:
     assert made.startup(A, "disk") == DEFAULT_START
     assert made.medians_s(A) == {"cold_start": 30.0, "sleep": 0.4, "stop": 0.1}
     assert cost_name("stop", "gpu") == cost_name("stop", "host")
+
+
+def test_a_single_median_is_of_that_transition_from_there_or_not_known() -> None:
+    made = book(disk=3.0)
+    made.took(A, "start", "disk", 5.0)
+    made.took(A, "wake", "host", 0.3)
+    assert made.median_s(A, "start", "disk") == 4.0
+    assert made.median_s(A, "wake", "host") == 0.3
+    assert made.median_s(A, "start", "remote") is None
+    assert made.median_s(B, "start", "disk") is None
 
 
 def test_what_was_remembered_counts_until_it_is_measured_again() -> None:
@@ -125,6 +136,35 @@ async def test_policies_are_told_what_a_start_from_the_present_tier_costs() -> N
         await scene.look()
         seen.append(scene.controller.world.snapshot(scene.clock()).models[0].startup.disk_s)
     assert seen == [0.2, 8.0]
+
+
+async def test_gateways_are_told_what_was_measured_of_a_start_from_where_the_model_is() -> None:
+    scene = Scene([card("a", 60)])
+    scene.fleet.start_s, scene.fleet.wake_s = 2.0, 0.3
+    await scene.look()
+    assert scene.route("a").start_estimate_s is None, "what is only expected sends no caller away"
+    scene.hold("a")
+    await scene.run(3)
+    assert scene.route("a").start_estimate_s == pytest.approx(2.0, abs=0.05)
+    for verb in ("sleep", "wake", "sleep"):
+        scene.order(verb, "a")
+        await scene.run(1)
+    assert scene.route("a").tier == "host"
+    assert scene.route("a").start_estimate_s == pytest.approx(0.3, abs=0.05)
+    scene.order("stop", "a")
+    await scene.run(1)
+    assert scene.route("a").start_estimate_s == pytest.approx(2.0, abs=0.05)
+    scene.fleet.tiers["a"] = "remote"
+    await scene.look()
+    assert scene.route("a").start_estimate_s is None
+
+
+async def test_gateways_are_told_how_many_requests_a_replica_takes() -> None:
+    scene = Scene([card("a", 30), card("b", 30, engine_args={"max-num-seqs": 12})])
+    for model in ("a", "b"):
+        scene.hold(model)
+    await scene.run(3)
+    assert [scene.route(model).replicas[0].slots for model in ("a", "b")] == [USUAL_SLOTS, 12]
 
 
 async def test_the_wait_for_other_loads_on_the_same_gpu_is_no_part_of_the_cost() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,11 +24,13 @@ from packers.types import ModelId
 from tests.models.catalog.folders import model_folder
 from tests.models.control.scene import Scene as ControlScene
 from tests.models.control.scene import card
+from tests.models.runtimes.adapters import make_adapter
 
 pytestmark = pytest.mark.anyio
 URL = "hf://org/tiny@main"
 GiB = 2**30
 MODEL = ModelId("tiny")
+SMALL = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
 class Scene:
@@ -120,3 +123,20 @@ async def test_whoever_waits_for_the_start_is_told_how_far_it_is():
     assert (replica.state, replica.reason) == ("starting", "downloading: 1 GiB of 4 GiB (25%), 0 B/s")
     await scene.run(6.0)
     assert scene.store.fleet.replicas[0].reason.startswith("ready after")
+
+
+async def test_adapters_go_with_the_model_and_a_change_of_theirs_is_noticed(tmp_path):
+    scene = Scene(tmp_path)
+    model = model_folder(tmp_path / "model")
+    (model / "config.json").write_text(json.dumps(SMALL))
+    adapter = make_adapter(tmp_path / "pirate", model)
+    adapted = ModelCard.model_validate(
+        {"model_id": "tiny", "model_source": str(model), "adapters": {"pirate": "pirate"}}
+    )
+    before = await scene.desk.check(adapted)
+    assert before.adapters == {"pirate": str(adapter)}
+    make_adapter(adapter, model, seed=2, rank=8)
+    assert (await scene.desk.check(adapted)).content != before.content
+    (adapter / "adapter_config.json").unlink()
+    with pytest.raises(SourceError, match="its adapter 'pirate'"):
+        await scene.desk.check(adapted)

@@ -43,7 +43,7 @@ def test_it_serves_every_demo_model_from_its_folder(config: ServiceConfig, demo_
 
 def test_every_task_of_the_shipped_classes_is_in_it(config: ServiceConfig, demo_root: Path) -> None:
     found = {capabilities_of(card, demo_root / card.model_id)[0] for card in config.models}
-    assert found == {"generate", "embed", "score", "classify", "image", "speech"}
+    assert found == {"generate", "embed", "score", "classify", "image", "speech", "transcribe"}
 
 
 def test_each_model_fits_a_gpu(config: ServiceConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def order(
     layout_dir: str | Path = "",
     cold: bool = False,
     repack: bool = True,
+    adapters: Mapping[str, Path] | None = None,
     **engine_args: Any,
 ) -> EngineOrder:
     return EngineOrder(
@@ -41,5 +43,6 @@ def order(
         layout_dir=str(layout_dir),
         cold=cold,
         repack=repack,
+        adapters={name: str(folder) for name, folder in (adapters or {}).items()},
         tag="a tag",
     )

@@ -9,7 +9,10 @@ from models.store.keys import Keys
 
 def all_keys(keys: Keys) -> list[str]:
     fixed = [getattr(keys, name) for name in vars(Keys) if isinstance(vars(Keys)[name], property)]
-    return [*fixed, keys.demand("w1"), keys.demand("w2"), keys.reply("c1")]
+    makers = (keys.kept, keys.kept_index, keys.kept_bytes)
+    kept = [make(kind, owner) for make in makers for kind in ("files", "batches") for owner in ("o", "p")]
+    due = [keys.kept_due("files"), keys.kept_due("batches")]
+    return [*fixed, keys.demand("w1"), keys.demand("w2"), keys.reply("c1"), *kept, *due]
 
 
 def test_all_lie_under_the_prefix():

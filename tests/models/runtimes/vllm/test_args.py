@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from models.runtimes.protocol import Device, EngineError
 from models.runtimes.vllm.args import command_line, known_arguments, parse
+from tests.models.runtimes.adapters import make_adapter
 from tests.models.runtimes.orders import MIB
 from tests.models.runtimes.orders import order as order_in
 
@@ -170,3 +171,40 @@ def test_no_made_up_name_gets_through(name):
     if plain not in known_arguments():
         with pytest.raises(EngineError, match="engine_args"):
             command_line(order(**{name: 1}))
+
+
+@pytest.fixture
+def adapters(tmp_path):
+    model = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1}
+    (tmp_path / "config.json").write_text(json.dumps(model))
+    return {name: make_adapter(tmp_path / name, tmp_path, rank=rank) for name, rank in (("a", 4), ("b", 12))}
+
+
+def test_adapters_are_told_with_their_names_and_room_for_the_largest(adapters):
+    args = parse(order(adapters=adapters))
+    told = [(module.name, module.path, module.base_model_name) for module in args.lora_modules]
+    assert told == [(name, str(folder), "some-model") for name, folder in adapters.items()]
+    assert (args.enable_lora, args.max_lora_rank) == (True, 16)
+
+
+def test_on_a_cpu_one_place_for_adapters_stays_empty_and_on_a_gpu_a_card_may_have_fewer(adapters):
+    assert parse(order(adapters=adapters)).max_loras == 3
+    assert parse(order(adapters=adapters, max_loras=5)).max_loras == 5
+    with pytest.raises(EngineError, match="max_loras must be at least 3"):
+        parse(order(adapters=adapters, max_loras=2))
+    device = Device(kind="cuda", uuid="GPU-1", memory_bytes=1000 * MIB, simulated=False)
+    assert parse(order(adapters=adapters, device=device)).max_loras == 2
+    assert parse(order(adapters=adapters, device=device, max_loras=1)).max_loras == 1
+
+
+def test_without_adapters_nothing_is_said_of_them():
+    assert not parse(order()).enable_lora
+    with pytest.raises(EngineError, match="lora_modules cannot be set"):
+        parse(order(lora_modules=["a=/x"]))
+
+
+def test_an_adapter_that_vllm_could_not_take_is_refused(adapters):
+    config = adapters["a"] / "adapter_config.json"
+    config.write_text(config.read_text().replace('"r": 4', '"r": 1024'))
+    with pytest.raises(EngineError, match="rank 1024, and vLLM takes at most 512"):
+        parse(order(adapters=adapters))

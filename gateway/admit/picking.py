@@ -1,0 +1,115 @@
+"""Which of the replicas that have room gets a request. Pure; randomness is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from math import ceil, fsum
+from random import Random
+
+from gateway.admit.hashing import LOW_64, MIX, point, score, spread
+from gateway.admit.target import Target
+
+BOUND = 1.25  # of the mean load: what a replica takes for the sake of its prefix cache
+
+
+def with_room(targets: Sequence[Target], avoid: Collection[str] = ()) -> list[Target]:
+    """Those that may have one more; of them not the ones to avoid, unless there is no other."""
+    there = [target for target in targets if target.flying < target.limit]
+    if avoid and there:
+        return [target for target in there if target.id not in avoid] or there
+    return there
+
+
+def of_revision(targets: list[Target], traffic: Mapping[str, float], session: int, rng: Random) -> list[Target]:
+    """The replicas of one revision, drawn by its share of the traffic: a session always draws the same.
+
+    Shares are among the revisions that have room here: a request goes elsewhere rather than wait. All of them when no
+    revision that has a share is among them.
+    """
+    revisions = sorted({target.revision for target in targets if traffic.get(target.revision, 0.0) > 0.0})
+    if not revisions:
+        return targets
+    if len(revisions) > 1:
+        left = (point(session) if session else rng.random()) * fsum(traffic[revision] for revision in revisions)
+        for revision in revisions[:-1]:
+            left -= traffic[revision]
+            if left < 0.0:
+                break
+        else:
+            revision = revisions[-1]
+    else:
+        revision = revisions[0]
+    return [target for target in targets if target.revision == revision]
+
+
+def home_of(targets: Sequence[Target], key: int) -> Target:
+    """The replica that a session stays with as long as it is there; when it goes, only its sessions move."""
+    stirred = spread(key)
+    home, highest = targets[0], -1
+    for target in targets:
+        found = ((stirred ^ target.salt) * MIX) & LOW_64  # ``score``, without a call for each
+        if found > highest:
+            home, highest = target, found
+    return home
+
+
+def bounded_home_of(targets: Sequence[Target], key: int) -> Target:
+    """As ``home_of``, but nobody takes more than BOUND times its share of the load.
+
+    Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, SODA 2018): the next in the order of the key
+    gets what the first may not have.
+    """
+    home = home_of(targets, key)
+    flying, weight = 1, 0.0
+    for target in targets:
+        flying += target.flying
+        weight += target.weight
+    share = BOUND * flying / weight
+    if home.flying < ceil(share * home.weight):
+        return home
+    stirred = spread(key)
+    for target in sorted(targets, key=lambda one: -score(stirred, one.salt)):
+        if target.flying < ceil(share * target.weight):
+            return target
+    return home
+
+
+def lighter(one: Target, other: Target) -> Target:
+    """The one with less work per weight; of equals the first."""
+    return one if one.tokens * other.weight <= other.tokens * one.weight else other
+
+
+def of_two(targets: Sequence[Target], rng: Random) -> Target:
+    """The lighter of two drawn ones (the power of two choices, Mitzenmacher 2001).
+
+    The first of all while it is idle: its prefix cache stays warm, and replicas that are no longer needed fall idle.
+    """
+    first = targets[0]
+    if not first.flying:
+        return first
+    count = len(targets)
+    if count == 2:
+        return lighter(first, targets[1])
+    i = int(rng.random() * count)
+    j = int(rng.random() * (count - 1))
+    if j >= i:
+        j += 1
+    else:
+        i, j = j, i
+    return lighter(targets[i], targets[j])
+
+
+def pick(targets: list[Target], session: int, prefix: int, rng: Random) -> Target:
+    """One of ``targets``, of which there is at least one and each has room.
+
+    1. A session stays with its replica.
+    2. Prompts that begin alike meet on one replica, within bounds.
+    3. The lighter of two.
+    """
+    if len(targets) == 1:
+        return targets[0]
+    if session:  # 1
+        return home_of(targets, session)
+    if prefix:  # 2
+        return bounded_home_of(targets, prefix)
+    return of_two(targets, rng)  # 3

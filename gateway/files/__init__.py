@@ -1,0 +1,1 @@
+"""Files that callers leave here: under the home folder, each seen by the API key that uploaded it only."""

@@ -1,0 +1,547 @@
+"""One caller's connection: its requests one after the other, each with one answer, on time and within bounds.
+
+What comes in is a head, then a body (length-framed, chunked or none), while the answer is under way perhaps the next
+requests (pipelining), which wait. Inference goes to a ``Flight``, a WebSocket to a ``Tunnel``, all else to the control
+application (``AsgiCall``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from typing import TYPE_CHECKING, cast
+
+import structlog
+
+from gateway import request_ids
+from gateway.auth import INFERENCE, hash_of
+from gateway.dialects import Dialect, dialect_of, error_body
+from gateway.errors import BodyTooLarge, GatewayError, HeadNotValid, MethodNotAllowed, RequestTimeout, Unexpected
+from gateway.exchange import Exchange
+from gateway.plane.answering import Answering
+from gateway.plane.asgi import AsgiCall
+from gateway.plane.chunks import BadChunk, Dechunker
+from gateway.plane.flight import Flight, error_lines
+from gateway.plane.heads import BadHead, Memory, RequestHead, parse_request
+from gateway.plane.upstream import no_delay
+
+if TYPE_CHECKING:
+    from gateway.plane.plane import Plane
+    from models.store.records import KeyRecord
+
+MOST_AHEAD_BYTES = 64 << 10  # of pipelined requests; then the socket waits
+SKIPPED_BYTES = 64 << 10  # a refused body that is this small is read over, and the connection lives on
+NEVER_S = float("inf")
+MOVES_ON_BYTES = 64 << 10  # of an upload, within the time that a request has
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+FIRST_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.!#$%&'*+^`|~0123456789\r\n")
+
+
+log = structlog.get_logger(__name__)
+
+
+class State(Enum):
+    HEAD = auto()
+    BODY = auto()  # the request's rest is on its way
+    ANSWER = auto()  # the request is here, its answer is not all out
+    LINGER = auto()  # it was refused before its end; what still comes is dropped, so that the caller reads the answer
+    CLOSED = auto()
+
+
+class Connection(Answering, asyncio.Protocol):
+    """``deadline_s``: when the sweeper is to call ``expire``, of the monotonic clock."""
+
+    __slots__ = (
+        "_ahead", "_ahead_paused", "_answered", "_buffer", "_call", "_dechunker", "_first_s", "_left", "_memory",
+        "_most_bytes", "_next_is_due", "_parts", "_record", "_size", "_state", "_task", "_upload", "_write_paused",
+        "deadline_s",
+    )  # fmt: skip
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self.transport: asyncio.Transport | None = None
+        self.exchange: Exchange | None = None
+        self.deadline_s = NEVER_S
+        self._state = State.HEAD
+        self._buffer = b""
+        self._memory: Memory[RequestHead] = Memory()
+        self._ahead: list[bytes] = []
+        self._ahead_paused = False
+        self._write_paused = False
+        self._next_is_due = False
+        self._first_s = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        """For the next request."""
+        self._head: RequestHead | None = None
+        self._flight: Flight | None = None
+        self._call: AsgiCall | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._record: KeyRecord | None = None
+        self._dechunker: Dechunker | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._left = 0
+        self._most_bytes = 0
+        self._upload = False
+        self._answered = False
+        self._keep = True
+        self._chunked_out = False
+        self._no_body_out = False
+
+    # -- the connection ----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit from it
+        no_delay(transport)
+        self._plane.connections.add(self)
+        self.deadline_s = self._plane.now() + self._plane.limits.idle_timeout_s
+        if self._plane.is_full:
+            self.exchange = self._new_exchange("", "")
+            self._refuse_connection(self._plane.full())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._plane.connections.discard(self)
+        state, self._state = self._state, State.CLOSED
+        self.deadline_s = NEVER_S
+        if state in (State.BODY, State.ANSWER):
+            self._leave()
+
+    def eof_received(self) -> None:
+        """Who stops sending while an answer is due has left, as nginx sees it; the transport closes by itself."""
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self.deadline_s = self._plane.now() + self._plane.limits.idle_timeout_s
+        if self._flight is not None:
+            self._flight.pause()
+        elif self._call is not None:
+            self._call.pause()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._state is State.ANSWER:
+            self.deadline_s = NEVER_S
+        if self._next_is_due:
+            self._next_is_due = False
+            self._next()
+        elif self._flight is not None:
+            self._flight.resume()
+        elif self._call is not None:
+            self._call.resume()
+
+    def expire(self, now_s: float) -> None:
+        """The deadline has passed: an idle connection ends, a request that does not arrive is refused."""
+        self.deadline_s = NEVER_S
+        if self._state is State.LINGER or (self._state is State.HEAD and not self._buffer):
+            self._close()
+        elif self._state is State.HEAD:
+            self.exchange = self._new_exchange("", "")
+            self._refuse_connection(RequestTimeout(self._plane.limits.request_timeout_s))
+        elif self._state is State.BODY:
+            if self._answered:
+                self._close()
+            self._refuse(RequestTimeout(self._plane.limits.request_timeout_s))
+        elif self._state is State.ANSWER and self._write_paused:
+            self.kill()  # it reads nothing, and an engine waits for it
+
+    def drain(self) -> None:
+        """The worker ends: nothing new is taken; what is under way finishes."""
+        self._keep = False
+        if self._state is State.HEAD and not self._buffer:
+            self._close()
+
+    def now(self) -> float:
+        return self._plane.now()
+
+    def kill(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state is State.HEAD:
+            if self._ahead:  # comes before it, and is about to be read
+                self._ahead.append(data)
+            else:
+                self._read_head(self._buffer + data if self._buffer else data)
+        elif state is State.BODY:
+            self._read_body(data)
+        elif state is State.ANSWER:
+            self._keep_ahead(data)
+
+    def _read_head(self, data: bytes) -> None:
+        limits = self._plane.limits
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4 or end > limits.head_bytes:
+            if data[:1] in b"\r\n":  # RFC 9112 section 2.2: an empty line before a request is read over
+                data = data.lstrip(b"\r\n")
+            if data and (data[0] not in FIRST_BYTES or len(data) > limits.head_bytes):
+                self._bad_head(self._why_not(data))
+                return
+            if not self._buffer and data:
+                self._first_s = self._plane.now()
+                self.deadline_s = self._first_s + limits.request_timeout_s
+            self._buffer = data
+            return
+        if not self._buffer:
+            self._first_s = 0.0
+        self._buffer = b""
+        raw, rest = data[:end], data[end:]
+        length = self._memory.recall(raw)
+        if length is not None:
+            head = self._memory.value
+            assert head is not None
+            if length >= 0:
+                head.length = length
+        else:
+            try:
+                head = parse_request(raw.lstrip(b"\r\n") if raw[:1] in b"\r\n" else raw)
+            except BadHead as wrong:
+                self._bad_head(wrong)
+                return
+            self._memory.keep(raw, head)
+        self._begin_request(head, rest)
+
+    def _why_not(self, data: bytes) -> BadHead:
+        if len(data) > self._plane.limits.head_bytes:
+            return BadHead(f"The request's head is larger than {self._plane.limits.head_bytes} bytes.", 431)
+        return BadHead("The request is not valid HTTP/1.1: it does not begin with a method.")
+
+    def _bad_head(self, wrong: BadHead) -> None:
+        self._buffer = b""
+        self.exchange = self._new_exchange("", "")
+        self._refuse_connection(HeadNotValid(wrong.message, wrong.status))
+
+    def _new_exchange(self, method: str, path: str, given: str | None = None) -> Exchange:
+        request_id = request_ids.new_request_id() if given is None else request_ids.accept(given)
+        return Exchange(request_id, method, path, self._plane.now())
+
+    def _begin_request(self, head: RequestHead, rest: bytes) -> None:
+        plane = self._plane
+        self._head = head
+        self._keep = head.keep_alive and not plane.leaving.now
+        self.exchange = exchange = self._new_exchange(head.method, head.path, head.request_id)
+        self._no_body_out = head.method == "HEAD"
+        self._state = State.BODY
+        if not head.looked_up:
+            head.looked_up = True
+            head.endpoint, head.path_model = plane.paths.find(head.path) or (None, None)
+        self._left = head.length or 0
+        if head.chunked:
+            self._dechunker = Dechunker()
+        try:
+            if head.endpoint is not None:
+                self._begin_inference(head, exchange)
+            else:
+                self._upload = plane.takes_uploads(head)
+                self._most_bytes = plane.limits.upload_bytes if self._upload else plane.limits.max_body_bytes
+                self._check_length(head)
+                self._call = AsgiCall(plane.control, self, head, exchange)
+                self._call.start()
+        except GatewayError as error:
+            self._hear_out(rest)
+            self._refuse(error)
+            return
+        if self._state is not State.BODY:
+            return
+        if head.expects_continue and not rest and self._task is None and (self._left or head.chunked):
+            self._write(CONTINUE)
+        self._read_body(rest)
+
+    def _begin_inference(self, head: RequestHead, exchange: Exchange) -> None:
+        """Raises GatewayError. All that can be refused before the body is there is refused now."""
+        plane, endpoint = self._plane, head.endpoint
+        exchange.endpoint = endpoint.name
+        if head.upgrade == b"websocket" and endpoint.upgrades:
+            plane.open_tunnel(self, head, exchange)
+            return
+        if head.method != endpoint.method:
+            if head.method == "OPTIONS":
+                return
+            raise MethodNotAllowed(head.method, head.path, (endpoint.method, "OPTIONS"))
+        if head.key_hash is None:
+            head.key_hash = hash_of(head.headers)
+        record = plane.authenticator.recall(head.key_hash, INFERENCE)
+        self._most_bytes = min(endpoint.most_body_bytes or plane.limits.max_body_bytes, plane.limits.max_body_bytes)
+        if record is None:
+            self._task = asyncio.get_running_loop().create_task(self._authenticate(head.key_hash))
+        else:
+            self._record = record
+            exchange.tenant = record.key_id
+            exchange.auth_s = plane.now() - exchange.started_s
+        if not head.checked:
+            plane.check_head(head, endpoint)
+            head.checked = True
+        self._check_length(head)
+
+    async def _authenticate(self, key_hash: str) -> None:
+        """The store has to be asked; the body goes on coming in meanwhile."""
+        exchange, head = self.exchange, self._head
+        assert exchange is not None
+        assert head is not None
+        try:
+            record = await self._plane.authenticator.authenticate_hash(key_hash, INFERENCE)
+        except GatewayError as error:
+            self._task = None
+            self._refuse(error)
+            return
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            self._task = None
+            log.exception("unexpected error", request_id=exchange.request_id)
+            self._refuse(Unexpected(exchange.request_id))
+            return
+        self._task = None
+        self._record = record
+        exchange.tenant = record.key_id
+        exchange.auth_s = self._plane.now() - exchange.started_s
+        if self._state is State.ANSWER:
+            self._complete()
+        elif self._state is State.BODY and head.expects_continue and not self._size:
+            self._write(CONTINUE)
+
+    def _check_length(self, head: RequestHead) -> None:
+        if head.length is not None and head.length > self._most_bytes:
+            raise BodyTooLarge(self._most_bytes)
+
+    def _read_body(self, data: bytes) -> None:
+        """``data`` may go on into the next request."""
+        if self._dechunker is not None:
+            self._read_chunks(self._dechunker, data)
+            return
+        size = len(data)
+        if size < self._left:
+            self._left -= size
+            if size:
+                self._take(data)
+            self._expect_more()
+            return
+        rest = data[self._left :] if size > self._left else b""
+        if self._left:
+            self._take(data[: self._left] if rest else data)
+        self._left = 0
+        self._whole_request(rest)
+
+    def _read_chunks(self, dechunker: Dechunker, data: bytes) -> None:
+        try:
+            rest = dechunker.feed(data)
+        except BadChunk as wrong:
+            self._refuse(HeadNotValid(f"The request's body is not framed as HTTP asks: {wrong}.", 400))
+            return
+        if payload := dechunker.take():
+            self._take(payload)
+        if self._state is not State.BODY:
+            return
+        if dechunker.ended:
+            self._whole_request(rest)
+        else:
+            self._expect_more()
+
+    def _expect_more(self) -> None:
+        """The rest of the body has until its deadline; a large upload may take as long as it moves on."""
+        if self._answered or self._state is not State.BODY:
+            return
+        if not self._upload:
+            assert self.exchange is not None
+            self.deadline_s = (self._first_s or self.exchange.started_s) + self._plane.limits.request_timeout_s
+
+    def _take(self, payload: bytes) -> None:
+        before, self._size = self._size, self._size + len(payload)
+        if self._answered:
+            return
+        if self._size > self._most_bytes:
+            self._refuse(BodyTooLarge(self._most_bytes))
+            return
+        if self._upload and (before == 0 or before // MOVES_ON_BYTES != self._size // MOVES_ON_BYTES):
+            self.deadline_s = self._plane.now() + self._plane.limits.request_timeout_s
+        if self._call is not None:
+            self._call.feed(payload)
+        else:
+            self._parts.append(payload)
+
+    def _whole_request(self, rest: bytes) -> None:
+        if self._state is State.LINGER:
+            return
+        self._state = State.ANSWER
+        self.deadline_s = NEVER_S
+        if rest:
+            self._keep_ahead(rest)
+        if self._answered:
+            self._next()
+        elif self._call is not None:
+            self._call.feed_eof()
+        elif self._task is None:
+            self._complete()
+
+    def _complete(self) -> None:
+        """The request is here and its caller known."""
+        head, exchange = self._head, self.exchange
+        assert head is not None
+        assert exchange is not None
+        if head.method == "OPTIONS":
+            self.whole(204, b"allow: OPTIONS, %b\r\n" % head.endpoint.method.encode(), b"")
+            return
+        assert self._record is not None
+        parts, self._parts = self._parts, []
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        exchange.request_bytes = len(body)
+        flight = Flight(self._plane, self, exchange, head)
+        self._flight = flight
+        try:
+            inquiry = self._plane.inquiry(head, self._record, body, exchange)
+        except GatewayError as error:
+            flight.fail(error)
+            return
+        except Exception:
+            log.exception("unexpected error", request_id=exchange.request_id)
+            flight.fail(Unexpected(exchange.request_id))
+            return
+        flight.start(inquiry)
+
+    def _keep_ahead(self, data: bytes) -> None:
+        self._ahead.append(data)
+        if not self._ahead_paused and sum(map(len, self._ahead)) > MOST_AHEAD_BYTES:
+            self._ahead_paused = True
+            assert self.transport is not None
+            self.transport.pause_reading()
+
+    # -- refusing ----------------------------------------------------------------------------------------------------
+
+    def _refuse(self, error: GatewayError) -> None:
+        """An answer before the request's end, or instead of looking at it."""
+        exchange, head = self.exchange, self._head
+        if self._answered or self._state in (State.LINGER, State.CLOSED):
+            return
+        assert exchange is not None
+        exchange.code = error.code
+        if self._call is not None:
+            self._call.cancel()
+            if self._call.started:
+                self.kill()
+                return
+        dialect = dialect_of(exchange.path)
+        if head is not None and head.endpoint is not None:
+            dialect = head.endpoint.dialect
+        if self._state is State.BODY and not self._skips_rest():
+            self._keep = False
+        self.whole(error.status, error_lines(error), error_body(error, dialect, exchange.request_id))
+
+    def _skips_rest(self) -> bool:
+        """A short rest of a refused body is read over. One that the caller was asked to wait with may never come."""
+        head = self._head
+        return (
+            head is not None and not head.expects_continue and self._dechunker is None and self._left <= SKIPPED_BYTES
+        )
+
+    def _hear_out(self, rest: bytes) -> None:
+        """Of a body that will be refused, what is here already."""
+        if self._dechunker is None and self._left <= len(rest):
+            self._state = State.ANSWER
+            if len(rest) > self._left:
+                self._keep_ahead(rest[self._left :])
+            self._left = 0
+        elif self._dechunker is None:
+            self._left -= len(rest)
+        else:
+            try:
+                rest = self._dechunker.feed(rest)
+            except BadChunk:
+                return
+            if self._dechunker.ended:
+                self._state = State.ANSWER
+                if rest:
+                    self._keep_ahead(rest)
+
+    def _refuse_connection(self, error: GatewayError) -> None:
+        """For what is not even a request."""
+        assert self.exchange is not None
+        self._reset()
+        self._keep = False
+        self._state = State.BODY
+        self._left = SKIPPED_BYTES + 1
+        self.exchange.code = error.code
+        self.whole(error.status, error_lines(error), error_body(error, Dialect.OPENAI, self.exchange.request_id))
+
+    # -- between requests ----------------------------------------------------------------------------------------------
+
+    def _answer_is_out(self) -> None:
+        exchange = self.exchange
+        if exchange is not None:
+            self._plane.observe(exchange)
+            self.exchange = None
+        self._answered = True
+        self._flight = None
+        self._call = None
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._state is State.ANSWER:
+            self._next()
+        elif self._state is State.BODY:
+            if self._keep:
+                # ``_whole_request`` goes on when the rest has come.
+                self.deadline_s = self._plane.now() + self._plane.limits.linger_s
+            else:
+                self._state = State.LINGER
+                self._parts = []
+                self.deadline_s = self._plane.now() + self._plane.limits.linger_s
+
+    def _answer_is_cut(self) -> None:
+        assert self.exchange is not None
+        self._answered = True
+        self._plane.observe(self.exchange)
+        self.exchange = None
+        self._state = State.CLOSED
+
+    def _next(self) -> None:
+        if not self._keep:
+            self._close()
+            return
+        if self._write_paused:
+            self._next_is_due = True  # a caller that does not read its answers is given no more of them
+            return
+        self._reset()
+        self._state = State.HEAD
+        self.deadline_s = self._plane.now() + self._plane.limits.idle_timeout_s
+        if self._ahead:
+            # Not from here: a thousand pipelined requests that are refused at once would be as many calls deep.
+            asyncio.get_running_loop().call_soon(self._go_on)
+        elif self._plane.leaving.now:
+            self._close()
+
+    def _go_on(self) -> None:
+        ahead, self._ahead = self._ahead, []
+        if self._ahead_paused:
+            self._ahead_paused = False
+            assert self.transport is not None
+            self.transport.resume_reading()
+        if self._state is State.HEAD:
+            self.data_received(b"".join(ahead))
+
+    def _close(self) -> None:
+        self._state = State.CLOSED
+        self.deadline_s = NEVER_S
+        if self.transport is not None:
+            self.transport.close()
+
+    def _leave(self) -> None:
+        """The caller is gone before its answer was."""
+        exchange = self.exchange
+        if self._flight is not None:
+            self._flight.cancel()
+        elif self._call is not None:
+            self._call.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if exchange is not None:
+            exchange.client_gone = True
+            if not exchange.status:
+                exchange.status, exchange.code = 499, "client_gone"
+            self._plane.observe(exchange)
+            self.exchange = None

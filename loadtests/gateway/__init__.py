@@ -1,0 +1,1 @@
+"""What the gateway costs, next to its peers, against an engine that costs nothing."""

@@ -1,0 +1,106 @@
+"""R1, R2, R3: replicas that are killed, that break every connection, that hang."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.gateway.plane.promises.crowd import Crowd, at_once
+from tests.gateway.plane.promises.town import Town
+from tests.gateway.plane.protocol.house import wait_until
+
+pytestmark = pytest.mark.chaos
+
+WORK = {"work_s": 0.01, "events": 6, "every_s": 0.003}
+
+
+@pytest.mark.parametrize("engines", [2, 3])
+def test_r1_kill_9_of_one_replica_under_load(town: Town, engines: int) -> None:
+    town.open(engines=engines)
+    town.route(town.model("m"))
+    crowd = Crowd(town, 24, streams=True, how=WORK)
+    wait_until(lambda: crowd.asked > 100)
+    victim = max(town.engines, key=lambda engine: engine.stats()["answering"])
+    victim.kill()
+    after = crowd.asked
+    wait_until(lambda: crowd.asked > after + 200)
+    victim.start()  # what the controller does; it is back in rotation by itself
+    wait_until(lambda: victim.stats()["asked"] > 0, within_s=10.0)
+    felt = crowd.stop()
+    assert felt.wrong == []
+    assert felt.whole > 200
+
+
+def test_r1_all_of_them_one_after_the_other(town: Town) -> None:
+    town.open(engines=3)
+    town.route(town.model("m"))
+    crowd = Crowd(town, 16, streams=True, how=WORK)
+    for engine in town.engines:
+        before = crowd.asked
+        wait_until(lambda before=before: crowd.asked > before + 60)
+        engine.kill()
+        before = crowd.asked
+        wait_until(lambda before=before: crowd.asked > before + 60)
+        engine.start()
+        wait_until(lambda engine=engine: engine.stats()["asked"] > 0, within_s=10.0)
+    assert crowd.stop().wrong == []
+
+
+def test_r2_what_breaks_is_not_made_worse_by_retries(town: Town) -> None:
+    """Every request dies in every engine: none is tried more than three times, and each caller gets an answer."""
+    town.open(engines=3)
+    town.route(town.model("m"))
+    request = town.request("m", ("x-request-timeout", "1"), how={"die": True, "work_s": 0.05})
+    answers = at_once(town, [request] * 60)
+    assert {answer.status for _, answer in answers} == {503}
+    assert all(answer.header("retry-after") for _, answer in answers)
+    tries: dict[str, int] = {}
+    for engine in town.engines:
+        for request_id, count in engine.stats()["by_id"].items():
+            tries[request_id] = tries.get(request_id, 0) + count
+    assert len(tries) == 60
+    assert max(tries.values()) <= 3
+
+
+def test_r2_retries_are_a_fifth_of_the_active_requests_at_most(town: Town) -> None:
+    """All of 100 requests at one engine break at once; how many of them are at the other at the same time is bounded."""
+    town.open(engines=2)
+    first, second = town.engines
+    town.route(town.model("m").__class__(model_id="m", tier="gpu", replicas=town.model("m").replicas[:1]))
+    callers = [town.caller().send(town.request(how={"work_s": 0.3})) for _ in range(100)]
+    wait_until(lambda: first.stats()["answering"] == 100)
+    town.route(town.model("m"))
+    first.kill()
+    most = 0
+    give_up_s = time.monotonic() + 15
+    while (stats := second.stats())["asked"] < 100 and time.monotonic() < give_up_s:
+        most = max(most, stats["answering"])
+    assert 1 <= most <= 20
+    for caller in callers:
+        assert caller.answer().status == 200, "those over the budget wait, they do not fail"
+        caller.close()
+
+
+def test_r3_a_replica_that_hangs_is_out_of_rotation_within_10_s(town: Town) -> None:
+    town.open(engines=2)
+    town.route(town.model("m"))
+    crowd = Crowd(town, 12, streams=True, how=WORK)
+    wait_until(lambda: crowd.asked > 50)
+    victim, other = town.engines
+    victim.signal(signal.SIGSTOP)
+    stopped_s = time.monotonic()
+    # Each client that was caught by it waits; when all of them go on, nothing is sent to it any more.
+    time.sleep(0.5)
+    before = crowd.asked
+    wait_until(lambda: crowd.asked > before + 400, within_s=30.0)
+    assert time.monotonic() - stopped_s < 30.0
+    slow = [took_s for took_s in crowd.felt.latencies_s if took_s > 10.0]
+    assert slow == [], "out of rotation within 10 s, and what it held went elsewhere"
+    victim.signal(signal.SIGCONT)
+    had = victim.stats()["asked"]
+    wait_until(lambda: victim.stats()["asked"] > had + 5)
+    felt = crowd.stop()
+    assert felt.wrong == []
+    assert other.stats()["asked"] > 0
