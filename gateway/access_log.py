@@ -58,8 +58,8 @@ class Line(msgspec.Struct, omit_defaults=True):
     tenant: str = ""
     code: str | None = None
     first_byte_s: float | None = None
-    engine_s: float = 0.0
-    hold_s: float = 0.0
+    engine_s: float | None = None
+    hold_s: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     client_gone: bool = False
@@ -166,8 +166,8 @@ class AccessLog:
             exchange.tenant,
             exchange.code,
             None if first_byte_s is None else int(first_byte_s * 1e6) / 1e6,
-            int(exchange.engine_s * 1e6) / 1e6,
-            int(exchange.hold_s * 1e6) / 1e6 if exchange.held else 0.0,
+            int(exchange.engine_s * 1e6) / 1e6 if exchange.engine_s else None,
+            int(exchange.hold_s * 1e6) / 1e6 if exchange.held else None,
             usage.prompt if usage is not None else 0,
             usage.completion if usage is not None else 0,
             exchange.client_gone,

@@ -19,7 +19,7 @@ from gateway.clock import Clock
 from gateway.documents import answer, shape
 from gateway.errors import ModelNotFound
 from gateway.keys_api import keys_router
-from gateway.logs_api import Leaving
+from gateway.leaving import Leaving
 from gateway.orders import Orders
 from gateway.routing import Routes
 from gateway.siblings import Siblings, resident_bytes

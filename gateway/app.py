@@ -16,8 +16,9 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 
 from gateway import admin, control_errors, documents, models_api, ops
+from gateway.access_log import AccessLog
 from gateway.admit import Admission
-from gateway.auth import ADMIN, INFERENCE, Authenticator, RedisKeyStore
+from gateway.auth import ADMIN, INFERENCE, Authenticator
 from gateway.clock import Clock
 from gateway.demand import Demand
 from gateway.ending import end
@@ -25,12 +26,12 @@ from gateway.endpoints import ENDPOINTS, Paths, by_path
 from gateway.exchange import Exchange
 from gateway.greed import Caps
 from gateway.health import Health
-from gateway.logs import log_exchange
-from gateway.logs_api import Leaving
+from gateway.leaving import Leaving
 from gateway.metrics import Metrics
 from gateway.orders import Orders
 from gateway.plane.plane import Plane
 from gateway.plane.upstream import Upstreams
+from gateway.redis_keys import RedisKeyStore
 from gateway.routing import Routes
 from gateway.settings import Limits
 from gateway.siblings import Siblings
@@ -75,6 +76,7 @@ def create_app(deps: Deps) -> Plane:
     authenticator = Authenticator(RedisKeyStore(deps.redis, deps.keys), deps.clock)
     metrics = Metrics(demand.totals, lambda: routes.version, lambda: health.up)
     upstreams = Upstreams()
+    access_log = AccessLog(deps.access_log)
 
     async def on_routes() -> None:
         admission.routes_changed()
@@ -86,7 +88,7 @@ def create_app(deps: Deps) -> Plane:
 
     def observe(exchange: Exchange, duration_s: float) -> None:
         metrics.observe(exchange, duration_s)
-        log_exchange(exchange, duration_s)
+        access_log.observe(exchange, duration_s)
         deps.tracer.observe(exchange, duration_s)
 
     plane = Plane(
@@ -103,7 +105,7 @@ def create_app(deps: Deps) -> Plane:
         leaving=leaving,
     )
     plane.health = Health(admission, upstreams.probe, plane.ejected)
-    plane.lifespan = _lifespan(deps, watcher, publisher, plane.health)
+    plane.lifespan = _lifespan(deps, watcher, publisher, plane.health, access_log)
     return plane
 
 
@@ -143,12 +145,13 @@ def _requires(authenticator: Authenticator, scope: str) -> Callable[[Request], A
 
 
 def _lifespan(
-    deps: Deps, watcher: RouteWatcher, publisher: DemandPublisher, health: Health
+    deps: Deps, watcher: RouteWatcher, publisher: DemandPublisher, health: Health, access_log: AccessLog
 ) -> Callable[[], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         # Redis may not be there yet: the tasks keep trying, and the port answers from the first moment.
         tasks = [asyncio.create_task(watcher.run()), asyncio.create_task(publisher.run())]
+        access_log.start()
         deps.tracer.start()
         # In the place of a worker that died callers wait already, and not for being told that no model is known.
         await watcher.first_look()
@@ -160,6 +163,7 @@ def _lifespan(
             await publisher.withdraw()
             await deps.siblings.close()
             deps.tracer.stop()
+            access_log.stop()
             await deps.redis.aclose()
             deps.blocking_redis.close()
 

@@ -11,15 +11,10 @@ from hmac import compare_digest
 from typing import Protocol
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from gateway.clock import Clock
 from gateway.errors import Forbidden, StoreUnavailable, Unauthorized
 from models.store.api_keys import hash_key
-from models.store.codec import decode
-from models.store.errors import StoreDataError
-from models.store.keys import Keys
 from models.store.records import KeyRecord
 
 INFERENCE = "inference"
@@ -47,24 +42,19 @@ class KeyStore(Protocol):
         """Raises KeyStoreDown."""
 
 
-class RedisKeyStore:
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis = redis
-        self._keys = keys
+class Doorman(Protocol):
+    """Who may call. ``recall`` answers at once or says, by None, that ``authenticate_hash`` has to be waited for.
 
-    async def find(self, key_hash: str) -> KeyRecord | None:
-        try:
-            async with asyncio.timeout(GIVE_UP_S):
-                raw = await self._redis.hget(self._keys.api_keys, key_hash)
-        except (RedisError, OSError, TimeoutError) as down:
-            raise KeyStoreDown(type(down).__name__) from down
-        if raw is None:
-            return None
-        try:
-            return decode(raw, KeyRecord, f"API key {key_hash[:12]}")
-        except StoreDataError as broken:
-            log.error("an API key is left out", reason=str(broken))
-            return None
+    All raise Unauthorized and Forbidden, those that ask a store StoreUnavailable.
+    """
+
+    def hash_of(self, headers: Iterable[tuple[bytes, bytes]]) -> str: ...
+
+    def recall(self, key_hash: str, scope: str) -> KeyRecord | None: ...
+
+    async def authenticate_hash(self, key_hash: str, scope: str) -> KeyRecord: ...
+
+    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]], scope: str) -> KeyRecord: ...
 
 
 @dataclass(slots=True)
@@ -94,6 +84,10 @@ class Authenticator:
     async def authenticate_hash(self, key_hash: str, scope: str) -> KeyRecord:
         """The same for a key whose hash is at hand (``hash_of``)."""
         return _allowed(await self._record(key_hash), scope)
+
+    def hash_of(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """Raises Unauthorized."""
+        return hash_of(headers)
 
     def recall(self, key_hash: str, scope: str) -> KeyRecord | None:
         """What is known without asking the store; None: ``authenticate_hash`` must ask it. About 0.5 us.

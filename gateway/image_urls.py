@@ -40,8 +40,15 @@ def embedded_bytes(raw: bytes) -> int:
 
 
 def refuse_urls(raw: bytes | memoryview, hosts: frozenset[str], param: str) -> None:
-    """``raw``: JSON that is known to be well-formed, the conversation of a request. Raises InvalidRequest."""
-    for where, url in urls_in(msgspec.json.decode(raw), param):
+    """``raw``: the JSON of a conversation. Raises InvalidRequest."""
+    try:
+        conversation = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as malformed:
+        # Until now its texts and numbers were only passed over.
+        raise InvalidRequest(
+            f"The body is not valid JSON: {malformed}.", param=param, code="invalid_json"
+        ) from malformed
+    for where, url in urls_in(conversation, param):
         if not isinstance(url, str) or not is_allowed(url, hosts):
             raise InvalidRequest(_refusal(url, hosts), param=where, code="invalid_url")
 

@@ -139,7 +139,7 @@ class Kept:
             line_bytes=plane.limits.max_body_bytes,
             pace=limits.pace,
         )
-        self.desk = Desk(tools, Lease(redis, keys.batch_lease, parts.worker, BATCH_LEASE_S))
+        self.desk = Desk(tools, lambda: Lease(redis, keys.batch_lease(self.batches.place), parts.worker, BATCH_LEASE_S))
 
     def routers(self, who: Callable[[Request], Awaitable[KeyRecord]]) -> tuple[APIRouter, ...]:
         """``who`` checks the API key of a request."""

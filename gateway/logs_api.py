@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 
 from gateway.errors import InvalidRequest, ModelNotFound, NotFound
+from gateway.leaving import Leaving
 from gateway.log_sources import model_logs, part_logs, part_names
 from gateway.state import State
 from models.home import Home
@@ -27,11 +28,6 @@ ALIVE_EVERY_S = 10.0  # a blank line, so that both ends know of each other
 DOCUMENTS = (LogLine,)
 
 
-@dataclass(slots=True)
-class Leaving:
-    """Set when the server is told to end: whoever follows a log for ever lets go then."""
-
-    now: bool = False
 
 
 @dataclass(frozen=True, slots=True)

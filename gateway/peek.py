@@ -50,6 +50,7 @@ def peek(body: bytes, endpoint: Endpoint, caps: Caps, hosts: frozenset[str]) -> 
     URLs elsewhere.
     """
     shape = _shape(endpoint, caps)
+    _check_text_is_utf8(body)
     try:
         found = shape.strict.decode(body)
     except msgspec.ValidationError:
@@ -74,6 +75,7 @@ def peek_beside(body: bytes, model: str, caps: Caps) -> Peek:
     if model.isspace() or len(model) > LONGEST_MODEL_NAME:
         raise InvalidRequest("The path does not name one of the models of GET /v1/models.", param="model")
     tokens = max(1, len(body) // BYTES_PER_TOKEN)
+    _check_text_is_utf8(body)
     try:
         msgspec.json.decode(body, type=msgspec.Raw)  # whether it is JSON at all
         return Peek(model, _STREAM.decode(body).stream is True, tokens)
@@ -83,6 +85,17 @@ def peek_beside(body: bytes, model: str, caps: Caps) -> Peek:
         raise InvalidRequest("The JSON body is nested too deeply.", code="invalid_json") from deep
     except msgspec.DecodeError as malformed:
         raise InvalidRequest(f"The body is not valid JSON: {malformed}.", code="invalid_json") from malformed
+
+
+def _check_text_is_utf8(body: bytes) -> None:
+    """The decoder does not look into texts that it passes over; others after us will."""
+    if body.isascii():
+        return
+    try:
+        body.decode()
+    except UnicodeDecodeError as odd:
+        message = f"The body is not valid JSON: it is not UTF-8 at byte {odd.start}."
+        raise InvalidRequest(message, code="invalid_json") from odd
 
 
 class _Stream(msgspec.Struct):

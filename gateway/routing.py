@@ -51,3 +51,8 @@ class Routes:
 
     def find(self, name: str) -> ModelRoute | None:
         return self._by_name.get(name)
+
+
+def is_cold(route: ModelRoute) -> bool:
+    """No replica is ready, not even a busy one: what waits now waits for a start."""
+    return not any(replica.state == READY for replica in route.replicas)

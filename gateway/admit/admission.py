@@ -13,9 +13,10 @@ from gateway.admit.desk import Desk
 from gateway.admit.judgement import full, refusal, too_late
 from gateway.admit.refusals import displaced, refused_while_held
 from gateway.admit.retries import MOST_PER_REQUEST
+from gateway.admit.returning import Returning
 from gateway.admit.rotation import Rotation
 from gateway.admit.target import Target
-from gateway.admit.ticket import LEAST_WEIGHT, Ticket, priority_of
+from gateway.admit.ticket import Ticket, priority_of, weight_of
 from gateway.clock import Clock
 from gateway.demand import Demand
 from gateway.errors import GatewayError, HoldTimeout, ModelNotFound, Unavailable
@@ -26,7 +27,6 @@ from packers.types import ModelId, ReplicaId
 
 Later = Callable[[Callable[[], None]], object]
 DOUBTFUL = 3
-COMES_BACK_S = 5.0  # after the time that a refused caller was told to come back, it is still expected for so long
 
 
 def _soon(callback: Callable[[], None]) -> object:
@@ -69,7 +69,7 @@ class Admission:
         self._desk_of: dict[ReplicaId, Desk] = {}
         self._waiting: dict[ModelId, Desk] = {}  # those with somebody in their queue
         self._tickets: dict[int, Ticket] = {}  # id() of the seat -> what it waits with, until it was told
-        self._expected: dict[ModelId, tuple[int, float]] = {}  # callers who were told to come back: ticket, until when
+        self._returning = Returning(demand, self._ids)
 
     @property
     def workers(self) -> int:
@@ -178,7 +178,7 @@ class Admission:
             route = self.routes.find(desk.model)
             if route is None:
                 self._close(desk)
-            elif desk.counts.in_flight or desk.counts.waiting or desk in doubtful:
+            elif desk.route is not route and (desk.counts.in_flight or desk.counts.waiting or desk in doubtful):
                 self._look_at(route)
                 self._tell_failure(desk)
                 self._serve(desk)
@@ -210,8 +210,9 @@ class Admission:
             for ticket in desk.overdue(now_s):
                 self._refuse(ticket, too_late(ticket, now_s))
             self._serve(desk)
-        for model in [model for model, (_, until_s) in self._expected.items() if now_s >= until_s]:
-            self._expect_no_more(self._desks[model])
+        for model in self._returning.overdue(now_s):
+            self._returning.no_more(model)
+            self._nobody_waits(self._desks[model])
 
     # -- places ----------------------------------------------------------------------------------------------------
 
@@ -239,15 +240,16 @@ class Admission:
             if replica not in desk.targets:
                 self._forget(replica)
         if not desk.cold:
-            self._expect_no_more(desk)
+            self._returning.no_more(desk.model)
             desk.cold_since_s = None
         return desk
 
     def _close(self, desk: Desk) -> None:
         """The model is gone."""
+        desk.route = ModelRoute(model_id=desk.model)  # whatever comes under this name is news
         for ticket in desk.tickets():
             self._refuse(ticket, ModelNotFound(ticket.name))
-        self._expect_no_more(desk)
+        self._returning.no_more(desk.model)
         for target in desk.targets.values():
             target.ready = False
         desk.reopen(self.rotation)
@@ -301,13 +303,14 @@ class Admission:
         """Raises what the request is refused with, when it is not to be held."""
         refused = refusal(desk, inquiry, now_s, self.clock.unix(), self.queue_wait_s)
         if isinstance(refused, HoldTimeout):
-            self._expect(desk, now_s, desk.start_left_s(now_s) or 0.0)
+            self._returning.expect(desk.model, now_s + (desk.start_left_s(now_s) or 0.0), self.clock.unix())
+            if desk.cold_since_s is None:
+                desk.cold_since_s = now_s
         if refused is not None:
             raise refused
         if desk.queue.count < self.hold_limit or inquiry.avoid:
             return
-        caller = inquiry.caller
-        leaves = desk.queue.to_make_room(caller.tenant, caller.weight, priority_of(inquiry))
+        leaves = desk.queue.to_make_room(inquiry.caller.tenant, weight_of(inquiry), priority_of(inquiry))
         if leaves is None:
             raise full(desk, inquiry, now_s)
         self._refuse(leaves, displaced(desk.model, desk.start_left_s(now_s) if desk.cold else None))
@@ -325,7 +328,7 @@ class Admission:
             since_unix_s=now_unix_s,
             deadline_s=deadline_s,
             tenant=caller.tenant,
-            weight=max(caller.weight, LEAST_WEIGHT),
+            weight=weight_of(inquiry),
             priority=priority_of(inquiry),
             tokens=max(1, inquiry.peek.tokens),
             woken=cold,
@@ -393,7 +396,7 @@ class Admission:
         if desk.queue.count or desk.retries.waiting:
             return
         self._waiting.pop(desk.model, None)
-        if desk.model not in self._expected:
+        if desk.model not in self._returning:
             desk.cold_since_s = None
 
     def _tell_failure(self, desk: Desk) -> None:
@@ -405,24 +408,3 @@ class Admission:
             failed = refused_while_held(desk.route.failure, ticket.since_unix_s, now_unix_s)
             if failed is not None:
                 self._refuse(ticket, failed)
-
-    # -- those who were told to come back --------------------------------------------------------------------------
-
-    def _expect(self, desk: Desk, now_s: float, left_s: float) -> None:
-        """A caller was refused because a start takes too long: it is made all the same, for when it comes back.
-
-        The controller starts what is waited for; so somebody does, until the model is ready or the time is over.
-        """
-        ticket, until_s = self._expected.get(desk.model, (0, 0.0))
-        if not ticket:
-            ticket = next(self._ids)
-            self.demand.held(desk.model, ticket, self.clock.unix())
-        self._expected[desk.model] = (ticket, max(until_s, now_s + left_s + COMES_BACK_S))
-        if desk.cold_since_s is None:
-            desk.cold_since_s = now_s
-
-    def _expect_no_more(self, desk: Desk) -> None:
-        found = self._expected.pop(desk.model, None)
-        if found is not None:
-            self.demand.unheld(desk.model, found[0])
-            self._nobody_waits(desk)

@@ -9,7 +9,7 @@ from gateway.admit.picking import of_revision, pick, with_room
 from gateway.admit.queue import Queue
 from gateway.admit.retries import Retries
 from gateway.admit.rotation import Rotation
-from gateway.admit.target import Target, share_of
+from gateway.admit.target import LEAST_WEIGHT, Target, share_of
 from gateway.admit.ticket import Ticket
 from gateway.demand import ModelCounts
 from gateway.inquiry import Inquiry
@@ -25,7 +25,8 @@ class Desk:
     """
 
     __slots__ = (
-        "adapters", "cold_since_s", "counts", "listed", "model", "open", "pace", "queue", "retries", "route", "targets",
+        "adapters", "cold_since_s", "counts", "even", "listed", "model", "open", "pace", "queue", "retries", "route",
+        "targets",
     )  # fmt: skip
 
     def __init__(self, route: ModelRoute, counts: ModelCounts) -> None:
@@ -35,6 +36,7 @@ class Desk:
         self.targets: dict[ReplicaId, Target] = {}
         self.listed = 0
         self.open: list[Target] = []
+        self.even = True  # all of them weigh the same
         self.adapters: frozenset[str] = frozenset()
         self.queue = Queue()
         self.retries = Retries()
@@ -71,6 +73,7 @@ class Desk:
         ready = [target for target in self.targets.values() if target.ready]
         self.listed = len(ready)
         self.open = [target for target in ready if not rotation.is_out(target.id)] if rotation else ready
+        self.even = len({target.weight for target in ready}) <= 1
 
     def pick(self, inquiry: Inquiry, rng: Random) -> Target | None:
         """A replica with room; None when there is none."""
@@ -84,7 +87,7 @@ class Desk:
         session = inquiry.session
         if self.route.traffic:
             targets = of_revision(targets, self.route.traffic, session, rng)
-        return pick(targets, session, inquiry.peek.prefix, rng)
+        return pick(targets, session, inquiry.peek.prefix, rng, even=self.even)
 
     @property
     def has_room(self) -> bool:
@@ -120,7 +123,7 @@ def _as_target(known: Target | None, replica: ReplicaRoute) -> Target:
     target.endpoint = replica.endpoint
     target.serves_as = replica.serves_as
     target.revision = replica.revision
-    target.weight = replica.weight
+    target.weight = max(replica.weight, LEAST_WEIGHT)
     target.slots = replica.slots
     target.ready = replica.state == READY
     return target

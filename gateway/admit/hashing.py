@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from math import log
 
 MIX = 0x9E3779B97F4A7C15  # 2^64 / golden ratio (Knuth, The Art of Computer Programming, vol. 3, section 6.4)
 LOW_64 = (1 << 64) - 1
@@ -22,6 +23,11 @@ def salt_of(name: str) -> int:
 def score(stirred: int, salt: int) -> int:
     """Of two replicas the one with the higher score has the key (rendezvous hashing, Thaler & Ravishankar 1998)."""
     return ((stirred ^ salt) * MIX) & LOW_64
+
+
+def weighted(found: int, weight: float) -> float:
+    """A score that wins by weight (Schindelhauer & Schomaker, SPAA 2005, the logarithmic method)."""
+    return -weight / log((found + 1) / (LOW_64 + 2))
 
 
 def point(key: int) -> float:

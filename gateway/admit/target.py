@@ -8,6 +8,7 @@ from gateway.admit.hashing import salt_of
 from packers.types import ReplicaId
 
 NO_LIMIT = 1 << 60
+LEAST_WEIGHT = 1e-6
 
 
 @dataclass(slots=True, eq=False)

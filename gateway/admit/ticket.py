@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.admit.claims import Claim, Seat
+from gateway.admit.target import LEAST_WEIGHT
 from gateway.errors import GatewayError
 from gateway.inquiry import Inquiry
 
 if TYPE_CHECKING:
     from gateway.admit.desk import Desk
-
-LEAST_WEIGHT = 1e-6
 
 
 @dataclass(slots=True, eq=False)
@@ -46,3 +45,8 @@ class Ticket:
 def priority_of(inquiry: Inquiry) -> int:
     """As asked for, but no higher than its caller may."""
     return min(inquiry.priority, inquiry.caller.priority)
+
+
+def weight_of(inquiry: Inquiry) -> float:
+    """Its caller's, above 0: a share of nothing would never have its turn."""
+    return max(inquiry.caller.weight, LEAST_WEIGHT)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -44,26 +44,35 @@ def fair(named: Sequence[Named]) -> list[Named]:
 
 @dataclass(slots=True, eq=False)
 class Desk:
-    """``run`` until it is cancelled. ``news``: set when a batch came or was cancelled here."""
+    """``run`` until it is cancelled. ``lease``: made on a thread. ``news``: set when a batch came or was cancelled."""
 
     tools: Tools
-    lease: Lease
+    lease: Callable[[], Lease]
     news: asyncio.Event = field(default_factory=asyncio.Event)
     _runs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _swept_s: float = float("-inf")
 
     async def run(self) -> None:
+        lease: Lease | None = None
+        told = False
         try:
             while True:
-                with contextlib.suppress(*_DOWN):  # the store is away; others tell about that
-                    if await self.lease.take():
-                        await self._preside()
+                try:
+                    lease = lease or await asyncio.to_thread(self.lease)
+                    if await lease.take():
+                        await self._preside(lease)
+                    told = False
+                except _DOWN as down:
+                    if not told:
+                        log.warning("batches cannot be worked off", reason=f"{type(down).__name__}: {down}")
+                    told = True
                 await self._rest(TRY_S)
         finally:
             with contextlib.suppress(*_DOWN):
-                await self.lease.release()
+                if lease is not None:
+                    await lease.release()
 
-    async def _preside(self) -> None:
+    async def _preside(self, lease: Lease) -> None:
         """While the lease is ours. Raises what the store fails with once it may have ended."""
         log.info("batches are worked off here")
         loop = asyncio.get_running_loop()
@@ -74,7 +83,7 @@ class Desk:
                 if now_s - tried_s >= RENEW_S:
                     tried_s = now_s
                     try:
-                        if not await self.lease.renew():
+                        if not await lease.renew():
                             return
                         renewed_s = now_s
                     except _DOWN:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import structlog
@@ -130,7 +131,7 @@ class Run:
                 if place is None:
                     break
                 task = asyncio.create_task(self._line(ready.pop(0), caller, own))
-                task.add_done_callback(lambda _, place=place: self._tools.room.give_back(place))
+                task.add_done_callback(partial(self._over, place))
                 self._tasks.add(task)
                 await asyncio.sleep(0)  # other batches want room as well
             if not ready and not more and not self._tasks:
@@ -164,6 +165,9 @@ class Run:
         )
         for task in done:
             task.result()  # the disk failed: begin again later
+
+    def _over(self, place: str, _: asyncio.Task[None]) -> None:
+        self._tools.room.give_back(place)
 
     async def _line(self, line: Line, caller: Caller, own: Journal) -> None:
         answer = await self._attempts.ask(self._record.endpoint, line.body, caller)

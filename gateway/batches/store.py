@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,21 @@ class BatchStore:
         self._redis, self._keys, self._root = redis, keys, root
         self._shelf = Shelf(redis, keys, KIND, BatchRecord, _QUOTA, clock.unix)
 
+    @cached_property
+    def place(self) -> str:
+        """The name of this disk, the same for all workers that see it, on whichever machine. Raises OSError."""
+        path = self._root / "place"
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_text()
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = secrets.token_hex(8)
+        draft = self._root / f"place-{name}"
+        draft.write_text(name)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)  # the first one names it
+        draft.unlink()
+        return path.read_text()
+
     def folder(self, batch_id: str) -> Path:
         return self._root / batch_id
 
@@ -50,14 +68,16 @@ class BatchStore:
 
     def folders(self, untouched_since_unix_s: float) -> Iterator[Path]:
         for folder in self._root.iterdir() if self._root.is_dir() else ():
-            if folder.stat().st_mtime < untouched_since_unix_s:
+            if folder.is_dir() and folder.stat().st_mtime < untouched_since_unix_s:
                 yield folder
 
     async def add(self, record: BatchRecord) -> None:
         """Raises ShelfFull."""
         async with asking_redis():
             # First, so that no batch is there which nobody works on.
-            await self._redis.zadd(self._keys.batches_open, {f"{record.owner}/{record.id}": record.created_at})
+            await self._redis.zadd(
+                self._keys.batches_open(self.place), {f"{record.owner}/{record.id}": record.created_at}
+            )
             await self._shelf.put(record.owner, record.id, record, order=record.created_at)
 
     async def find(self, owner: str, batch_id: str) -> BatchRecord | None:
@@ -83,7 +103,7 @@ class BatchStore:
     async def open(self) -> list[Named]:
         """Oldest first."""
         async with asking_redis():
-            found: Any = await self._redis.zrange(self._keys.batches_open, 0, -1, withscores=True)
+            found: Any = await self._redis.zrange(self._keys.batches_open(self.place), 0, -1, withscores=True)
         named = []
         for name, since_unix_s in found:
             owner, _, batch_id = name.decode().partition("/")
@@ -92,4 +112,4 @@ class BatchStore:
 
     async def close(self, owner: str, batch_id: str) -> None:
         async with asking_redis():
-            await self._redis.zrem(self._keys.batches_open, f"{owner}/{batch_id}")
+            await self._redis.zrem(self._keys.batches_open(self.place), f"{owner}/{batch_id}")

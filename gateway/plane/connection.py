@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from gateway import request_ids
-from gateway.auth import INFERENCE, hash_of
+from gateway.auth import INFERENCE
 from gateway.dialects import Dialect, dialect_of, error_body
 from gateway.errors import BodyTooLarge, GatewayError, HeadNotValid, MethodNotAllowed, RequestTimeout, Unexpected
 from gateway.exchange import Exchange
@@ -264,7 +264,7 @@ class Connection(Answering, asyncio.Protocol):
                 return
             raise MethodNotAllowed(head.method, head.path, (endpoint.method, "OPTIONS"))
         if head.key_hash is None:
-            head.key_hash = hash_of(head.headers)
+            head.key_hash = plane.authenticator.hash_of(head.headers)
         record = plane.authenticator.recall(head.key_hash, INFERENCE)
         self._most_bytes = min(endpoint.most_body_bytes or plane.limits.max_body_bytes, plane.limits.max_body_bytes)
         if record is None:

@@ -28,6 +28,7 @@ from gateway.inquiry import Inquiry
 from gateway.plane.heads import AnswerHead, RequestHead
 from gateway.plane.outlet import Extension, Outlet, Tap
 from gateway.plane.upstream import EVENTS, Upstream
+from gateway.routing import is_cold
 from gateway.sse import WholeEvents
 from gateway.usage import UsageScanner, usage_of
 
@@ -137,7 +138,7 @@ class Flight:
             return
         self.exchange.held = True
         self._held_since_s = self._plane.now()
-        self._starting = not self._plane.admission.has_replica(self.exchange.model)
+        self._starting = is_cold(self._plane.admission.find(self.exchange.model))
         self._plane.held.add(self)
 
     def admitted(self, claim: Claim) -> None:
@@ -192,13 +193,13 @@ class Flight:
             pool.address.authority,
             len(body),
             exchange.request_id.encode(),
-            b"" if trace is None else b"traceparent: %b\r\n" % trace.encode(),
+            b"traceparent: %b\r\n" % trace.encode() if trace else b"",
             pool.extra_lines,
             head.engine_lines,
         )
         self._sent_s = self.last_byte_s = self._plane.now()
         self._plane.flying.add(self)
-        pool.send(self, (request, body))
+        pool.send(self, request + body)
 
     def connected(self, upstream: Upstream) -> None:
         if self._mode is Mode.CLOSED or self._claim is None:

@@ -5,12 +5,11 @@ The handshake itself, key and answer, is between the two: it is passed on, not l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import parse_qsl, quote, urlencode
 
 import httptools
 
-from gateway.auth import hash_of
 from gateway.endpoints import Endpoint
 from gateway.errors import InvalidRequest, MethodNotAllowed, Unauthorized
 from gateway.headers import Headers, lines, to_engine
@@ -47,7 +46,7 @@ def check_upgrade(head: RequestHead, endpoint: Endpoint) -> None:
         raise InvalidRequest("A request that opens a WebSocket has no body.")
 
 
-def key_hash_of(headers: Headers) -> str:
+def key_hash_of(headers: Headers, hash_of: Callable[[Headers], str]) -> str:
     """Of the key in a header, else of the one among the subprotocols. Raises Unauthorized."""
     try:
         return hash_of(headers)

@@ -17,7 +17,7 @@ import structlog
 from starlette.types import ASGIApp
 
 from gateway.admit import Admission, Claim
-from gateway.auth import Authenticator
+from gateway.auth import Doorman
 from gateway.clock import Clock
 from gateway.endpoints import BodyKind, Endpoint, Paths
 from gateway.errors import GatewayError, InvalidRequest, Unavailable
@@ -26,7 +26,7 @@ from gateway.forms import peek_form
 from gateway.greed import Caps
 from gateway.gunzip import gunzip
 from gateway.inquiry import Caller, Inquiry
-from gateway.logs_api import Leaving
+from gateway.leaving import Leaving
 from gateway.peek import check_content_type, peek, peek_beside
 from gateway.plane.flight import Flight
 from gateway.plane.heads import RequestHead
@@ -60,7 +60,7 @@ class Plane:
     """
 
     paths: Paths
-    authenticator: Authenticator
+    authenticator: Doorman
     admission: Admission
     upstreams: Upstreams
     control: ASGIApp

@@ -88,7 +88,7 @@ class Tunnel(asyncio.Protocol):
     def begin(self) -> None:
         """Raises GatewayError for what can be seen to be wrong at once; the connection is as it was then."""
         check_upgrade(self._head, self._head.endpoint)
-        key_hash = key_hash_of(self._head.headers)
+        key_hash = key_hash_of(self._head.headers, self._plane.authenticator.hash_of)
         record = self._plane.authenticator.recall(key_hash, INFERENCE)
         model = model_of(self._head, self._head.endpoint)
         self._take_over()

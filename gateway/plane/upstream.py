@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import Collection
@@ -81,7 +82,7 @@ class Upstream(asyncio.Protocol):
         self._left = 0
         self._dechunker: Dechunker | None = None
         self._memory: Memory[AnswerHead] = Memory()
-        self._request: tuple[bytes, ...] = ()
+        self._request = b""
         self._paused = False
         self.reused = False
         self.idle_since_s = 0.0
@@ -89,14 +90,14 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit from it
 
-    def send(self, asker: Asker, request: tuple[bytes, ...]) -> None:
-        """The pieces of a request, head and body."""
+    def send(self, asker: Asker, request: bytes) -> None:
+        """A request, head and body."""
         assert self._transport is not None
         self._asker = asker
         asker.connected(self)
         if self._asker is not None:  # it may have lost interest while this connection was made
-            self._request = request if self.reused else ()
-            self._transport.writelines(request)
+            self._request = request if self.reused else b""
+            self._transport.write(request)
 
     def abort(self) -> None:
         """Nobody wants the answer any more: the engine sees the connection break."""
@@ -150,7 +151,7 @@ class Upstream(asyncio.Protocol):
                 self._lose("the head of its answer is too long")
             self._buffer = data
             return
-        self._request = ()
+        self._request = b""
         raw, rest = data[:end], data[end:]
         try:
             head = self._head_of(raw)
@@ -266,7 +267,7 @@ class Pool:
         self._connecting: set[asyncio.Task[None]] = set()
         self._retired = False
 
-    def send(self, asker: Asker, request: tuple[bytes, ...], *, fresh: bool = False) -> None:
+    def send(self, asker: Asker, request: bytes, *, fresh: bool = False) -> None:
         while self._idle and not fresh:
             upstream = self._idle.pop()  # the one used last: the others may grow old and go
             if upstream.usable:
@@ -312,19 +313,25 @@ class Pool:
             if address.path is not None:
                 await loop.create_unix_connection(lambda: upstream, address.path)
             else:
-                context = ssl.create_default_context() if address.tls else None
+                context = _tls() if address.tls else None
                 transport, _ = await loop.create_connection(lambda: upstream, address.host, address.port, ssl=context)
                 no_delay(transport)
         self.open.add(upstream)
         return upstream
 
-    async def _connect_and_send(self, asker: Asker, request: tuple[bytes, ...]) -> None:
+    async def _connect_and_send(self, asker: Asker, request: bytes) -> None:
         try:
             upstream = await self.connect()
         except (OSError, TimeoutError) as refused:
             asker.lost(type(refused).__name__, connected=False)
             return
         upstream.send(asker, request)
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Reading the system's certificates takes milliseconds: once."""
+    return ssl.create_default_context()
 
 
 def no_delay(transport: asyncio.BaseTransport) -> None:
@@ -370,7 +377,7 @@ class Upstreams:
         )  # fmt: skip
         try:
             async with asyncio.timeout(timeout_s):
-                pool.send(probe, (request,), fresh=True)
+                pool.send(probe, request, fresh=True)
                 return await probe.answered
         except TimeoutError:
             return False

@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import structlog
 
 from gateway.access_log import AccessLog
 from gateway.admit import Admission
-from gateway.auth import Authenticator
 from gateway.clock import Clock
 from gateway.demand import Demand
 from gateway.ending import end
@@ -97,7 +96,7 @@ def create(deps: Deps) -> tuple[Plane, Reload]:
     access_log = AccessLog(deps.access_log)
     plane = Plane(
         paths=Paths(by_path(ENDPOINTS)),
-        authenticator=cast("Authenticator", access),  # it answers the same questions
+        authenticator=access,
         admission=admission,
         upstreams=upstreams,
         control=Control(routes, access, figures.together, lambda: reload.rejected),

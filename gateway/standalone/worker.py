@@ -14,7 +14,6 @@ from gateway.plane.server import Server
 from gateway.seat import Seat
 from gateway.siblings import Siblings
 from gateway.standalone.app import Deps, create
-from gateway.standalone.open_server import OpenServer
 from gateway.tls import Tls, TlsFiles
 from gateway.workers import write_ready
 
@@ -34,8 +33,7 @@ class Worker:
 
     def serve(self, listener: socket.socket) -> None:
         """Until SIGTERM or SIGINT, and what was open then is over."""
-        kind = OpenServer if self._given.keys is None else Server
-        server = kind(
+        server = Server(
             self._plane,
             self._plane.limits.drain_timeout_s,
             lambda: self._on_listening(listener),

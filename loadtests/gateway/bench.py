@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtests.coldstart.child import free_port
 from loadtests.gateway import traffic
 from loadtests.gateway.callers import WARMUP_S, Callers
 from loadtests.gateway.cores import Cores, one_core
 from loadtests.gateway.fake_engine import fake_engine
 from loadtests.gateway.native import Programs, compile_programs
+from loadtests.gateway.ports import free_ports
 from loadtests.gateway.scene import Scene
 
 REPLICAS = 4  # ports that the engine listens on
@@ -91,13 +91,6 @@ def write_files(folder: Path, key: str) -> Files:
         held=write("held", stream(traffic.HELD)),
         paced_request=paced,
     )
-
-
-def free_ports(count: int) -> tuple[int, ...]:
-    found: set[int] = set()
-    while len(found) < count:
-        found.add(free_port())
-    return tuple(sorted(found))
 
 
 def raise_open_files() -> int:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from loadtests.coldstart.child import free_port
+from loadtests.gateway.ports import free_port
 from loadtests.gateway.scene import Scene, Subject
 from loadtests.gateway.traffic import MODELS
 

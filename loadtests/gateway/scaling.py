@@ -9,11 +9,12 @@ from pathlib import Path
 from statistics import median
 
 from loadtests.gateway import ours, traffic
-from loadtests.gateway.bench import REPLICAS, Bench, free_ports
+from loadtests.gateway.bench import REPLICAS, Bench
 from loadtests.gateway.callers import Callers, Seen, finish
 from loadtests.gateway.comparison import Say
 from loadtests.gateway.cores import Cores, most_workers, spread
 from loadtests.gateway.fake_engine import fake_engine
+from loadtests.gateway.ports import free_ports
 from loadtests.gateway.problems import CannotMeasure
 from loadtests.gateway.scene import Scene, started
 from loadtests.policies.report import Figure

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtests.coldstart.child import free_port, running, tail
+from loadtests.coldstart.child import running, tail
 from loadtests.gateway.cores import children_on
 from loadtests.gateway.family import Usage, end_rest, family, usage
+from loadtests.gateway.ports import free_port
 from loadtests.gateway.problems import DidNotStart
 from loadtests.gateway.traffic import PATH, PLAIN, chat
 

@@ -22,8 +22,8 @@
 | response_jobs | sorted set | gateway | ``owner/id`` of background responses -> until when a worker has them |
 | response_orders | hash | gateway | ``owner/id`` -> Job: what is to be asked in the background |
 | files_due | sorted set | gateway | ``owner/id`` of files -> Unix seconds at which they expire |
-| batches_open | sorted set | gateway | ``owner/id`` of batches that have not ended, by creation |
-| batch_lease | string, expires | gateway | the worker that runs batches |
+| batches_open(place) | sorted set | gateway | ``owner/id`` of batches that have not ended, by creation |
+| batch_lease(place) | string, expires | gateway | the worker that runs batches |
 """
 
 from __future__ import annotations
@@ -135,10 +135,9 @@ class Keys:
     def files_due(self) -> str:
         return f"{self.prefix}:files-due"
 
-    @property
-    def batches_open(self) -> str:
-        return f"{self.prefix}:batches-open"
+    def batches_open(self, place: str) -> str:
+        """``place``: a disk that has their files; only who sees it can work them off."""
+        return f"{self.prefix}:batches-open:{place}"
 
-    @property
-    def batch_lease(self) -> str:
-        return f"{self.prefix}:batch-lease"
+    def batch_lease(self, place: str) -> str:
+        return f"{self.prefix}:batch-lease:{place}"

@@ -15,6 +15,7 @@ from gateway.app import Deps
 from gateway.batches.run import Pace
 from gateway.kept import Kept, KeptLimits, KeptParts, mount
 from gateway.settings import Limits
+from models.home import Home
 from models.store.client import connect, connect_async
 from tests.gateway.fake_engine import FakeEngine, _head
 from tests.gateway.world import SOON_S, GatewayThread, World
@@ -52,7 +53,7 @@ class TalkingEngine(FakeEngine):
         given = fields["input"]
         items = [{"role": "user", "content": given}] if isinstance(given, str) else given
         text = f"{len(items)}: {' | '.join(map(text_of, items))}"
-        content = [{"type": "output_text", "text": text, "annotations": [], "logprobs": None}]
+        content: Any = [{"type": "output_text", "text": text, "annotations": [], "logprobs": None}]
         message = {
             "type": "message", "id": f"msg_{self.answered}", "role": "assistant", "status": "completed",
             "content": content,
@@ -111,6 +112,7 @@ class KeptWorld(World):
     """Several workers share the store and the disk, each on its own port."""
 
     workers: list[KeptThread] = field(default_factory=list)
+    elsewhere: Home | None = None  # of workers on another machine
 
     async def begin(self, kept: KeptLimits | None = None, limits: Limits | None = None) -> KeptThread:
         """One more worker."""
@@ -122,7 +124,7 @@ class KeptWorld(World):
             keys=self.keys,
             limits=limits or Limits(hold_timeout_s=SOON_S),
             worker=f"worker-{len(self.workers) + 1}",
-            home=self.home,
+            home=self.elsewhere or self.home,
         )
         worker = KeptThread(deps, kept or KeptLimits(pace=FAST))
         self.workers.append(worker)

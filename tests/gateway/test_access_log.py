@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -87,7 +87,9 @@ def test_a_person_reads_the_same_facts() -> None:
     assert {name: person[name] for name in machine if name in person} == {
         name: value for name, value in machine.items() if name in person
     }
-    assert {"request_id", "path", "model", "status", "seconds", "replica", "prompt_tokens"} <= set(person) & set(machine)
+    assert {"request_id", "path", "model", "status", "seconds", "replica", "prompt_tokens"} <= set(person) & set(
+        machine
+    )
 
 
 def test_until_logging_is_set_up_lines_are_structlogs() -> None:
@@ -184,10 +186,19 @@ def test_no_line_is_lost_between_the_threads() -> None:
     assert found == [f"req_{number}" for number in range(20_000)]
 
 
+@pytest.fixture
+def level() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("gateway.requests")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    yield logger
+    logger.setLevel(before)
+
+
+@pytest.mark.usefixtures("level")
 def test_what_waits_is_written_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_log, "FLUSH_S", 3600.0)
     reader = Reader()
-    monkeypatch.setattr(logging.getLogger("gateway.requests"), "level", logging.INFO)
     reader.log.start()
     reader.log.observe(exchange(), 1.0)
     reader.log.stop()
@@ -195,12 +206,12 @@ def test_what_waits_is_written_at_the_end(monkeypatch: pytest.MonkeyPatch) -> No
     reader.log.stop()
 
 
+@pytest.mark.usefixtures("level")
 def test_a_reader_that_is_gone_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(_: bytes) -> None:
         raise BrokenPipeError
 
     monkeypatch.setattr(access_log, "FLUSH_S", 3600.0)
-    monkeypatch.setattr(logging.getLogger("gateway.requests"), "level", logging.INFO)
     log = AccessLog("all", gone)
     log.start()
     log.observe(exchange(), 1.0)
@@ -208,8 +219,8 @@ def test_a_reader_that_is_gone_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     assert log.dropped == 1
 
 
-def test_at_a_level_that_shows_no_requests_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger("gateway.requests"), "level", logging.WARNING)
+def test_at_a_level_that_shows_no_requests_there_are_none(level: logging.Logger) -> None:
+    level.setLevel(logging.WARNING)
     reader = Reader()
     reader.log.start()
     reader.log.observe(exchange(), 1.0)
@@ -229,14 +240,15 @@ def test_several_workers_may_write_into_one_pipe() -> None:
         log = AccessLog()
         log.start()
         for number in range(3000):
-            log.observe(Exchange(f"req_{sys.argv[1]}_{number}", "POST", "/v1/completions", 0.0, "completions", "m"), 1.0)
+            request_id = f"req_{sys.argv[1]}_{number}"
+            log.observe(Exchange(request_id, "POST", "/v1/completions", 0.0, "completions", "m"), 1.0)
         log.stop()
         """
     )
     read, write = os.pipe()
     workers = [subprocess.Popen([sys.executable, "-c", program, name], stderr=write) for name in ("a", "b")]
     os.close(write)
-    with io.open(read, "rb") as pipe:
+    with open(read, "rb") as pipe:
         found = [json.loads(line)["request_id"] for line in pipe]
     assert [worker.wait() for worker in workers] == [0, 0]
     for name in ("a", "b"):

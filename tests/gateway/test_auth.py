@@ -364,7 +364,7 @@ def test_trying_keys_fills_no_memory_and_disturbs_nobody() -> None:
     story(run())
 
 
-# -- without asking: what most requests go by ---------------------------------------------------------------------------
+# -- without asking: what most requests go by ------------------------------------------------------------------------
 
 
 def test_a_key_goes_by_its_hash() -> None:

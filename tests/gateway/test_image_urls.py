@@ -75,9 +75,7 @@ def test_no_way_to_name_something_elsewhere(path: str, body: dict[str, Any]) -> 
     assert error.param.split("[")[0].split(".")[0] in body
 
 
-@pytest.mark.parametrize(
-    ("path", "body"), [*everywhere(DATA), *everywhere("https://images.example/cat.png")]
-)
+@pytest.mark.parametrize(("path", "body"), [*everywhere(DATA), *everywhere("https://images.example/cat.png")])
 def test_all_ways_are_open_to_content_and_to_hosts_that_are_named(path: str, body: dict[str, Any]) -> None:
     ask(body, path)
 

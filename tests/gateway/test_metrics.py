@@ -34,9 +34,13 @@ def exchange(**facts: object) -> Exchange:
 
 
 def samples(metrics: Metrics, meters: ControlMeters | None = None) -> dict[tuple[str, tuple[str, ...]], float]:
+    return parsed(metrics.render(meters))
+
+
+def parsed(text: bytes) -> dict[tuple[str, tuple[str, ...]], float]:
     """(name, label values in the order of their names) -> value"""
     found = {}
-    for family in text_string_to_metric_families(metrics.render(meters).decode()):
+    for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
             labels = tuple(value for _, value in sorted(sample.labels.items()))
             found[sample.name, labels] = sample.value

@@ -116,6 +116,39 @@ def test_no_bytes_at_all_break_it(body: bytes) -> None:
         assert peek(body, CHAT).model
 
 
+_parts = st.lists(
+    st.sampled_from(
+        [b'"image_url":', b'"url"', b'"http://10.0.0.1/"', b"{", b"}", b"[", b"]", b",", b":", b'"\\ud800"', b"1e999",
+         b'"a"', b"\xff", b'"\\u0075rl"', b'"\\', b"null", b" "]
+    ),
+    max_size=30,
+)  # fmt: skip
+
+
+@given(
+    _parts, st.sampled_from(["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/rerank", "/v1/completions"])
+)
+def test_no_content_at_all_breaks_it(parts: list[bytes], path: str) -> None:
+    endpoint = PATHS[path]
+    body = b'{"model":"m","%b":[%b]}' % (endpoint.prompt_field.encode(), b"".join(parts))
+    with contextlib.suppress(InvalidRequest):
+        assert peek(body, endpoint).model == "m"
+
+
+@pytest.mark.parametrize("odd", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xe9"])
+def test_texts_are_utf_8_wherever_they_are(odd: bytes) -> None:
+    for body in (b'{"model":"%b"}', b'{"%b":1,"model":"m"}', b'{"model":"m","x":["%b"]}'):
+        assert wrong(body % odd).code == "invalid_json"
+        with pytest.raises(InvalidRequest, match="UTF-8"):
+            peek_beside(body % odd, "m")
+
+
+def test_what_was_passed_over_may_be_malformed_when_it_is_looked_at() -> None:
+    assert (
+        wrong(b'{"model":"m","messages":[{"content":[{"image_url":"data:,","x":"\\ud800"}]}]}').code == "invalid_json"
+    )
+
+
 @pytest.mark.parametrize("said", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"])
 def test_json_by_its_content_types(said: str) -> None:
     check_content_type(said, None)
@@ -191,7 +224,7 @@ def test_a_path_that_names_no_model(model: str) -> None:
     assert refused.value.param == "model"
 
 
-# -- how much work it is ------------------------------------------------------------------------------------------------
+# -- how much work it is ---------------------------------------------------------------------------------------------
 
 
 def tokens(endpoint: Endpoint = CHAT, **fields: Any) -> int:
@@ -212,7 +245,8 @@ def test_more_text_and_longer_answers_are_more_work() -> None:
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
 def test_all_names_of_the_longest_answer_count(name: str) -> None:
-    assert 5000 <= tokens(messages=[], **{name: 5000}) < 5100
+    asked: dict[str, Any] = {name: 5000, "messages": []}
+    assert 5000 <= tokens(**asked) < 5100
 
 
 @pytest.mark.parametrize("odd", [None, 0, -5, "many", [1], True])
@@ -229,7 +263,7 @@ def test_images_are_not_counted_as_if_they_were_text() -> None:
     assert tokens(messages=[{"role": "user", "content": [image, image]}]) < 1000
 
 
-# -- what it begins with ------------------------------------------------------------------------------------------------
+# -- what it begins with ---------------------------------------------------------------------------------------------
 
 
 def prefix(endpoint: Endpoint = CHAT, **fields: Any) -> int:

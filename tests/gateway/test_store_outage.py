@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from gateway.auth import INFERENCE, LOOKUP_TIMEOUT_S, Authenticator, RedisKeyStore
+from gateway.auth import INFERENCE, LOOKUP_TIMEOUT_S, Authenticator
+from gateway.redis_keys import RedisKeyStore
 from gateway.clock import Clock
 from models.store.client import connect_async
 from models.store.embedded import EmbeddedRedis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -103,7 +104,7 @@ def test_streams_in_every_two_pieces_and_byte_by_byte(stream: tuple[bytes, ...])
 def test_streams_in_any_pieces(stream: tuple[bytes, ...], cuts: list[int]) -> None:
     whole = b"".join(stream)
     at = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
-    assert scanned(*(whole[start:end] for start, end in zip(at, at[1:], strict=False))) == ALL
+    assert scanned(*(whole[start:end] for start, end in pairwise(at))) == ALL
 
 
 @given(st.lists(st.binary(max_size=60), max_size=20))

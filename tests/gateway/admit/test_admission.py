@@ -143,6 +143,15 @@ def test_a_model_that_is_gone_and_comes_back_is_the_same() -> None:
     assert waiting.at == "a"
 
 
+def test_a_model_that_comes_back_as_the_very_same_record_is_open_again() -> None:
+    scene, route = Scene(), model("a")
+    scene.table(route)
+    scene.ask()
+    scene.table()
+    scene.table(route)
+    assert scene.ask().at == "a"
+
+
 def test_nothing_is_kept_of_models_and_replicas_that_are_gone() -> None:
     scene = Scene()
     scene.table(model("a"), model("b", name="n"))
@@ -163,10 +172,18 @@ def test_a_tenant_without_any_weight_is_served_as_well() -> None:
     scene = Scene()
     scene.table(model("a", slots=1))
     holder, waiting = scene.ask(), scene.ask(tenant="nobody", weight=0.0, tokens=0)
-    assert scene.ask(tenant="nobody", weight=0.0).waits
+    scene.wait(1)
     scene.end(holder)
     scene.turn()
     assert waiting.at == "a"
+    assert scene.ask(tenant="nobody", weight=0.0).waits
+    assert scene.ask(tenant="somebody").waits
+
+
+def test_upstreams_without_any_weight_are_used_when_there_is_no_other() -> None:
+    scene = Scene()
+    scene.table(model(replica("a", weight=0.0), replica("b", weight=0.0)))
+    assert {scene.ask(prefix=prefix).at for prefix in range(40)} == {"a", "b"}
 
 
 def test_callers_are_not_told_where_files_lie() -> None:

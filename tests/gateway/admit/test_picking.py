@@ -43,16 +43,26 @@ def test_only_replicas_with_room_and_of_those_not_the_one_that_was_lost() -> Non
 
 
 def test_the_first_is_picked_while_it_is_idle_so_that_the_others_fall_idle() -> None:
-    assert {of_two(targets(0, 0, 0, 0), Random(seed)).id for seed in range(20)} == {"m-0"}
+    assert {pick(targets(0, 0, 3, 0), 0, seed, Random(seed)).id for seed in range(20)} == {"m-0"}
+    assert {pick(targets(1, 0, 0, 0), 0, seed, Random(seed)).id for seed in range(50)} > {"m-1", "m-2"}
+
+
+def test_weights_count_while_nothing_is_going_on_as_well() -> None:
+    there, rng = [target("big", weight=3.0), target("small", weight=1.0)], Random(1)
+    for key in (lambda number: 0, lambda number: number):
+        picked = Counter(pick(there, 0, key(number), rng, even=False).id for number in range(4000))
+        assert 2850 < picked[ReplicaId("big")] < 3150
+    homes = Counter(pick(there, number, 0, rng, even=False).id for number in range(1, 4001))
+    assert 2850 < homes[ReplicaId("big")] < 3150
 
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=2), st.randoms(use_true_random=False))
 def test_of_two_the_lighter_is_picked_and_of_equals_the_first(loads: list[int], rng: Random) -> None:
     there = targets(*loads)
-    assert of_two(there, rng).tokens == min(loads) or not loads[0]
+    assert of_two(there, rng) is there[loads.index(min(loads))]
 
 
-@given(st.lists(st.integers(1, 50), min_size=2, max_size=20, unique=True), st.randoms(use_true_random=False))
+@given(st.lists(st.integers(0, 50), min_size=2, max_size=20, unique=True), st.randoms(use_true_random=False))
 def test_the_heaviest_of_all_is_never_picked(loads: list[int], rng: Random) -> None:
     assert of_two(targets(*loads), rng).tokens < max(loads)
 

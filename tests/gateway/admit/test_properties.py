@@ -201,7 +201,7 @@ class World(RuleBasedStateMachine):
                 for ticket in admission._tickets.values()
                 if ticket.desk.model == model and ticket.claim is None and ticket.error is None
             ]
-            assert demand.held_count(model) == len(undecided) + (model in admission._expected)
+            assert demand.held_count(model) == len(undecided) + (model in admission._returning)
         for desk in admission._desks.values():
             for target in desk.targets.values():
                 assert target.flying == demand.on_replica(target.id)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 from openai.types import Batch
 
+from gateway.batches.store import BatchStore
+from gateway.clock import Clock
 from gateway.kept import KeptLimits
 from gateway.settings import Limits
+from models.home import Home
 from models.store.codec import encode
 from tests.gateway.kept_world import FAST, KeptThread, KeptWorld
 from tests.gateway.world import until_async
 
 pytestmark = pytest.mark.anyio
-CHAT = "/v1/chat/completions"
+CHAT: Any = "/v1/chat/completions"
 
 
-def line(number: int, model: str = "m", url: str = CHAT, **body: Any) -> dict[str, Any]:
+def line(number: int, model: str = "m", url: str = "/v1/chat/completions", **body: Any) -> dict[str, Any]:
     body = {"model": model, "messages": [{"role": "user", "content": f"line {number}"}]} | body
     return {"custom_id": f"r-{number}", "method": "POST", "url": url, "body": body}
 
@@ -70,7 +75,7 @@ async def test_from_a_file_of_requests_to_a_file_of_answers(world: KeptWorld) ->
         assert done.request_counts is not None
         assert done.request_counts.to_dict() == {"total": 20, "completed": 20, "failed": 0}
         assert (done.error_file_id, done.errors, done.model) == (None, None, "m")
-        assert done.in_progress_at and done.finalizing_at and done.completed_at
+        assert None not in (done.in_progress_at, done.finalizing_at, done.completed_at)
         output = await lines_of(api, done.output_file_id)
         assert [entry["custom_id"] for entry in output] == [f"r-{number}" for number in range(20)], "in their order"
         assert {entry["response"]["status_code"] for entry in output} == {200}
@@ -167,7 +172,7 @@ async def test_orders_that_are_wrong(world: KeptWorld) -> None:
             ({"extra_body": {"surprise": 1}}, 400, "surprise"),
         ):
             with pytest.raises(openai.APIStatusError) as refused:
-                await order(api, [line(0)], **fields)  # type: ignore[arg-type]
+                await order(api, [line(0)], **fields)
             error = refused.value.body
             assert isinstance(error, dict)
             assert (refused.value.status_code, error["param"]) == (status, param)
@@ -232,7 +237,7 @@ async def test_a_revoked_key_asks_no_more(world: KeptWorld) -> None:
     async with world.api(mine) as api:
         made = await order(api, [line(0, fake={"do": "hang"})])
     await until_async(lambda: _is(engine.open == 1))
-    keys = await world.redis.hgetall(world.keys.api_keys)
+    keys: Any = await world.redis.hgetall(world.keys.api_keys)
     for digest, raw in keys.items():
         record = json.loads(raw)
         if record["name"] == "mine":
@@ -241,8 +246,9 @@ async def test_a_revoked_key_asks_no_more(world: KeptWorld) -> None:
     owner = next(json.loads(raw)["key_id"] for raw in keys.values() if json.loads(raw)["name"] == "mine")
 
     async def failed() -> bool:
-        record = json.loads(await world.redis.hget(world.keys.kept("batches", owner), made.id))
-        return record["status"] == "failed" and record["errors"][0]["code"] == "key_revoked"
+        raw: Any = await world.redis.hget(world.keys.kept("batches", owner), made.id)
+        record = json.loads(raw)
+        return bool(record["status"] == "failed" and record["errors"][0]["code"] == "key_revoked")
 
     await until_async(failed)
 
@@ -301,19 +307,30 @@ async def test_one_worker_of_several_does_it_and_another_goes_on(kept_world: Kep
     assert [entry["custom_id"] for entry in output] == [f"r-{number}" for number in range(6)]
 
 
+async def test_a_worker_with_another_disk_leaves_it_alone(world: KeptWorld, tmp_path: Path) -> None:
+    """Two machines, one Redis: what one has on its disk is no business of the other's."""
+    world.elsewhere = Home(tmp_path)
+    other = await world.begin()
+    async with world.api() as api, world.api(worker=other) as theirs:
+        made = [await order(each, [line(number) for number in range(5)]) for each in (api, theirs)]
+        for batch in made:
+            assert (await until_ended(api, batch.id)).status == "completed"
+        with pytest.raises(openai.NotFoundError, match="not on this machine"):
+            await theirs.files.content(made[0].input_file_id)
+    assert other.kept.batches.place != world.workers[0].kept.batches.place
+    again = BatchStore(world.redis, world.keys, tmp_path / "batches", Clock())
+    assert again.place == other.kept.batches.place
+
+
 def _the_one_with_the_lease(workers: list[KeptThread]) -> KeptThread:
     return next(worker for worker in workers if worker.kept.desk._runs)
 
 
 def _with_slots(replica: Any, slots: int) -> Any:
-    import msgspec
-
     return msgspec.structs.replace(replica, slots=slots)
 
 
 def _with_replicas(route: Any, replicas: Any) -> Any:
-    import msgspec
-
     return msgspec.structs.replace(route, replicas=replicas)
 
 

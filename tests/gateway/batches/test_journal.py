@@ -1,4 +1,4 @@
-"""Journals: what was written whole is read back, what was torn is not, and of two results of a line the files get one."""
+"""Journals: what was written whole is read back, what was torn is not, and of two results of a line one is used."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,7 @@ async def test_killed_again_and_again(redis_server: EmbeddedRedis, keys: Keys) -
         assert bench.record is not None
         for life in range(KILLS):
             process = begin(bench, life)
-            enough = (life + 1) * LINES // (KILLS + 2)
-            await until(lambda enough=enough: log.exists() and len(log.read_text().splitlines()) >= enough)
+            await until(partial(has_lines, log, (life + 1) * LINES // (KILLS + 2)))
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
         process = begin(bench, KILLS)
@@ -56,13 +56,17 @@ async def test_killed_again_and_again(redis_server: EmbeddedRedis, keys: Keys) -
         asked = Counter(line.split()[1] for line in log.read_text().splitlines())
         assert len(asked) == LINES
         again = sum(asked.values()) - LINES
-            assert again <= KILLS * 4, "only what was under way when a process was killed is asked for again"
+        assert again <= KILLS * 4, "only what was under way when a process was killed is asked for again"
     finally:
         if process is not None:
             process.kill()
             process.wait()
         await client.aclose()
         shutil.rmtree(bench.root, ignore_errors=True)
+
+
+def has_lines(path: Path, count: int) -> bool:
+    return path.exists() and len(path.read_text().splitlines()) >= count
 
 
 def begin(bench: Bench, life: int) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""Whatever moment a worker is killed at, each line's result is in the files exactly once, and none is worked out twice."""
+"""Whatever moment a worker is killed at, each line's result is in the files exactly once, none is worked out twice."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import itertools
 import shutil
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.batches import states
+from gateway.batches.run import Run
 from gateway.batches.store import BatchStore
 from models.store.client import connect_async
 from models.store.embedded import EmbeddedRedis
@@ -122,10 +124,6 @@ def test_two_that_work_on_it_at_the_same_time(redis_server: EmbeddedRedis) -> No
         client = connect_async(bench.url)
         assert bench.record is not None
         try:
-            from dataclasses import replace
-
-            from gateway.batches.run import Run
-
             tools = replace(bench.tools(client, Fuse()), token=token)
             record = await tools.store.find(OWNER, bench.record.id)
             assert record is not None
@@ -135,7 +133,7 @@ def test_two_that_work_on_it_at_the_same_time(redis_server: EmbeddedRedis) -> No
         finally:
             await client.aclose()
 
-    async def story() -> list[str]:
+    async def story() -> tuple[str, str]:
         await bench.order(lines)
         return await asyncio.gather(work("one"), work("other"))
 

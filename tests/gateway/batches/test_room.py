@@ -117,5 +117,8 @@ def test_a_model_that_nobody_has_is_no_reason_to_wait() -> None:
 
 
 def test_everybodys_first_batch_before_anybodys_second() -> None:
-    named = [Named("ann", f"a{number}", number) for number in range(5)] + [Named("bob", "b0", 100), Named("eve", "e", 3)]
+    named = [Named("ann", f"a{number}", number) for number in range(5)] + [
+        Named("bob", "b0", 100),
+        Named("eve", "e", 3),
+    ]
     assert [batch.id for batch in fair(named)] == ["a0", "e", "b0", "a1", "a2", "a3", "a4"]

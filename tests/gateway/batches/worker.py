@@ -1,4 +1,4 @@
-"""A process that works batches off until it is killed: ``python -m tests.gateway.batches.worker URL PREFIX ROOT TOKEN``.
+"""``python -m tests.gateway.batches.worker URL PREFIX ROOT TOKEN``: works batches off until it is killed.
 
 Its engine is a function that takes a moment, and writes down what it was asked.
 """
@@ -56,7 +56,7 @@ async def main(url: str, prefix: str, root: Path, token: str) -> None:
         line_bytes=10_000,
         pace=Pace(look_s=0.02, at_once=4),
     )
-    await Desk(tools, Lease(client, keys.batch_lease, token, LEASE_S)).run()
+    await Desk(tools, lambda: Lease(client, keys.batch_lease(tools.store.place), token, LEASE_S)).run()
 
 
 if __name__ == "__main__":

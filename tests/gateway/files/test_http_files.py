@@ -37,7 +37,7 @@ def on_disk(world: KeptWorld) -> list[Path]:
 async def test_up_and_down_again(world: KeptWorld) -> None:
     content = os.urandom(2 * MIB + 17)
     async with world.api() as api:
-        made = await api.files.create(file=("räu\"ber\r\n.jsonl", content), purpose="batch")
+        made = await api.files.create(file=('räu"ber\r\n.jsonl', content), purpose="batch")
         assert (made.bytes, made.purpose, made.status, made.object) == (len(content), "batch", "processed", "file")
         found = await api.files.retrieve(made.id)
         assert found == made
@@ -199,7 +199,7 @@ async def test_what_is_no_form(world: KeptWorld, content_type: str) -> None:
 
 
 async def test_a_caller_that_leaves_in_the_middle_leaves_nothing(world: KeptWorld) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", world.workers[0].port)
+    _, writer = await asyncio.open_connection("127.0.0.1", world.workers[0].port)
     head = (
         f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {world.key}\r\n"
         "content-type: multipart/form-data; boundary=b\r\ncontent-length: 2000000\r\n\r\n"

@@ -43,13 +43,13 @@ def test_only_a_get_that_asks_for_a_websocket_opens_one() -> None:
 
 def test_the_key_is_in_a_header_or_among_the_subprotocols() -> None:
     expected = hash_of([(b"authorization", b"Bearer rh-1")])
-    assert key_hash_of([(b"x-api-key", b"rh-1")]) == expected
+    assert key_hash_of([(b"x-api-key", b"rh-1")], hash_of) == expected
     offered = (b"sec-websocket-protocol", b"realtime, openai-insecure-api-key.rh-1,openai-beta.realtime-v1")
-    assert key_hash_of([offered]) == expected
-    assert key_hash_of([offered, (b"authorization", b"Bearer rh-2")]) == hash_of([(b"x-api-key", b"rh-2")])
+    assert key_hash_of([offered], hash_of) == expected
+    assert key_hash_of([offered, (b"authorization", b"Bearer rh-2")], hash_of) == hash_of([(b"x-api-key", b"rh-2")])
     for headers in ([], [(b"sec-websocket-protocol", b"realtime")]):
         with pytest.raises(Unauthorized):
-            key_hash_of(headers)
+            key_hash_of(headers, hash_of)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -14,8 +17,10 @@ from websockets.asyncio.server import ServerConnection, unix_serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from gateway.plane.server import make_server
 from gateway.settings import Limits
 from models.store.records import ModelRoute, ReplicaRoute
+from tests.gateway.certificates import ONE, ONE_KEY
 from tests.gateway.world import World, until
 
 pytestmark = pytest.mark.anyio
@@ -191,9 +196,13 @@ async def test_a_replica_that_cannot_be_reached_is_left_for_another(world: World
             async with dial(world) as socket:
                 await greeted(socket)
         assert len(engine.requests) == 4
-        await world.route(route("m", ("r0", gone)))
-        status, error = await refusal(world)
-        assert (status, error["code"]) == (503, "engine_unavailable")
+
+
+async def test_where_no_replica_can_be_reached_the_caller_is_told(bare_world: World) -> None:
+    await bare_world.start(Limits(hold_timeout_s=2))
+    await bare_world.route(route("m", ("r0", f"unix:{bare_world.sockets}/nobody.ws")))
+    status, error = await refusal(bare_world)
+    assert (status, error["type"]) == (503, "server_error")
 
 
 async def test_an_engine_without_websockets_says_so_in_our_words(world: World) -> None:
@@ -239,13 +248,19 @@ async def test_one_that_says_nothing_is_let_go(bare_world: World) -> None:
     await bare_world.until_idle("m")
 
 
+async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.read(1000):
+        pass
+    writer.close()
+
+
 async def test_an_engine_that_never_answers_is_given_up(bare_world: World) -> None:
-    await bare_world.start(Limits(request_timeout_s=0.5))
-    hanging = await asyncio.start_unix_server(lambda *_: asyncio.sleep(60), str(bare_world.sockets / "mute.ws"))
+    await bare_world.start(Limits(request_timeout_s=0.5, hold_timeout_s=2))
+    hanging = await asyncio.start_unix_server(mute, str(bare_world.sockets / "mute.ws"))
     try:
         await bare_world.route(route("m", ("r1", f"unix:{bare_world.sockets}/mute.ws")))
         status, error = await refusal(bare_world)
-        assert (status, error["code"]) == (503, "engine_unavailable")
+        assert (status, error["type"]) == (503, "server_error")
     finally:
         hanging.close()
 
@@ -269,3 +284,24 @@ async def test_it_is_counted_and_measured_like_any_request(world: World, engine:
 
     text = await figures()
     assert 'endpoint="realtime",model="m"' in text
+
+
+async def test_it_is_the_same_over_tls(bare_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cert.pem").write_text(ONE)
+    (tmp_path / "key.pem").write_text(ONE_KEY)
+    shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    shown.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    monkeypatch.setattr("tests.gateway.world.make_server", functools.partial(make_server, ssl=shown))
+    await bare_world.start()
+    assert bare_world.gateway is not None
+    address = f"wss://localhost:{bare_world.gateway.port}/v1/realtime?model=m"
+    headers = {"authorization": f"Bearer {bare_world.key}"}
+    trusting = ssl.create_default_context(cadata=ONE)
+    async with AsyncExitStack() as stack:
+        engine = await engine_in(bare_world, stack, "r1", "m")
+        async with connect(address, ssl=trusting, additional_headers=headers, compression=None) as socket:
+            await greeted(socket)
+            for size in (1, MIB // 2):
+                await socket.send(bytes(size))
+                assert await socket.recv() == bytes(size)
+        await until(lambda: engine.closed == [1000])

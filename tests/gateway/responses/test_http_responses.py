@@ -88,8 +88,8 @@ async def test_input_items_are_the_whole_conversation(kept_world: KeptWorld, eng
         first = await api.responses.create(model="m", input="one")
         second = await api.responses.create(model="m", input="two", previous_response_id=first.id)
         newest_first = [item async for item in api.responses.input_items.list(second.id, limit=2)]
-        oldest_first = [item async for item in api.responses.input_items.list(second.id, order="asc")]
-    shown = [(item.type, item.role, item.content[0].text) for item in oldest_first]  # type: ignore[union-attr]
+        oldest_first: list[Any] = [item async for item in api.responses.input_items.list(second.id, order="asc")]
+    shown = [(item.type, item.role, item.content[0].text) for item in oldest_first]
     assert shown == [("message", "user", "one"), ("message", "assistant", "1: one"), ("message", "user", "two")]
     assert [item.id for item in newest_first] == [item.id for item in reversed(oldest_first)]
     assert len({item.id for item in oldest_first}) == 3

@@ -101,7 +101,17 @@ def test_listed_items_are_typed_and_have_ids() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [b"", b"[]", b"{}", b"nonsense", b'{"id": 1}', b'{"id": "a/b"}', b'{"id": ""}', b'{"id": "../x"}', b'{"id": "\xff"}'],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"nonsense",
+        b'{"id": 1}',
+        b'{"id": "a/b"}',
+        b'{"id": ""}',
+        b'{"id": "../x"}',
+        b'{"id": "\xff"}',
+    ],
 )
 def test_an_answer_without_a_usable_id_is_not_kept(document: bytes) -> None:
     assert states.answered(document, in_event=False, items=(), ancestors=()) is None
@@ -136,8 +146,9 @@ def test_from_queued_to_done_under_the_same_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(400, "invalid_prompt"), (404, "invalid_prompt"), (429, "rate_limit_exceeded"), (503, "server_error")]
-)  # fmt: skip
+    ("status", "code"),
+    [(400, "invalid_prompt"), (404, "invalid_prompt"), (429, "rate_limit_exceeded"), (503, "server_error")],
+)
 def test_from_queued_to_failed(status: int, code: str) -> None:
     failed = states.failed(states.queued("r", {}, (), (), 0), status, "why")
     assert failed is not None

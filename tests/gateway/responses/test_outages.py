@@ -87,7 +87,9 @@ class Bench:
         async def ask(path: str, body: bytes, caller: Caller, *, priority: int) -> Spoken:
             self.asked.append(name)
             await self.answer.wait()
-            return Spoken(200, b'{"id": "resp_engine", "status": "completed", "output": [], "by": "%b"}' % name.encode())
+            return Spoken(
+                200, b'{"id": "resp_engine", "status": "completed", "output": [], "by": "%b"}' % name.encode()
+            )
 
         return Background(self.redis, self.keys, self.responses, self.clock, ask)
 
@@ -181,5 +183,3 @@ async def test_a_job_that_ends_its_workers_is_given_up(bench: Bench) -> None:
     await until_async(failed)
     assert bench.asked == []
     assert await bench.redis.zcard(bench.keys.response_jobs) == 0
-
-

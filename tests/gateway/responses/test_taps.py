@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -31,7 +32,7 @@ def kept_of(tap_type: type[WholeTap], pieces: list[bytes], most_bytes: int = MOS
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(ends)]
 
 
 @given(
@@ -83,4 +84,3 @@ def test_a_long_stream_leaves_nothing_in_memory() -> None:
         tap.feed(b" and the rest\n\n")
     assert len(tap._tail) < 100
     assert tap._parts == []
-

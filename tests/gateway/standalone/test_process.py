@@ -363,7 +363,7 @@ def test_a_worker_loads_no_engine_and_no_second_http_stack() -> None:
         "import sys, gateway.standalone.__main__\n"
         "from gateway import lean\n"
         "with lean.without(*lean.UNUSED, lean.COLOURS):\n"
-        "    import gateway.standalone.app, gateway.standalone.open_server, gateway.seat\n"
+        "    import gateway.standalone.app, gateway.plane.server, gateway.seat\n"
         f"print(sorted({{name.split('.')[0] for name in sys.modules if sys.modules[name]}} & {heavy!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadtests.gateway.bench import free_ports
 from loadtests.gateway.callers import Callers
 from loadtests.gateway.fake_engine import fake_engine
 from loadtests.gateway.native import Programs, compile_programs, find_compiler
+from loadtests.gateway.ports import free_ports
 from loadtests.gateway.problems import NoCompiler
 
 EVERYWHERE = tuple(sorted(os.sched_getaffinity(0)))

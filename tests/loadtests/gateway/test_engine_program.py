@@ -7,9 +7,9 @@ import socket
 import time
 from pathlib import Path
 
-from loadtests.gateway.bench import free_ports
 from loadtests.gateway.fake_engine import Window, fake_engine
 from loadtests.gateway.native import Programs
+from loadtests.gateway.ports import free_ports
 from loadtests.gateway.traffic import BRIEF, BURST, PACED, PLAIN, chat, request
 from tests.loadtests.gateway.conftest import EVERYWHERE
 

@@ -46,12 +46,8 @@ def test_their_costs_add_up(tmp_path: Path) -> None:
 
 def test_a_core_is_busy_with_everybody(tmp_path: Path) -> None:
     """Idle time and interrupts are not what programs took."""
-    lines = [
-        "cpu 99 99 99 99",
-        *(f"cpu{core} {TICKS} {TICKS} {core * TICKS} 5000 70 80 90" for core in range(12)),
-        "intr 5",
-    ]
-    (tmp_path / "stat").write_text("\n".join(lines))
+    cores = [f"cpu{core} {TICKS} {TICKS} {core * TICKS} 5000 70 80 90" for core in range(12)]
+    (tmp_path / "stat").write_text("\n".join(["cpu 99 99 99 99", *cores, "intr 5"]))
     assert busy_s([0], tmp_path) == 2
     assert busy_s([1, 11], tmp_path) == 3 + 13
     assert busy_s(os.sched_getaffinity(0)) > 0

@@ -65,6 +65,11 @@ def test_the_first_byte_is_judged_over_direct() -> None:
     assert (figure.goal, figure.value, figure.limit, figure.met) == ("G3", 210.0, 200.0, False)
 
 
+def test_processor_time_is_told_and_not_judged() -> None:
+    (figure,) = figures(passes(Measure.CPU_US, **{NAME: [20.0, 22.0]}, nginx=[10.0]))
+    assert (figure.goal, figure.value, figure.met, figure.others) == ("G1", 21.0, None, {"nginx": 10.0})
+
+
 def test_what_was_not_measured_has_no_figure() -> None:
     assert figures({}) == []
     assert figures(passes(Measure.RPS_16, nginx=[1.0])) == []

@@ -11,8 +11,9 @@ def all_keys(keys: Keys) -> list[str]:
     fixed = [getattr(keys, name) for name in vars(Keys) if isinstance(vars(Keys)[name], property)]
     makers = (keys.kept, keys.kept_index, keys.kept_bytes)
     kept = [make(kind, owner) for make in makers for kind in ("files", "batches") for owner in ("o", "p")]
+    places = [make(place) for make in (keys.batches_open, keys.batch_lease) for place in ("a", "b")]
     due = [keys.kept_due("files"), keys.kept_due("batches")]
-    return [*fixed, keys.demand("w1"), keys.demand("w2"), keys.reply("c1"), *kept, *due]
+    return [*fixed, keys.demand("w1"), keys.demand("w2"), keys.reply("c1"), *kept, *due, *places]
 
 
 def test_all_lie_under_the_prefix():
