@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import msgspec
 import redis
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
@@ -22,16 +20,15 @@ from gateway.keys_api import keys_router
 from gateway.leaving import Leaving
 from gateway.orders import Orders
 from gateway.routing import Routes
-from gateway.siblings import Siblings, resident_bytes
 from gateway.state import State
 from gateway.version import version
+from gateway.worker_status import WorkerStatus
 from models.home import Home
 from models.store.keys import Keys
 from models.store.records import CommandReply
 
 PREFIX = "/admin/v1"
 ACCEPT_TIMEOUT_S = 10.0
-WORKER_STATUS = "status"  # what workers ask each other
 
 DOCUMENTS = (*shapes.DOCUMENTS, *packing_api.DOCUMENTS, *logs_api.DOCUMENTS, CommandReply)
 Verb = Literal["wake", "sleep", "stop"]
@@ -43,13 +40,11 @@ class AdminParts:
     orders: Orders
     routes: Routes
     clock: Clock
-    worker: str
-    started_s: float  # monotonic
+    workers: WorkerStatus
     key_client: redis.Redis
     keys: Keys
     home: Home
     leaving: Leaving
-    siblings: Siblings = field(default_factory=Siblings)
 
 
 def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> APIRouter:
@@ -68,25 +63,11 @@ def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> API
 def _add_fleet(router: APIRouter, parts: AdminParts) -> None:
     state = parts.state
 
-    def this_worker() -> shapes.GatewayStatus:
-        return shapes.GatewayStatus(
-            worker=parts.worker,
-            number=parts.siblings.index,
-            pid=os.getpid(),
-            uptime_s=parts.clock.monotonic() - parts.started_s,
-            routes_version=parts.routes.version,
-            resident_bytes=resident_bytes(),
-        )
-
-    parts.siblings.answers[WORKER_STATUS] = lambda: msgspec.msgpack.encode(this_worker())
-
     @router.get("/status", responses=shape(shapes.Status), operation_id="status")
     async def status() -> Response:
         """Everything at a glance; also answers while no controller runs."""
         fleet, catalog, demand = await state.fleet_if_any(), await state.catalog(), await state.demand()
-        said = await parts.siblings.ask(WORKER_STATUS)
-        others = [msgspec.msgpack.decode(each, type=shapes.GatewayStatus) for each in said.values()]
-        workers = views.Workers(parts.siblings.count, this_worker(), others)
+        workers = await parts.workers.all()
         return answer(views.status(version(), workers, fleet, len(catalog), demand, parts.clock.unix()))
 
     @router.get("/gpus", responses=shape(shapes.GpuList), operation_id="list_gpus")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from typing import TYPE_CHECKING
 
-from gateway.admin import PREFIX
 from gateway.errors import NotFound
 
-_ROOT = PREFIX.split("/")[1]
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+ROOT = "admin"  # the first part of every path of the admin API
 
 
 class AdminPort:
@@ -20,6 +22,6 @@ class AdminPort:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises NotFound."""
         server = scope.get("server")
-        if scope["path"].split("/")[1:2] == [_ROOT] and (server is None or server[1] != self._port):
+        if scope["path"].split("/")[1:2] == [ROOT] and (server is None or server[1] != self._port):
             raise NotFound("There is nothing at this path on this port.", code="not_found")
         await self._app(scope, receive, send)

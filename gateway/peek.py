@@ -55,10 +55,8 @@ def peek(body: bytes, endpoint: Endpoint, caps: Caps, hosts: frozenset[str]) -> 
         found = shape.strict.decode(body)
     except msgspec.ValidationError:
         found = _look_again(body, endpoint, shape, caps)
-    except RecursionError as deep:
-        raise InvalidRequest("The JSON body is nested too deeply.", code="invalid_json") from deep
-    except msgspec.DecodeError as malformed:
-        raise InvalidRequest(f"The body is not valid JSON: {malformed}.", code="invalid_json") from malformed
+    except (msgspec.DecodeError, RecursionError) as malformed:
+        raise _malformed(malformed) from malformed
     model = found.model
     if not model or model.isspace():
         raise _no_model(endpoint.model_field)
@@ -71,7 +69,10 @@ def peek(body: bytes, endpoint: Endpoint, caps: Caps, hosts: frozenset[str]) -> 
 
 
 def peek_beside(body: bytes, model: str, caps: Caps) -> Peek:
-    """For a path that names the model: the body is any JSON. Raises InvalidRequest when it is none."""
+    """For a path that names the model: the body is any JSON, in a shape that only the model knows.
+
+    Whatever ``caps`` name may mean something else there: they bound nothing. Raises InvalidRequest when it is no JSON.
+    """
     if model.isspace() or len(model) > LONGEST_MODEL_NAME:
         raise InvalidRequest("The path does not name one of the models of GET /v1/models.", param="model")
     tokens = max(1, len(body) // BYTES_PER_TOKEN)
@@ -81,10 +82,8 @@ def peek_beside(body: bytes, model: str, caps: Caps) -> Peek:
         return Peek(model, _STREAM.decode(body).stream is True, tokens)
     except msgspec.ValidationError:
         return Peek(model, False, tokens)  # JSON, but no object
-    except RecursionError as deep:
-        raise InvalidRequest("The JSON body is nested too deeply.", code="invalid_json") from deep
-    except msgspec.DecodeError as malformed:
-        raise InvalidRequest(f"The body is not valid JSON: {malformed}.", code="invalid_json") from malformed
+    except (msgspec.DecodeError, RecursionError) as malformed:
+        raise _malformed(malformed) from malformed
 
 
 def _check_text_is_utf8(body: bytes) -> None:
@@ -103,11 +102,11 @@ class _Stream(msgspec.Struct):
 
 
 _STREAM = msgspec.json.Decoder(_Stream)
-_SHAPES: dict[tuple[str, int], tuple[Caps, Shape]] = {}
+_SHAPES: dict[tuple[str, int], tuple[Caps, Shape]] = {}  # made when first asked for; a worker has one set of caps
 
 
 def _shape(endpoint: Endpoint, caps: Caps) -> Shape:
-    key = endpoint.path, id(caps)
+    key = endpoint.path, id(caps)  # not the caps themselves: to hash them takes longer than to decode a body
     kept = _SHAPES.get(key)
     if kept is None or kept[0] is not caps:
         kept = _SHAPES[key] = caps, shape_of(endpoint, caps)
@@ -123,10 +122,8 @@ def _look_again(body: bytes, endpoint: Endpoint, shape: Shape, caps: Caps) -> Fi
         if f"$.{field}" in str(wrong):
             raise InvalidRequest(f"The field '{field}' must be a string that names a model.", param=field) from wrong
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from wrong
-    except RecursionError as deep:
-        raise InvalidRequest("The JSON body is nested too deeply.", code="invalid_json") from deep
-    except msgspec.DecodeError as malformed:
-        raise InvalidRequest(f"The body is not valid JSON: {malformed}.", code="invalid_json") from malformed
+    except (msgspec.DecodeError, RecursionError) as malformed:
+        raise _malformed(malformed) from malformed
     judge(found, caps, pictures=shape.pictures)
     return found
 
@@ -181,13 +178,24 @@ def _prefix(found: Fields, head: bytes, shape: Shape) -> int:
         return crc32(found.cache_key) or 1
     if not shape.generates:
         return 0
-    before = b"" if found.before is None else bytes(found.before)[:PREFIX_BYTES]
-    start = head[: PREFIX_BYTES - len(before)]
+    hashed, room = 0, PREFIX_BYTES
+    if found.before is not None:
+        before = bytes(found.before)[:PREFIX_BYTES]
+        hashed, room = crc32(before), PREFIX_BYTES - len(before)
+    start = head[:room]
     if start[:1] == b"[":  # 2
         answer = start.find(b'"assistant"')
-        if answer >= 0 or len(start) == len(head):
-            start = start[: start.rfind(b"}", 0, answer if answer >= 0 else len(start))]
-    return crc32(start, crc32(before))  # 3
+        if answer >= 0:
+            start = start[: start.rfind(b"}", 0, answer)]
+        elif len(start) == len(head):
+            start = start[: start.rfind(b"}")]
+    return crc32(start, hashed)  # 3
+
+
+def _malformed(error: msgspec.DecodeError | RecursionError) -> InvalidRequest:
+    if isinstance(error, RecursionError):
+        return InvalidRequest("The JSON body is nested too deeply.", code="invalid_json")
+    return InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json")
 
 
 def _no_model(field: str) -> InvalidRequest:

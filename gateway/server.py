@@ -88,7 +88,7 @@ def _become_master(given: argparse.Namespace, words: Sequence[str]) -> int:
 def _run(given: argparse.Namespace, listeners: list[socket.socket]) -> int:
     """``listeners``: the second one, where there is one, is for the admin API."""
     gc.disable()  # nothing of what loads now is garbage
-    with lean.without(*lean.UNUSED, *_colours(given)), lean.deferred():
+    with lean.without(*lean.UNUSED, *_colours(given)):
         import structlog
 
         from gateway import logs

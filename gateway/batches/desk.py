@@ -58,7 +58,8 @@ class Desk:
         try:
             while True:
                 try:
-                    lease = lease or await asyncio.to_thread(self.lease)
+                    if lease is None:
+                        lease = await asyncio.to_thread(self.lease)
                     if await lease.take():
                         await self._preside(lease)
                     told = False

@@ -142,8 +142,8 @@ def parse_request(raw: bytes) -> RequestHead:
         raise BadHead("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
     head.method = parser.get_method().decode("ascii")
     head.http_1_0 = version == "1.0"
-    head.keep_alive = parser.should_keep_alive()
     head.headers = collected.headers
+    head.keep_alive = _keeps(collected.headers, head.http_1_0)
     _read_headers(head)
     _read_target(head, collected.target)
     return head
@@ -250,8 +250,8 @@ def parse_answer(raw: bytes) -> AnswerHead:
         raise BadHead(_reason(wrong)) from wrong
     head = AnswerHead()
     head.status = parser.get_status_code()
-    head.keep_alive = parser.should_keep_alive()
     head.headers = collected.headers
+    head.keep_alive = _keeps(collected.headers, parser.get_http_version() != "1.1")
     for name, value in collected.headers:
         if name == b"content-length":
             head.length = _length(value)
@@ -264,6 +264,12 @@ def parse_answer(raw: bytes) -> AnswerHead:
     if head.status in (204, 304):
         head.length, head.chunked = 0, False
     return head
+
+
+def _keeps(headers: Headers, http_1_0: bool) -> bool:
+    """RFC 9112 section 9.3. llhttp has forgotten it by the time that its message, which has no body here, is over."""
+    options = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
+    return b"close" not in options and (not http_1_0 or b"keep-alive" in options)
 
 
 def _length(value: bytes) -> int:

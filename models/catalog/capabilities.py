@@ -17,7 +17,7 @@ OF_TASK: Mapping[str, tuple[str, ...]] = {
     "classify": ("classify", "predict"),
     "images": ("image", "predict"),
     "speech": ("speech", "predict"),
-    "transcribe": ("transcribe", "predict"),
+    "transcribe": ("transcribe", "realtime", "predict"),
 }
 OF_LANGUAGE_MODELS = ("generate", "tokenize")
 _LANGUAGE_MODEL = "ForCausalLM"

@@ -9,6 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.admin import PREFIX
+from gateway.admin_port import ROOT
 from gateway.workers import address
 from models.store.embedded import EmbeddedRedis
 from models.store.keys import Keys
@@ -69,6 +71,10 @@ async def test_when_it_is_taken_nothing_starts(spawn: Callable[..., Process], wo
         process = spawn("--admin", f"127.0.0.1:{port}", "--workers", str(workers))
         assert await process.ended() == 1
     assert process.log.read_text().startswith(f"cannot listen on 127.0.0.1 port {port}")
+
+
+def test_every_path_of_the_admin_api_is_meant() -> None:
+    assert PREFIX.split("/")[1] == ROOT
 
 
 def test_addresses() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.endpoints import by_path
 from gateway.errors import InvalidRequest
 from gateway.greed import Caps
-from gateway.image_urls import embedded_bytes, is_allowed
+from gateway.image_urls import embedded_bytes, is_allowed, urls_in
 from gateway.peek import peek
 
 PATHS = by_path()
@@ -168,3 +171,35 @@ def test_content_that_came_along_is_measured() -> None:
     assert 5000 <= embedded_bytes(raw) < 5100
     assert embedded_bytes(raw[:-20]) <= 5100
     assert embedded_bytes(b'{"a":"b"}') == 0
+
+
+def spelled(document: Any, escaped: Callable[[], bool]) -> str:
+    """JSON with some letters written as \\u escapes, as anybody may."""
+    if isinstance(document, str):
+        return '"' + "".join(f"\\u{ord(each):04x}" if escaped() else each for each in document) + '"'
+    if isinstance(document, list):
+        return "[" + ",".join(spelled(each, escaped) for each in document) + "]"
+    if isinstance(document, dict):
+        pairs = (f"{spelled(name, escaped)}:{spelled(value, escaped)}" for name, value in document.items())
+        return "{" + ",".join(pairs) + "}"
+    return json.dumps(document)
+
+
+_names = st.sampled_from(["image_url", "video_url", "url", "source", "type", "content", "text"])
+_values = st.sampled_from(["http://10.0.0.1/", DATA, "url", "image_url", None, 5])
+_content = st.recursive(
+    _values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_names, inner, max_size=3), max_leaves=12
+)
+
+
+@given(st.lists(_content, max_size=3), st.randoms(use_true_random=False), st.floats(0, 1))
+def test_however_it_is_written_nothing_gets_by(content: list[Any], random: Any, often: float) -> None:
+    messages = [{"role": "user", "content": content}]
+    elsewhere = [url for _, url in urls_in(messages, "") if not isinstance(url, str) or not is_allowed(url, HOSTS)]
+    text = spelled({"model": "m", "messages": messages}, lambda: random.random() < often)
+    try:
+        peek(text.encode(), PATHS["/v1/chat/completions"], Caps(), HOSTS)
+    except InvalidRequest:
+        assert elsewhere
+    else:
+        assert not elsewhere

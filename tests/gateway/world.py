@@ -36,8 +36,12 @@ class GatewayThread:
         self.port: int = self._listener.getsockname()[1]
         self._up = threading.Event()
         self.app = create_app(deps)
-        self.server: Server = make_server(self.app, drain_timeout_s, self._up.set)
+        self.server: Server = make_server(self.app, drain_timeout_s, self._on_listening)
         self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self._listener]}, daemon=True)
+
+    def _on_listening(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._up.set()
 
     @property
     def url(self) -> str:

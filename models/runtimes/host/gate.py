@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from models.runtimes.host.gate_socket import GateSocket, refuse_socket
 from models.runtimes.protocol import Asgi
 
 # A cut application is told that its client has left, which frees the sequence; after this long it is cancelled.
@@ -18,12 +19,14 @@ class Gate:
     """An ASGI application that counts what is in flight and, when shut, answers 503 to all but GET.
 
     ``GET`` stays open so that health and metrics can be asked of an engine that is asleep. ``progress`` grows with
-    everything that the application sends.
+    everything that the application sends. An open WebSocket is waited for and cut like a request, but does not count as
+    in flight: one that says nothing is no sign of a hang.
     """
 
     def __init__(self, app: Asgi) -> None:
         self._app = app
         self._flights: set[_Flight] = set()
+        self._sockets: set[GateSocket] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._shut: bytes | None = None
@@ -48,7 +51,7 @@ class Gate:
         Their sequences are freed as if the clients had left. Returns when the application has let go of them, at the
         latest LEAVE_S after it was cancelled.
         """
-        flights = tuple(self._flights)
+        flights = (*self._flights, *self._sockets)
         for flight in flights:
             flight.cut(code, message)
         if flights:
@@ -61,7 +64,9 @@ class Gate:
         return len(flights)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+        elif scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
         elif self._shut is not None:
             await _refuse(send, self._shut)
@@ -73,8 +78,24 @@ class Gate:
                 await flight.fly(self._app, scope)
             finally:
                 self._flights.discard(flight)
-                if not self._flights:
-                    self._idle.set()
+                self._look_idle()
+
+    async def _socket(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._shut is not None:
+            await refuse_socket(scope, receive, send, self._shut)
+            return
+        opened = GateSocket(receive, send)
+        self._sockets.add(opened)
+        self._idle.clear()
+        try:
+            await opened.talk(self._app, scope)
+        finally:
+            self._sockets.discard(opened)
+            self._look_idle()
+
+    def _look_idle(self) -> None:
+        if not self._flights and not self._sockets:
+            self._idle.set()
 
 
 class _Flight:

@@ -41,7 +41,7 @@ class HttpServer:
                 access_log=False,
                 server_header=False,
                 lifespan="auto",  # an application that has no use for it is served all the same
-                ws="none",
+                ws="websockets-sansio",
                 timeout_keep_alive=KEEP_ALIVE_S,
             )
         )

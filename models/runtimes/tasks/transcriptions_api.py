@@ -14,11 +14,12 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from models.runtimes.protocol import Asgi
 from models.runtimes.tasks.events import event, events_response
 from models.runtimes.tasks.predict_api import predict_route
+from models.runtimes.tasks.realtime_api import PATH, RealtimeApi
 from models.runtimes.tasks.recordings import read_recording
 from models.runtimes.tasks.subtitles import srt, vtt
 from models.runtimes.tasks.transcripts import ListeningModel, ListenOrder, Recording, Segment, Transcript
@@ -37,6 +38,7 @@ def build(model: ListeningModel, batcher: Batcher, served_names: Sequence[str]) 
     routes = [
         Route("/v1/audio/transcriptions", api.transcriptions, methods=["POST"]),
         Route("/v1/audio/translations", api.translations, methods=["POST"]),
+        WebSocketRoute(PATH, RealtimeApi(names, model.languages, api.transcripts).talk),
         predict_route(batcher, names, api.read_input, api.shown),
     ]
     return application(names, routes)
@@ -99,7 +101,7 @@ class TranscriptionsApi:
 
     async def _events(self, order: ListenOrder) -> AsyncGenerator[bytes, None]:
         parts: list[str] = []
-        async with aclosing(self._transcripts(order)) as transcripts:
+        async with aclosing(self.transcripts(order)) as transcripts:
             async for transcript in transcripts:
                 if transcript.text:
                     # What is joined from the deltas is the text of the end.
@@ -109,7 +111,8 @@ class TranscriptionsApi:
         done = {"type": "transcript.text.done", "text": "".join(parts), "usage": _usage(order.recording)}
         yield event(done, "transcript.text.done")
 
-    async def _transcripts(self, order: ListenOrder) -> AsyncGenerator[Transcript, None]:
+    async def transcripts(self, order: ListenOrder) -> AsyncGenerator[Transcript, None]:
+        """Phrase by phrase where the model can."""
         if self._batcher.streams:
             async with aclosing(self._batcher.pieces(order)) as pieces:
                 async for piece in pieces:

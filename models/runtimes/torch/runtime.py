@@ -34,6 +34,7 @@ PREIMPORTED = (
     "transformers.models.bert.modeling_bert",
     "transformers.models.auto.modeling_auto",
     "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
     "uvicorn.lifespan.on",
 )
 

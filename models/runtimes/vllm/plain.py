@@ -22,7 +22,11 @@ from models.runtimes.vllm.server import ServerFailed, VllmServer, server_argumen
 
 log = logging.getLogger("roundhouse.engine")
 
-PREIMPORTED = ("uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
+PREIMPORTED = (
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "uvicorn.lifespan.on",
+)
 TIER_TIMEOUT_S = 120.0  # for sleep and wake
 WIDE_TYPES = ("float", "float32")
 # With vLLM's developer mode, which sleep needs, its server also lets anybody run code in it: only this goes through.

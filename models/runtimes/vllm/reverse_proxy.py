@@ -11,6 +11,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from models.runtimes.host.gate_socket import refuse_socket
+
 log = logging.getLogger("roundhouse.engine")
 
 # RFC 9110, section 7.6.1: meant for the next hop only. The server that we run in writes Date and Server of its own.
@@ -18,6 +20,7 @@ HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding"
     b" upgrade".split()
 )
+NO_SOCKETS = b'{"error": {"message": "Not Found"}}'
 NOT_PASSED_ON = HOP_BY_HOP | {b"host", b"expect"}
 NOT_PASSED_BACK = HOP_BY_HOP | {b"date", b"server"}
 ADDED_BY_AIOHTTP = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -37,6 +40,8 @@ class ReverseProxy:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await refuse_socket(scope, receive, send, NO_SOCKETS, 404)
         elif scope["type"] != "http":
             raise ValueError(f"the proxy knows no {scope['type']}")
         elif not self._allowed(scope["path"]):

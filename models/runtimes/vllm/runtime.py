@@ -33,6 +33,7 @@ SWITCH_S = 0.0005
 # What a first engine or a first request would import. Architectures beyond these cost their import when first seen.
 PREIMPORTED = (
     "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
     "uvicorn.lifespan.on",
     "vllm.v1.engine.core",
     "vllm.v1.engine.async_llm",

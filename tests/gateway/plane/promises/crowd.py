@@ -35,6 +35,7 @@ class Crowd:
             self._requests.append(town.request(stream=True, how=how or {}))
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._began_s: dict[int, float] = {}  # client -> when its request under way was sent
         self._threads = [threading.Thread(target=self._live, args=(number,), daemon=True) for number in range(size)]
         for thread in self._threads:
             thread.start()
@@ -42,6 +43,11 @@ class Crowd:
     @property
     def asked(self) -> int:
         return len(self.felt.latencies_s)
+
+    def longest_wait_s(self) -> float:
+        """Of the requests that are under way."""
+        now_s = time.monotonic()
+        return max((now_s - began_s for began_s in tuple(self._began_s.values())), default=0.0)
 
     def stop(self) -> Felt:
         self._over.set()
@@ -51,11 +57,11 @@ class Crowd:
         return self.felt
 
     def _live(self, number: int) -> None:
-        caller = self._town.caller()
+        client, caller = number, self._town.caller()
         while not self._over.is_set():
             request = self._requests[number % len(self._requests)]
             number += 1
-            began_s = time.monotonic()
+            self._began_s[client] = began_s = time.monotonic()
             try:
                 answer = caller.ask(request)
                 problem = "" if answer.status == 200 else f"{answer.status} {answer.body[:200]!r}"
@@ -64,6 +70,7 @@ class Crowd:
                 caller.close()
                 caller = self._town.caller()
             self._count(answer, problem, time.monotonic() - began_s)
+        del self._began_s[client]
         caller.close()
 
     def _count(self, answer: Answer | None, problem: str, took_s: float) -> None:
