@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
-
-from starlette.requests import Request
+from typing import TYPE_CHECKING, Any
 
 from gateway.asking import Ask
-from gateway.auth import INFERENCE
-from gateway.batches import api as batches_api
 from gateway.batches import records as batch_records
 from gateway.batches.desk import Desk
 from gateway.batches.keyring import Keyring
@@ -23,18 +19,17 @@ from gateway.batches.room import Room
 from gateway.batches.run import Pace, Tools
 from gateway.batches.store import BatchStore
 from gateway.ending import end
-from gateway.endpoints import ENDPOINTS, Endpoint
+from gateway.endpoints import Endpoint
 from gateway.files import records as file_records
-from gateway.files.api import files_router
 from gateway.files.cabinet import Cabinet, FileLimits
 from gateway.files.disk import Disk
 from gateway.inquiry import Peek
+from gateway.later import Later
 from gateway.peek import peek
 from gateway.plane import inprocess
 from gateway.plane.outlet import Extension
 from gateway.plane.plane import Plane
 from gateway.responses import records as response_records
-from gateway.responses.api import responses_router
 from gateway.responses.background import Background
 from gateway.responses.extension import ENDPOINT, ResponsesExtension
 from gateway.responses.shelf import ResponseLimits, Responses
@@ -43,10 +38,9 @@ from gateway.state import State
 from models.home import Home
 from models.store.keys import BATCH_LEASE_S, Keys
 from models.store.lease import Lease
-from models.store.records import KeyRecord, ModelRoute
+from models.store.records import ModelRoute
 
 if TYPE_CHECKING:
-    from fastapi import APIRouter, FastAPI
     from redis.asyncio import Redis
 
 DOCUMENTS = (*response_records.DOCUMENTS, *file_records.DOCUMENTS, *batch_records.DOCUMENTS)
@@ -82,15 +76,16 @@ class KeptParts:
     limits: KeptLimits
 
 
-def mount(plane: Plane, control: FastAPI, parts: KeptParts) -> Kept:
-    """Let a worker have all of it."""
+def mount(plane: Plane, control: Later, parts: KeptParts) -> Kept:
+    """Let a worker have all of it. Its paths are there once the control application is."""
     kept = Kept(plane, parts)
 
-    async def who(request: Request) -> KeyRecord:
-        return await plane.authenticator.authenticate(request.headers.raw, INFERENCE)
+    def include(app: Any) -> None:
+        from gateway import kept_api
 
-    for router in kept.routers(who):
-        control.include_router(router)
+        kept_api.include(app, kept, plane.authenticator)
+
+    control.then(include)
     plane.extensions = {**plane.extensions, **kept.extensions}
     within = plane.lifespan
 
@@ -119,7 +114,7 @@ class Kept:
         def look(body: bytes, endpoint: Endpoint) -> Peek:
             return peek(body, endpoint, plane.caps, hosts)
 
-        self._clock = clock
+        self.clock = clock
         self.responses = Responses(redis, keys, clock, limits.responses)
         self.background = Background(redis, keys, self.responses, clock, ask)
         self.extensions: dict[str, Extension] = {
@@ -140,15 +135,6 @@ class Kept:
             pace=limits.pace,
         )
         self.desk = Desk(tools, lambda: Lease(redis, keys.batch_lease(self.batches.place), parts.worker, BATCH_LEASE_S))
-
-    def routers(self, who: Callable[[Request], Awaitable[KeyRecord]]) -> tuple[APIRouter, ...]:
-        """``who`` checks the API key of a request."""
-        paths = batches_api.batchable(ENDPOINTS)
-        return (
-            responses_router(self.responses, self.background, who),
-            files_router(self.cabinet, who),
-            batches_api.batches_router(self.batches, self.cabinet, self.desk, paths, self._clock, who),
-        )
 
     def tasks(self) -> tuple[asyncio.Task[None], ...]:
         """What goes on in a worker, to be cancelled when it ends."""

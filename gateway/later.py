@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.plane.outlet import Ready
 
@@ -18,6 +18,7 @@ class Later:
     def __init__(self, make: Callable[[], ASGIApp], pages: Mapping[str, Callable[[], Awaitable[Ready]]]) -> None:
         self._make = make
         self._pages = pages
+        self._more: list[Callable[[Any], None]] = []
         self._app: ASGIApp | None = None
         self._making: asyncio.Task[ASGIApp] | None = None
 
@@ -30,12 +31,16 @@ class Later:
             app = self._app or await self.made()
             await app(scope, receive, send)
 
+    def then(self, add: Callable[[Any], None]) -> None:
+        """``add`` gets the application as soon as it is made: what it has besides. Before the first request."""
+        self._more.append(add)
+
     async def made(self) -> ASGIApp:
         """The application."""
         if self._app is not None:
             return self._app
         if self._making is None:
-            self._making = asyncio.create_task(asyncio.to_thread(self._make))
+            self._making = asyncio.create_task(asyncio.to_thread(self._whole))
         making = self._making
         try:
             # Whoever asked first may leave; the others still want it.
@@ -44,6 +49,12 @@ class Later:
             if making.done() and self._making is making:
                 self._making = None
         return self._app
+
+    def _whole(self) -> ASGIApp:
+        app = self._make()
+        for add in self._more:
+            add(app)
+        return app
 
 
 async def _send(send: Send, ready: Ready) -> None:

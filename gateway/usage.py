@@ -14,6 +14,7 @@ _NAME = b'"usage":'
 _NULLS = (b"null", b" null")
 LONGEST_LINE_BYTES = 1 << 20  # of what is longer, only the end is kept: that is where the usage is
 END_BYTES = 16 << 10
+LONG_BYTES = 2 << 10
 
 
 class _Details(msgspec.Struct):
@@ -120,17 +121,23 @@ def _payload(line: bytes) -> bytes:
 
 
 def _counts(document: bytes) -> _Counts | None:
-    found = _decode(document)
-    if found is None and (at := document.rfind(_NAME)) >= 0:
-        # Of a document whose beginning is not there: the rest is read only where it closes what is open, and no more.
-        end = b"{" + document[at:]
+    found = (len(document) > LONG_BYTES and _decode(_end_of(document))) or _decode(document)
+    if not found:
+        # The beginning is not there. In a stream of Responses the usage is one level down.
+        end = _end_of(document)
         found = _decode(end) or _decode(end.rstrip().removesuffix(b"}"))
-    if found is None:
+    if not found:
         return None
     for place in (found, found.response, found.message):
         if place is not None and place.usage is not None:
             return place.usage
     return None
+
+
+def _end_of(document: bytes) -> bytes:
+    """From the last usage on. It is JSON only where the rest closes what that one is in, and no more: at the top."""
+    at = document.rfind(_NAME)
+    return b"" if at < 0 else b"{" + document[at:]
 
 
 def _decode(document: bytes) -> _Document | None:

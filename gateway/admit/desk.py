@@ -70,8 +70,11 @@ class Desk:
             target.limit = share_of(target.slots, workers)
 
     def reopen(self, rotation: Rotation) -> None:
+        """A revision without a share of the traffic gets nothing, unless no other is ready."""
         ready = [target for target in self.targets.values() if target.ready]
         self.listed = len(ready)
+        if traffic := self.route.traffic:
+            ready = [target for target in ready if traffic.get(target.revision, 0.0) > 0.0] or ready
         self.open = [target for target in ready if not rotation.is_out(target.id)] if rotation else ready
         self.even = len({target.weight for target in ready}) <= 1
 

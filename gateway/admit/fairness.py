@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from gateway.admit.ticket import Ticket
 
-_SLACK = 64  # entries that are out of date before they are cleared away
+_SLACK = 64
 
 
 @dataclass(slots=True)
@@ -34,6 +34,7 @@ class FairQueue:
         self.count = 0
         self._reached = 0.0
         self._weight = 0.0  # of the tenants that have something here
+        self._most = _SLACK  # entries, until those that are out of date are cleared away
         self._longest: tuple[str, float] | None = None  # as ``longest`` found it; None: to be looked for
         self._backlogs: dict[str, Backlog] = {}
         # (work, id of the oldest ticket, tenant). One that is out of date has another work than its tenant, or another
@@ -41,12 +42,11 @@ class FairQueue:
         self._turns: list[tuple[float, int, str]] = []
 
     def add(self, ticket: Ticket) -> None:
+        self._clear_away()
         backlog = self._backlogs.get(ticket.tenant)
         if backlog is None:
-            self._clear_away()
             backlog = self._backlogs[ticket.tenant] = Backlog(self._reached, ticket.weight)
         if not backlog.tickets:
-            self._clear_away()
             backlog.work, backlog.weight = max(backlog.work, self._reached), ticket.weight
             self._weight += ticket.weight
             heapq.heappush(self._turns, (backlog.work, ticket.id, ticket.tenant))
@@ -123,7 +123,7 @@ class FairQueue:
 
     def _clear_away(self) -> None:
         """Whoever has nothing here and would start where the others are needs no memory of it."""
-        if len(self._backlogs) <= 2 * self.count + _SLACK and len(self._turns) <= 2 * self.count + _SLACK:
+        if max(len(self._backlogs), len(self._turns)) <= self._most:
             return
         self._backlogs = {
             name: each for name, each in self._backlogs.items() if each.tickets or each.work > self._reached
@@ -132,3 +132,4 @@ class FairQueue:
             (each.work, next(iter(each.tickets)), name) for name, each in self._backlogs.items() if each.tickets
         ]
         heapq.heapify(self._turns)
+        self._most = 2 * len(self._backlogs) + _SLACK  # twice: so that it is rarely done

@@ -8,7 +8,6 @@ application (``AsgiCall``).
 from __future__ import annotations
 
 import asyncio
-from enum import Enum, auto
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -18,58 +17,33 @@ from gateway.auth import INFERENCE
 from gateway.dialects import Dialect, dialect_of, error_body
 from gateway.errors import BodyTooLarge, GatewayError, HeadNotValid, MethodNotAllowed, RequestTimeout, Unexpected
 from gateway.exchange import Exchange
-from gateway.plane.answering import Answering
 from gateway.plane.asgi import AsgiCall
 from gateway.plane.chunks import BadChunk, Dechunker
 from gateway.plane.flight import Flight, error_lines
-from gateway.plane.heads import BadHead, Memory, RequestHead, parse_request
+from gateway.plane.heads import BadHead, RequestHead
+from gateway.plane.intake import NEVER_S, Intake, State
 from gateway.plane.upstream import no_delay
 
 if TYPE_CHECKING:
     from gateway.plane.plane import Plane
     from models.store.records import KeyRecord
 
-MOST_AHEAD_BYTES = 64 << 10  # of pipelined requests; then the socket waits
 SKIPPED_BYTES = 64 << 10  # a refused body that is this small is read over, and the connection lives on
-NEVER_S = float("inf")
 MOVES_ON_BYTES = 64 << 10  # of an upload, within the time that a request has
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-FIRST_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.!#$%&'*+^`|~0123456789\r\n")
 
 
 log = structlog.get_logger(__name__)
 
 
-class State(Enum):
-    HEAD = auto()
-    BODY = auto()  # the request's rest is on its way
-    ANSWER = auto()  # the request is here, its answer is not all out
-    LINGER = auto()  # it was refused before its end; what still comes is dropped, so that the caller reads the answer
-    CLOSED = auto()
-
-
-class Connection(Answering, asyncio.Protocol):
-    """``deadline_s``: when the sweeper is to call ``expire``, of the monotonic clock."""
-
-    __slots__ = (
-        "_ahead", "_ahead_paused", "_answered", "_buffer", "_call", "_dechunker", "_first_s", "_left", "_memory",
-        "_most_bytes", "_next_is_due", "_parts", "_record", "_size", "_state", "_task", "_upload", "_write_paused",
-        "deadline_s",
-    )  # fmt: skip
+class Connection(Intake, asyncio.Protocol):
+    __slots__ = ("_body", "_call", "_most_bytes", "_record", "_size", "_task")
 
     def __init__(self, plane: Plane) -> None:
+        super().__init__()
         self._plane = plane
         self.transport: asyncio.Transport | None = None
         self.exchange: Exchange | None = None
-        self.deadline_s = NEVER_S
-        self._state = State.HEAD
-        self._buffer = b""
-        self._memory: Memory[RequestHead] = Memory()
-        self._ahead: list[bytes] = []
-        self._ahead_paused = False
-        self._write_paused = False
-        self._next_is_due = False
-        self._first_s = 0.0
         self._reset()
 
     def _reset(self) -> None:
@@ -80,7 +54,7 @@ class Connection(Answering, asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._record: KeyRecord | None = None
         self._dechunker: Dechunker | None = None
-        self._parts: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._size = 0
         self._left = 0
         self._most_bytes = 0
@@ -159,57 +133,7 @@ class Connection(Answering, asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    # -- in ----------------------------------------------------------------------------------------------------------
-
-    def data_received(self, data: bytes) -> None:
-        state = self._state
-        if state is State.HEAD:
-            if self._ahead:  # comes before it, and is about to be read
-                self._ahead.append(data)
-            else:
-                self._read_head(self._buffer + data if self._buffer else data)
-        elif state is State.BODY:
-            self._read_body(data)
-        elif state is State.ANSWER:
-            self._keep_ahead(data)
-
-    def _read_head(self, data: bytes) -> None:
-        limits = self._plane.limits
-        end = data.find(b"\r\n\r\n") + 4
-        if end < 4 or end > limits.head_bytes:
-            if data[:1] in b"\r\n":  # RFC 9112 section 2.2: an empty line before a request is read over
-                data = data.lstrip(b"\r\n")
-            if data and (data[0] not in FIRST_BYTES or len(data) > limits.head_bytes):
-                self._bad_head(self._why_not(data))
-                return
-            if not self._buffer and data:
-                self._first_s = self._plane.now()
-                self.deadline_s = self._first_s + limits.request_timeout_s
-            self._buffer = data
-            return
-        if not self._buffer:
-            self._first_s = 0.0
-        self._buffer = b""
-        raw, rest = data[:end], data[end:]
-        length = self._memory.recall(raw)
-        if length is not None:
-            head = self._memory.value
-            assert head is not None
-            if length >= 0:
-                head.length = length
-        else:
-            try:
-                head = parse_request(raw.lstrip(b"\r\n") if raw[:1] in b"\r\n" else raw)
-            except BadHead as wrong:
-                self._bad_head(wrong)
-                return
-            self._memory.keep(raw, head)
-        self._begin_request(head, rest)
-
-    def _why_not(self, data: bytes) -> BadHead:
-        if len(data) > self._plane.limits.head_bytes:
-            return BadHead(f"The request's head is larger than {self._plane.limits.head_bytes} bytes.", 431)
-        return BadHead("The request is not valid HTTP/1.1: it does not begin with a method.")
+    # -- a request -------------------------------------------------------------------------------------------------
 
     def _bad_head(self, wrong: BadHead) -> None:
         self._buffer = b""
@@ -309,46 +233,8 @@ class Connection(Answering, asyncio.Protocol):
         if head.length is not None and head.length > self._most_bytes:
             raise BodyTooLarge(self._most_bytes)
 
-    def _read_body(self, data: bytes) -> None:
-        """``data`` may go on into the next request."""
-        if self._dechunker is not None:
-            self._read_chunks(self._dechunker, data)
-            return
-        size = len(data)
-        if size < self._left:
-            self._left -= size
-            if size:
-                self._take(data)
-            self._expect_more()
-            return
-        rest = data[self._left :] if size > self._left else b""
-        if self._left:
-            self._take(data[: self._left] if rest else data)
-        self._left = 0
-        self._whole_request(rest)
-
-    def _read_chunks(self, dechunker: Dechunker, data: bytes) -> None:
-        try:
-            rest = dechunker.feed(data)
-        except BadChunk as wrong:
-            self._refuse(HeadNotValid(f"The request's body is not framed as HTTP asks: {wrong}.", 400))
-            return
-        if payload := dechunker.take():
-            self._take(payload)
-        if self._state is not State.BODY:
-            return
-        if dechunker.ended:
-            self._whole_request(rest)
-        else:
-            self._expect_more()
-
-    def _expect_more(self) -> None:
-        """The rest of the body has until its deadline; a large upload may take as long as it moves on."""
-        if self._answered or self._state is not State.BODY:
-            return
-        if not self._upload:
-            assert self.exchange is not None
-            self.deadline_s = (self._first_s or self.exchange.started_s) + self._plane.limits.request_timeout_s
+    def _bad_body(self, wrong: BadChunk) -> None:
+        self._refuse(HeadNotValid(f"The request's body is not framed as HTTP asks: {wrong}."))
 
     def _take(self, payload: bytes) -> None:
         before, self._size = self._size, self._size + len(payload)
@@ -361,19 +247,17 @@ class Connection(Answering, asyncio.Protocol):
             self.deadline_s = self._plane.now() + self._plane.limits.request_timeout_s
         if self._call is not None:
             self._call.feed(payload)
+        elif not self._body:
+            self._body = payload
         else:
-            self._parts.append(payload)
+            if isinstance(self._body, bytes):
+                self._body = bytearray(
+                    self._body
+                )  # not a list: a million pieces of a byte would be fifty times as large
+            self._body += payload
 
-    def _whole_request(self, rest: bytes) -> None:
-        if self._state is State.LINGER:
-            return
-        self._state = State.ANSWER
-        self.deadline_s = NEVER_S
-        if rest:
-            self._keep_ahead(rest)
-        if self._answered:
-            self._next()
-        elif self._call is not None:
+    def _request_is_whole(self) -> None:
+        if self._call is not None:
             self._call.feed_eof()
         elif self._task is None:
             self._complete()
@@ -387,8 +271,7 @@ class Connection(Answering, asyncio.Protocol):
             self.whole(204, b"allow: OPTIONS, %b\r\n" % head.endpoint.method.encode(), b"")
             return
         assert self._record is not None
-        parts, self._parts = self._parts, []
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        body, self._body = bytes(self._body), b""
         exchange.request_bytes = len(body)
         flight = Flight(self._plane, self, exchange, head)
         self._flight = flight
@@ -402,13 +285,6 @@ class Connection(Answering, asyncio.Protocol):
             flight.fail(Unexpected(exchange.request_id))
             return
         flight.start(inquiry)
-
-    def _keep_ahead(self, data: bytes) -> None:
-        self._ahead.append(data)
-        if not self._ahead_paused and sum(map(len, self._ahead)) > MOST_AHEAD_BYTES:
-            self._ahead_paused = True
-            assert self.transport is not None
-            self.transport.pause_reading()
 
     # -- refusing ----------------------------------------------------------------------------------------------------
 
@@ -437,25 +313,6 @@ class Connection(Answering, asyncio.Protocol):
         return (
             head is not None and not head.expects_continue and self._dechunker is None and self._left <= SKIPPED_BYTES
         )
-
-    def _hear_out(self, rest: bytes) -> None:
-        """Of a body that will be refused, what is here already."""
-        if self._dechunker is None and self._left <= len(rest):
-            self._state = State.ANSWER
-            if len(rest) > self._left:
-                self._keep_ahead(rest[self._left :])
-            self._left = 0
-        elif self._dechunker is None:
-            self._left -= len(rest)
-        else:
-            try:
-                rest = self._dechunker.feed(rest)
-            except BadChunk:
-                return
-            if self._dechunker.ended:
-                self._state = State.ANSWER
-                if rest:
-                    self._keep_ahead(rest)
 
     def _refuse_connection(self, error: GatewayError) -> None:
         """For what is not even a request."""
@@ -488,7 +345,7 @@ class Connection(Answering, asyncio.Protocol):
                 self.deadline_s = self._plane.now() + self._plane.limits.linger_s
             else:
                 self._state = State.LINGER
-                self._parts = []
+                self._body = b""
                 self.deadline_s = self._plane.now() + self._plane.limits.linger_s
 
     def _answer_is_cut(self) -> None:
@@ -497,37 +354,6 @@ class Connection(Answering, asyncio.Protocol):
         self._plane.observe(self.exchange)
         self.exchange = None
         self._state = State.CLOSED
-
-    def _next(self) -> None:
-        if not self._keep:
-            self._close()
-            return
-        if self._write_paused:
-            self._next_is_due = True  # a caller that does not read its answers is given no more of them
-            return
-        self._reset()
-        self._state = State.HEAD
-        self.deadline_s = self._plane.now() + self._plane.limits.idle_timeout_s
-        if self._ahead:
-            # Not from here: a thousand pipelined requests that are refused at once would be as many calls deep.
-            asyncio.get_running_loop().call_soon(self._go_on)
-        elif self._plane.leaving.now:
-            self._close()
-
-    def _go_on(self) -> None:
-        ahead, self._ahead = self._ahead, []
-        if self._ahead_paused:
-            self._ahead_paused = False
-            assert self.transport is not None
-            self.transport.resume_reading()
-        if self._state is State.HEAD:
-            self.data_received(b"".join(ahead))
-
-    def _close(self) -> None:
-        self._state = State.CLOSED
-        self.deadline_s = NEVER_S
-        if self.transport is not None:
-            self.transport.close()
 
     def _leave(self) -> None:
         """The caller is gone before its answer was."""

@@ -28,7 +28,7 @@ from gateway.errors import ClientGone, EngineLost, GatewayError, Unexpected
 from gateway.exchange import Exchange
 from gateway.headers import lines
 from gateway.inquiry import Inquiry, Peek
-from gateway.plane.connection import State
+from gateway.plane.intake import State
 from gateway.plane.handshake import (
     SWITCHING,
     check_upgrade,

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     report.write(options.results, **facts)
     for name, why in facts["not_measured"].items():
-        print(f"not measured: {name}: {why}")
+        print(f"not measured: {name}: {short(why)}")
     for pass_ in facts.get("disturbed", ()):
         print(f"disturbed: {pass_}")
     for trouble in facts.get("troubles", ()):
@@ -138,6 +138,12 @@ def versions(compared: Compared, everything: Bench) -> dict[str, str]:
             told = subprocess.run(asks[name], capture_output=True, text=True, check=False)
             found[name] = (told.stdout or told.stderr).strip().split("\n")[0]
     return found
+
+
+def short(why: str) -> str:
+    """First and last line; the JSON has the whole."""
+    lines = [line for line in why.splitlines() if line.strip()]
+    return " ... ".join(lines if len(lines) < 3 else (lines[0], lines[-1]))
 
 
 def say(text: str) -> None:

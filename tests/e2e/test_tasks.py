@@ -133,6 +133,26 @@ def test_what_one_model_says_another_one_writes_down(client: openai.OpenAI) -> N
         client.audio.transcriptions.create(model="tiny-voice", file=("said.wav", said))
 
 
+@pytest.mark.anyio
+async def test_speech_is_written_down_as_it_is_heard(service: Service, client: openai.OpenAI) -> None:
+    text = "The driver reads the signal before the bridge."
+    ask = {"model": "tiny-voice", "voice": "guard", "input": text, "response_format": "pcm"}
+    said = client.audio.speech.create(**ask).content  # type: ignore[arg-type]
+    base = f"{service.url.replace('http', 'ws')}/v1"
+    caller = openai.AsyncOpenAI(base_url=f"{service.url}/v1", websocket_base_url=base, api_key=service.api_key)
+    async with caller.realtime.connect(model="tiny-ear") as socket:
+        for start in range(0, len(said), 48_000):
+            await socket.input_audio_buffer.append(audio=base64.b64encode(said[start : start + 48_000]).decode())
+        await socket.input_audio_buffer.commit()
+        async for event in socket:
+            if event.type == "conversation.item.input_audio_transcription.completed":
+                assert event.transcript == "the driver reads the signal before the bridge"
+                break
+            assert event.type != "error", event
+    with service.http() as http:
+        assert 'endpoint="realtime",model="tiny-ear"' in http.get("/metrics").text
+
+
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
 def test_documents_are_ranked(service: Service, path: str) -> None:
     ask = {"model": "tiny-reranker", "query": "where does the cat sleep?", "documents": DOCUMENTS, "top_n": 2}

@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz``: atheris on each target for a while. What it finds goes to ``corpus`` and so becomes a test."""
+"""``python -m tests.fuzz``: atheris on each target for a while. What it finds lies in ``corpus`` and so is a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz.atheris_run TARGET [libFuzzer's options]``: one target under atheris, until it finds something."""
+"""``python -m tests.fuzz.atheris_run TARGET [libFuzzer's options]``: one target, until atheris finds something."""
 
 from __future__ import annotations
 

@@ -50,6 +50,12 @@ def pieces(data: bytes) -> list[bytes]:
     return [*found, rest[at:]]
 
 
+def _check_refusal(refused: BadHead | GatewayError) -> None:
+    """In words, and the caller's fault."""
+    assert 400 <= refused.status < 500, refused.status
+    assert refused.message.isprintable(), refused.message
+
+
 def _check_headers(headers: list[tuple[bytes, bytes]]) -> None:
     for name, value in headers:
         assert _NAME.fullmatch(name), name
@@ -71,8 +77,7 @@ def request_head(data: bytes) -> None:
     try:
         head = parse_request(_head(data))
     except BadHead as refused:
-        assert 400 <= refused.status < 500, refused.status
-        assert refused.message.isprintable(), refused.message
+        _check_refusal(refused)
         return
     _check_headers(head.headers)
     names = [name for name, _ in head.headers]
@@ -83,7 +88,15 @@ def request_head(data: bytes) -> None:
     assert head.path.startswith("/") or head.target == b"*"
     going_on = to_engine(head.headers)
     _check_headers(going_on)
-    secret = {b"authorization", b"x-api-key", b"cookie", b"host", b"content-length", b"transfer-encoding", b"connection"}
+    secret = {
+        b"authorization",
+        b"x-api-key",
+        b"cookie",
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+    }
     assert not secret & {name for name, _ in going_on}
 
 
@@ -115,7 +128,7 @@ def answer_head(data: bytes) -> None:
     try:
         head = parse_answer(_head(data))
     except BadHead as refused:
-        assert refused.message.isprintable(), refused.message
+        _check_refusal(refused)
         return
     assert 100 <= head.status <= 999
     assert head.length is None or head.length >= 0
@@ -199,7 +212,7 @@ def packed(data: bytes) -> None:
     try:
         out = gunzip(data[2:], encoding, limit)
     except GatewayError as refused:
-        assert 400 <= refused.status < 500
+        _check_refusal(refused)
         return
     assert encoding == "identity" or len(out) <= limit
 
@@ -212,7 +225,7 @@ def body(data: bytes) -> None:
     try:
         found = peek_beside(raw, "m", CAPS) if endpoint.model_in_path else peek(raw, endpoint, CAPS, frozenset())
     except GatewayError as refused:
-        assert 400 <= refused.status < 500, refused
+        _check_refusal(refused)
         return
     assert found.tokens >= 1
     document = _loaded(raw)
@@ -226,7 +239,7 @@ def form(data: bytes) -> None:
     try:
         found = read_form(data, 'multipart/form-data; boundary="xyz"', ("model", "stream"))
     except GatewayError as refused:
-        assert 400 <= refused.status < 500
+        _check_refusal(refused)
         return
     for name, (start, end) in found.spans.items():
         assert data[start:end].decode(errors="replace") == found.fields[name]

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import openai
 from aiohttp import web
-from fastapi import FastAPI
 
 from gateway.app import Deps
 from gateway.batches.run import Pace
 from gateway.kept import Kept, KeptLimits, KeptParts, mount
+from gateway.later import Later
 from gateway.settings import Limits
 from models.home import Home
 from models.store.client import connect, connect_async
@@ -104,7 +104,7 @@ class KeptThread(GatewayThread):
             find=self.app.admission.routes.find,
             limits=limits,
         )
-        self.kept = mount(self.app, cast(FastAPI, self.app.control), parts)
+        self.kept = mount(self.app, cast(Later, self.app.control), parts)
 
 
 @dataclass

@@ -80,6 +80,20 @@ def test_what_a_model_says_about_usage_is_not_believed() -> None:
     assert scanned(event({"response": {"usage": RESPONSES, "tools": tools}})) == ALL
 
 
+def test_neither_is_it_in_a_long_answer() -> None:
+    tools = [{"name": "f", "parameters": {"usage": {"input_tokens": 1}}}]
+    for end in (
+        {"tools": tools},
+        {"a": {"usage": {"input_tokens": 1}}},
+        {"a": {"b": {"usage": {"input_tokens": 1}}}},
+        {"a": [tools]},
+    ):
+        for usage in (RESPONSES, {"nested": {"deeply": {}}, **RESPONSES}):
+            document = {"output": "x" * 5000, "usage": usage, **end}
+            assert usage_of(json.dumps(document).encode()) == ALL
+            assert scanned(event({"response": document})) == ALL
+
+
 def test_counts_that_are_left_out_are_zero() -> None:
     assert usage_of(b'{"usage":{"prompt_tokens":3}}') == Usage(3, 0, 0)
     assert usage_of(b'{"usage":{"prompt_tokens":3,"prompt_tokens_details":null}}') == Usage(3, 0, 0)

@@ -51,7 +51,7 @@ class Gate:
         Their sequences are freed as if the clients had left. Returns when the application has let go of them, at the
         latest LEAVE_S after it was cancelled.
         """
-        flights = (*self._flights, *self._sockets)
+        flights: tuple[_Flight | GateSocket, ...] = (*self._flights, *self._sockets)
         for flight in flights:
             flight.cut(code, message)
         if flights:

@@ -1,7 +1,7 @@
 """OpenAI's realtime endpoint as far as transcription goes: a WebSocket that takes sound and gives text.
 
-Events of the caller: ``session.update``, ``input_audio_buffer.append``, ``.commit`` and ``.clear``. What was appended is
-transcribed when it is committed; nothing is transcribed by itself (``turn_detection`` is null).
+Events of the caller: ``session.update``, ``input_audio_buffer.append``, ``.commit`` and ``.clear``. What was appended
+is transcribed when it is committed; nothing is transcribed by itself (``turn_detection`` is null).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import msgspec
@@ -45,10 +45,8 @@ class RealtimeApi:
         offered = socket.scope.get("subprotocols", [])
         await socket.accept("realtime" if "realtime" in offered else None)
         session = Session(socket, model, self._languages, self._transcribe)
-        try:
+        with suppress(WebSocketDisconnect):
             await session.run()
-        except WebSocketDisconnect:
-            pass
 
 
 class Session:
@@ -133,7 +131,9 @@ class Session:
     async def _commit(self, _given: Mapping[str, Any]) -> None:
         if len(self._sound) < 2:
             raise ApiError(400, "the buffer is empty: append sound before", code="input_audio_buffer_commit_empty")
-        samples = np.frombuffer(bytes(self._sound[: len(self._sound) // 2 * 2]), "<i2").astype(np.float32) / 32768
+        samples = np.frombuffer(bytes(self._sound[: len(self._sound) // 2 * 2]), "<i2").astype(np.float32) / np.float32(
+            32768
+        )
         self._sound.clear()
         recording = Recording(samples, self._rate)
         item, before = f"item_{next(self._numbers)}", self._last_item

@@ -180,6 +180,26 @@ def test_a_tenant_without_any_weight_is_served_as_well() -> None:
     assert scene.ask(tenant="somebody").waits
 
 
+def test_a_revision_without_a_share_gets_nothing_even_when_the_others_are_out_for_a_moment() -> None:
+    scene = Scene()
+    old, new = replica("a", revision="old"), replica("b", revision="new")
+    scene.table(model(old, new, traffic={"old": 1.0, "new": 0.0}))
+    asked = [scene.ask() for _ in range(5)]
+    assert {one.at for one in asked} == {"a"}
+    scene.end(asked[0], Outcome.LOST)
+    assert scene.ask().waits
+    scene.table(model(new, traffic={"old": 1.0}))
+    assert scene.ask(prefix=1).at == "b", "there is no other"
+
+
+def test_traffic_is_split_between_revisions() -> None:
+    scene = Scene()
+    there = [replica(f"{name}-{number}", revision=name) for name in ("old", "new") for number in range(2)]
+    scene.table(model(*there, traffic={"old": 3.0, "new": 1.0}))
+    at = [scene.ask(session=session).at for session in range(1, 401)]
+    assert 70 < sum(name.startswith("new") for name in at) < 130
+
+
 def test_upstreams_without_any_weight_are_used_when_there_is_no_other() -> None:
     scene = Scene()
     scene.table(model(replica("a", weight=0.0), replica("b", weight=0.0)))

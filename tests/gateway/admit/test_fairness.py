@@ -142,7 +142,8 @@ def test_how_many_are_ahead_counts_a_tenants_own_and_the_others_share() -> None:
     assert queue.ahead_of("noisy", 1.0) == 51
     assert queue.ahead_of("quiet", 1.0) == 1 + 2
     assert queue.ahead_of("new", 1.0) == 1 + 1
-    assert queue.ahead_of("new", 0.5) == 2 + 1
+    assert queue.ahead_of("new", 0.5) == 2 + 2, "at most: as if each of the others had enough for its share"
+    assert queue.ahead_of("new", 0.001) == 51
 
 
 # -- priorities ------------------------------------------------------------------------------------------------------
@@ -200,9 +201,14 @@ class AnyOrder(RuleBasedStateMachine):
         self.queue = Queue()
         self.there: list[Ticket] = []
 
-    @rule(tenant=st.sampled_from("abc"), priority=st.sampled_from([-1, 0, 7]), tokens=st.integers(1, 50))
-    def enter(self, tenant: str, priority: int, tokens: int) -> None:
-        each = ticket(tenant, tokens, priority=priority)
+    @rule(
+        tenant=st.sampled_from("abc"),
+        priority=st.sampled_from([-1, 0, 7]),
+        tokens=st.integers(1, 50),
+        weight=st.sampled_from([1.0, 1.0, 0.5]),
+    )
+    def enter(self, tenant: str, priority: int, tokens: int, weight: float) -> None:
+        each = ticket(tenant, tokens, weight, priority)
         self.queue.add(each)
         self.there.append(each)
 
@@ -226,6 +232,21 @@ class AnyOrder(RuleBasedStateMachine):
     def nobody_is_forgotten(self) -> None:
         assert self.queue.count == len(self.there)
         assert {each.id for each in self.queue.tickets()} == {each.id for each in self.there}
+
+    @invariant()
+    def what_is_kept_is_what_would_be_counted(self) -> None:
+        for priority in {each.priority for each in self.there}:
+            level = self.queue._levels[priority]
+            there = {name: backlog for name, backlog in level._backlogs.items() if backlog.tickets}
+            assert level.longest()[1] == max(len(each.tickets) / each.weight for each in there.values())
+            assert level._weight == sum(each.weight for each in there.values())
+            for name in "abcd":
+                exact = sum(
+                    min(len(each.tickets), (level._count_of(name) + 1) * each.weight)
+                    for other, each in there.items()
+                    if other != name
+                )
+                assert level.ahead_of(name, 1.0) >= level._count_of(name) + exact
 
 
 TestAnyOrder = AnyOrder.TestCase

@@ -18,6 +18,7 @@ from gateway.batches.desk import ABANDONED_S, Desk
 from gateway.batches.keyring import KNOWN_FOR_S, Keyring
 from gateway.batches.records import BatchRecord
 from gateway.clock import Clock
+from gateway.ending import end
 from gateway.inquiry import Caller
 from models.store.api_keys import build_key
 from models.store.client import connect_async
@@ -48,9 +49,7 @@ class Office:
         self.running = [asyncio.create_task(desk.run()) for desk in self.desks]
 
     async def close(self) -> None:
-        for task in self.running:
-            task.cancel()
-            await asyncio.wait([task])
+        await end(self.running)
 
     async def record(self) -> BatchRecord | None:
         assert self.bench.record is not None
@@ -114,8 +113,7 @@ async def test_what_ends_the_desk_gives_the_lease_back(office: Office) -> None:
         return await office.redis.get(lease) == b"one"
 
     await until_async(taken)
-    one.cancel()
-    await asyncio.wait([one])
+    await end([one])
     assert await office.redis.get(lease) is None
 
 

@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from gateway.clock import Clock
+from gateway.ending import end
 from gateway.inquiry import Caller
 from gateway.responses import kept as states
 from gateway.responses.background import LEASE_S, MOST_TRIES, Background
@@ -112,12 +113,6 @@ async def bench(redis_server: EmbeddedRedis, keys: Keys) -> AsyncIterator[Bench]
     await bench.redis.aclose()
 
 
-async def ended(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
-        await asyncio.wait([task])
-
-
 async def test_what_a_dead_worker_had_begun_is_begun_again_when_its_time_is_over(bench: Bench) -> None:
     dead, alive = bench.worker("dead"), bench.worker("alive")  # the first one never renews what it has
     response_id = await bench.order(dead)
@@ -136,7 +131,7 @@ async def test_what_a_dead_worker_had_begun_is_begun_again_when_its_time_is_over
     await until_async(completed)
     assert await bench.redis.zcard(bench.keys.response_jobs) == 0
     assert await bench.redis.hlen(bench.keys.response_orders) == 0
-    await ended(running)
+    await end([running])
 
 
 async def test_two_takers_of_one_job(bench: Bench) -> None:
@@ -165,7 +160,7 @@ async def test_one_who_lives_keeps_what_it_has(bench: Bench) -> None:
         return await bench.status(response_id) == "completed"
 
     await until_async(completed)
-    await ended(*running)
+    await end(running)
 
 
 async def test_a_job_that_ends_its_workers_is_given_up(bench: Bench) -> None:

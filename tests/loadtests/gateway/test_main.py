@@ -41,6 +41,11 @@ def test_options_choose_subjects_and_parts() -> None:
     assert command.parse(["--soak", "20"]).only == ["soak"]
 
 
+def test_long_reasons_are_shown_by_their_ends() -> None:
+    assert command.short("it ended with 1:\n\ntrace\nback\nno such file\n") == "it ended with 1: ... no such file"
+    assert command.short("not installed") == "not installed"
+
+
 def test_without_a_compiler_it_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

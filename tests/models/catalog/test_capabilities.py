@@ -26,6 +26,7 @@ def card(runtime: str = "torch", **more: Any) -> ModelCard:
         ({"architectures": ["BertForSequenceClassification"]}, ("classify", "predict")),
         ({"architectures": ["CoordinatePainter"]}, ("image", "predict")),
         ({"architectures": ["FormantVoice"]}, ("speech", "predict")),
+        ({"architectures": ["LexiconEar"]}, ("transcribe", "realtime", "predict")),
         ({"architectures": ["Unknown"]}, ()),
         ({"architectures": None}, ()),
     ],

@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.gateway.plane.promises.town import Town
+from tests.gateway.plane.protocol.house import wait_until
 from tests.gateway.plane.protocol.wire import Answer, Broken, Caller
 
 
@@ -43,6 +45,10 @@ class Crowd:
     @property
     def asked(self) -> int:
         return len(self.felt.latencies_s)
+
+    def go_on_for(self, requests: int) -> None:
+        until = self.asked + requests
+        wait_until(lambda: self.asked >= until, within_s=60.0)
 
     def longest_wait_s(self) -> float:
         """Of the requests that are under way."""
@@ -109,7 +115,7 @@ def at_once(town: Town, requests: list[bytes]) -> list[tuple[float, Answer]]:
             found[number] = (time.monotonic() - began_s[number], answer)
         caller.close()
 
-    run_all([lambda number=number, caller=caller: read(number, caller) for number, caller in enumerate(callers)])
+    run_all([partial(read, number, caller) for number, caller in enumerate(callers)])
     return [found[number] for number in range(len(requests))]
 
 

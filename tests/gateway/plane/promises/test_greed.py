@@ -118,7 +118,7 @@ def test_r14_nesting_of_any_depth(house: House, levels: int) -> None:
         b'{"model":"m","user":["x"]}',
         b'{"model":"m","x":' + b"9" * 100_000 + b"}",
         b'\xef\xbb\xbf{"model":"m","messages":[]}',
-        "{\"model\":\"m\",\"messages\":[]}".encode("utf-16"),
+        '{"model":"m","messages":[]}'.encode("utf-16"),
         b'{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":"http://169.254.169.254/"}]}]}',
         b'{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":7}}]}]}',
         b'{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"file:///etc/passwd"}}]}]}',
@@ -134,7 +134,9 @@ def test_r14_odd_json_is_refused_or_forwarded_and_never_a_5xx(house: House, body
     assert all(asked.body == body for asked in house.engine.asked)
 
 
-@pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "https://example.com/a.png", "file:///etc/passwd", "ftp://x/y", "HTTP://x"])
+@pytest.mark.parametrize(
+    "url", ["http://169.254.169.254/latest", "https://example.com/a.png", "file:///etc/passwd", "ftp://x/y", "HTTP://x"]
+)
 def test_s1_urls_are_not_fetched_by_engines_unless_allowed(house: House, url: str) -> None:
     part = {"type": "image_url", "image_url": {"url": url}}
     answer = ask(house, json.dumps(chat_body("m") | {"messages": [{"role": "user", "content": [part]}]}).encode())
@@ -150,7 +152,15 @@ anything = st.recursive(
 )
 NAMES = ["messages", "n", "stream", "stop", "logit_bias", "tools", "response_format", "user", "max_tokens", "model", "prompt",
          "input", "stream_options", "top_logprobs", "documents", "functions", "guided_json"]  # fmt: skip
-PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings", "/v1/rerank", "/tokenize"]
+PATHS = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/tokenize",
+]
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -79,8 +79,8 @@ def test_r13_several_at_once(measured: Town) -> None:
 
 
 def test_r13_tiny_chunks(town: Town) -> None:
-    """A byte in a chunk of its own costs six on the wire, and more of the gateway's time than any other: who sends 100 MB
-    so is refused in time or at the cap, and others do not notice."""
+    """A byte in a chunk of its own costs six on the wire, and more of the gateway's time than any other. Who sends so
+    is refused, and others do not notice."""
     town.open(request_timeout_s=3.0)
     town.route(town.model("m"))
     before = town.memory_bytes()
@@ -113,9 +113,7 @@ def send_tiny_chunks(town: Town) -> None:
 def test_r13_packed(measured: Town) -> None:
     packed = gzip.compress(bytes(HUGE), 9)
     with measured.caller() as caller:
-        answer = caller.ask(
-            measured.head(("content-length", str(len(packed))), ("content-encoding", "gzip")) + packed
-        )
+        answer = caller.ask(measured.head(("content-length", str(len(packed))), ("content-encoding", "gzip")) + packed)
         assert answer.status == 413
         answer.error()
 

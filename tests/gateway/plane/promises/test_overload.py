@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.gateway.plane.promises.crowd import at_once
 from tests.gateway.plane.promises.town import Town
+from tests.gateway.plane.protocol.house import wait_until
 
 WORK_S = 0.1
 SLOTS = 4
@@ -61,7 +62,5 @@ def test_a_worker_that_is_full_says_so(town: Town) -> None:
     def let_in() -> bool:
         with town.caller() as caller:
             return caller.ask(town.request()).status == 200
-
-    from tests.gateway.plane.protocol.house import wait_until
 
     wait_until(let_in)

@@ -1,8 +1,9 @@
-"""S2, S5: whatever goes wrong, neither keys nor prompts get into logs, metrics or answers; nor do an engine's secrets."""
+"""S2, S5: whatever goes wrong, keys, prompts and an engine's secrets get into no log, metric or answer."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tests.gateway.plane.promises.town import Town
 from tests.gateway.plane.protocol.house import House
@@ -17,7 +18,7 @@ def test_s2_nothing_of_it_is_written_down(town: Town) -> None:
     town.open(engines=1, request_timeout_s=0.3, hold_timeout_s=0.3)
     town.route(town.model("m"))
     said = []
-    prompt = {"messages": [{"role": "user", "content": PROMPT}]}
+    prompt: dict[str, Any] = {"messages": [{"role": "user", "content": PROMPT}]}
     requests = [
         town.request(**prompt),
         town.request(stream=True, **prompt),
@@ -48,8 +49,6 @@ def test_s2_nothing_of_it_is_written_down(town: Town) -> None:
     for place in (written, metrics, *said):
         assert town.key.encode() not in place
         assert PROMPT.encode() not in place
-    digest = json.loads(json.dumps(town.world.keys.prefix))
-    assert digest.encode() not in metrics
 
 
 def test_s5_an_engines_words_are_replaced(house: House) -> None:

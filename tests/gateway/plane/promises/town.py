@@ -68,6 +68,9 @@ class Engine:
                 parts.append(part)
         return dict(json.loads(b"".join(parts)))
 
+    def was_asked(self) -> bool:
+        return bool(self.stats()["asked"])
+
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.process.pid, number)
 

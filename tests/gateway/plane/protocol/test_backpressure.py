@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
 from tests.gateway.plane.protocol.house import House, wait_until
-from tests.gateway.plane.protocol.raw_engine import PLAIN, Asked, Link, event
+from tests.gateway.plane.protocol.raw_engine import PLAIN, Asked, Link, answers, event
 from tests.gateway.world import chat_body
 
 MUCH = 64 << 20
@@ -17,10 +18,10 @@ IN_BETWEEN = 24 << 20  # buffers of three sockets as the system makes them, and 
 class Writes:
     """As much as it gets rid of, and counts it."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, house: House, kind: str) -> None:
+        self.house = house
         self.kind = kind
         self.written = 0
-        self.done = False
 
     async def __call__(self, link: Link, asked: Asked) -> None:
         if self.kind == "a length":
@@ -37,7 +38,6 @@ class Writes:
             self.written += len(piece)
         if self.kind != "a length":
             await link.say(b"0\r\n\r\n")
-        self.done = True
 
     def stands_still(self) -> bool:
         """Nothing more goes out, as far as can be seen by asking the gateway something else meanwhile."""
@@ -46,21 +46,16 @@ class Writes:
             self.house.settled()
         return self.written == before and before > 0
 
-    house: House
-
 
 @pytest.mark.parametrize("kind", ["a length", "chunks", "events"])
 def test_a_caller_who_reads_slowly_stops_the_engine(house: House, kind: str) -> None:
-    play = Writes(kind)
-    play.house = house
+    play = Writes(house, kind)
     with house.playing(play), house.caller(receive_bytes=4096) as caller:
         caller.send(house.request(house.fresh(), stream=kind == "events"))
         wait_until(play.stands_still)
-        assert not play.done
         assert play.written < IN_BETWEEN, "it lies in the gateway's memory"
         answer = caller.answer()
         assert answer.status == 200
-        assert play.done
         if kind == "a length":
             assert len(answer.body) == MUCH
         else:
@@ -68,12 +63,11 @@ def test_a_caller_who_reads_slowly_stops_the_engine(house: House, kind: str) -> 
 
 
 def test_others_are_served_while_one_does_not_read(house: House) -> None:
-    play = Writes("events")
-    play.house = house
+    play = Writes(house, "events")
     with house.playing(play):
         sleepers = [house.caller(receive_bytes=4096).send(house.request(house.fresh(), stream=True)) for _ in range(5)]
         wait_until(play.stands_still)
-        house.engine.play = type(house.engine).play  # the usual one
+        house.engine.play = answers
         with house.caller() as caller:
             for _ in range(20):
                 assert caller.ask(house.request()).body == PLAIN
@@ -85,8 +79,6 @@ def test_others_are_served_while_one_does_not_read(house: House) -> None:
 def test_an_engine_that_does_not_read_stops_the_caller_or_nobody(house: House) -> None:
     """The body is in the gateway, within its cap; that its engine takes it slowly is nobody else's matter."""
     body = json.dumps(chat_body("m", pad="x" * (6 << 20))).encode()
-    import asyncio
-
     go_on = asyncio.Event()
 
     async def waits(link: Link, asked: Asked) -> None:

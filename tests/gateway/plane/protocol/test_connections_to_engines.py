@@ -78,7 +78,9 @@ def test_a_new_connection_that_breaks_is_no_stale_one(house: House) -> None:
     assert answer.status == 503
 
 
-@pytest.mark.parametrize("noise", [b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n", whole(b'{"evil":1}'), b"\r\n", b"x"])
+@pytest.mark.parametrize(
+    "noise", [b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n", whole(b'{"evil":1}'), b"\r\n", b"x"]
+)
 def test_what_an_idle_one_says_is_nobodys_answer(house: House, noise: bytes) -> None:
     passed_on, said = asyncio.Event(), asyncio.Event()
 
@@ -124,7 +126,9 @@ class TestEarlyAnswers:
     def test_a_refusal_reaches_the_caller(self, house: House, ends: bool) -> None:
         async def refuses(link: Link, asked: Asked) -> None:
             if int(asked.header("content-length") or 0) > 1 << 20:
-                refusal = json.dumps({"error": {"message": "Too long.", "type": "BadRequestError", "param": None, "code": 400}})
+                refusal = json.dumps(
+                    {"error": {"message": "Too long.", "type": "BadRequestError", "param": None, "code": 400}}
+                )
                 await link.say(whole(refusal.encode(), "connection: close", status="400 Bad Request"))
                 if ends:
                     await link.end()

@@ -1,4 +1,4 @@
-"""An engine that dies at any byte of its answer: retried before the first byte, told after it, never taken for whole."""
+"""An engine that dies at any byte of its answer: retried before the first byte, told after it, never hidden."""
 
 from __future__ import annotations
 

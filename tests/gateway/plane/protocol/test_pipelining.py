@@ -90,6 +90,7 @@ def test_blank_lines_between_requests_are_read_over(house: House, blank: bytes) 
 
 def test_a_flood_of_requests_that_nobody_reads_the_answers_of_stops_being_read(house: House) -> None:
     """64 MiB of requests on one connection: the gateway neither keeps them nor their answers."""
+
     async def much(link: Link, asked: Asked) -> None:
         await link.say(whole(b" " * (200 << 10)))
 

@@ -13,7 +13,16 @@ from tests.gateway.plane.protocol.wire import chunked, head
 from tests.gateway.world import chat_body
 
 BODY = json.dumps(chat_body("m")).encode()
-HOP_BY_HOP = {"connection", "keep-alive", "te", "trailer", "upgrade", "proxy-connection", "proxy-authorization", "expect"}
+HOP_BY_HOP = {
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "proxy-connection",
+    "proxy-authorization",
+    "expect",
+}
 
 
 @pytest.mark.parametrize(
@@ -42,9 +51,15 @@ def test_a_body_in_chunks_goes_on_with_its_length(house: House, body: bytes) -> 
 
 
 def test_the_engine_gets_the_path_one_host_and_no_secret(house: House) -> None:
-    headers = [(name.title(), "x-own, close" if name == "connection" else "trailers") for name in HOP_BY_HOP - {"expect", "upgrade"}]
+    headers = [
+        (name.title(), "x-own, close" if name == "connection" else "trailers")
+        for name in HOP_BY_HOP - {"expect", "upgrade"}
+    ]
     with house.caller() as caller:
-        assert caller.ask(house.request("m", *headers, ("X-Own", "hop"), ("X-Kept", "a  b"), ("Cookie", "c=d"))).status == 200
+        assert (
+            caller.ask(house.request("m", *headers, ("X-Own", "hop"), ("X-Kept", "a  b"), ("Cookie", "c=d"))).status
+            == 200
+        )
     (asked,) = house.engine.asked
     assert (asked.method, asked.path) == ("POST", "/v1/chat/completions")
     names = [name for name, _ in asked.headers]
@@ -57,7 +72,12 @@ def test_the_engine_gets_the_path_one_host_and_no_secret(house: House) -> None:
 
 
 def test_what_a_caller_may_not_tell_an_engine_about_itself(house: House) -> None:
-    told = [("X-Forwarded-For", "1.2.3.4"), ("Forwarded", "for=1.2.3.4"), ("X-Data-Parallel-Rank", "3"), ("X-Api-Key", "k")]
+    told = [
+        ("X-Forwarded-For", "1.2.3.4"),
+        ("Forwarded", "for=1.2.3.4"),
+        ("X-Data-Parallel-Rank", "3"),
+        ("X-Api-Key", "k"),
+    ]
     with house.caller() as caller:
         assert caller.ask(house.request("m", *told)).status == 200
     assert not {name.lower() for name, _ in told} & {name for name, _ in house.engine.asked[0].headers}
@@ -89,7 +109,9 @@ class TestExpectContinue:
     def test_an_unknown_key_is_refused_before_the_body(self, house: House) -> None:
         kind = ("content-type", "application/json")
         with house.caller() as caller:
-            answer = caller.ask(head(kind, ("content-length", "5"), ("expect", "100-continue"), ("authorization", "Bearer x")))
+            answer = caller.ask(
+                head(kind, ("content-length", "5"), ("expect", "100-continue"), ("authorization", "Bearer x"))
+            )
             assert (answer.status, answer.interim) == (401, ())
             answer.error()
             # What the caller sends now may be the body or its next request: nobody can tell.
@@ -119,7 +141,12 @@ class TestExpectContinue:
 class TestOldAndOtherVersions:
     def old(self, house: House, *headers: str) -> bytes:
         lines = [f"authorization: Bearer {house.world.key}", "content-type: application/json", *headers]
-        return f"POST /v1/chat/completions HTTP/1.0\r\n{chr(10).join(lines)}".replace("\n", "\r\n").replace("\r\r", "\r").encode() + b"\r\n\r\n"
+        return (
+            f"POST /v1/chat/completions HTTP/1.0\r\n{chr(10).join(lines)}".replace("\n", "\r\n")
+            .replace("\r\r", "\r")
+            .encode()
+            + b"\r\n\r\n"
+        )
 
     def test_http_1_0_gets_one_answer_and_the_end_of_the_connection(self, house: House) -> None:
         with house.caller() as caller:

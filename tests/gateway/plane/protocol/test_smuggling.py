@@ -73,7 +73,16 @@ def test_a_request_id_cannot_bring_headers_along(house: House) -> None:
             assert (answer.header("x-request-id") or "").startswith("req_")
 
 
-@pytest.mark.parametrize("path", ["/v1/predict/a%0d%0ax-injected:%201", "/v1/predict/a%20HTTP/1.1%0d%0a", "/v1/predict/m%00", "/v1/predict/../../x", "/v1/predict/m%3fa=b"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/predict/a%0d%0ax-injected:%201",
+        "/v1/predict/a%20HTTP/1.1%0d%0a",
+        "/v1/predict/m%00",
+        "/v1/predict/../../x",
+        "/v1/predict/m%3fa=b",
+    ],
+)
 def test_a_model_in_a_path_cannot_bring_a_request_along(house: House, path: str) -> None:
     body = b'{"inputs":[1]}'
     with house.caller() as caller:
@@ -186,7 +195,9 @@ def test_broken_is_what_the_reader_of_answers_calls_a_cut_one(house: House) -> N
     """The reader these tests trust does tell whole from cut."""
 
     async def cut(link: Link, asked: Asked) -> None:
-        await link.say(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2000000\r\n\r\n" + b" " * 1_500_000)
+        await link.say(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2000000\r\n\r\n" + b" " * 1_500_000
+        )
         link.die()
 
     with house.playing(cut), house.caller() as caller, pytest.raises((Broken, ConnectionResetError)):

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
@@ -59,7 +60,8 @@ class Answer:
         assert set(document) == {"error"}, document
         error = document["error"]
         assert set(error) == {"message", "type", "param", "code"}, error
-        assert error["message"] and isinstance(error["message"], str), error
+        assert isinstance(error["message"], str), error
+        assert error["message"], error
         assert isinstance(error["type"], str), error
         assert isinstance(error["code"], str | None), error
         assert isinstance(error["param"], str | None), error
@@ -176,7 +178,9 @@ class Caller:
     def __enter__(self) -> Caller:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def send(self, data: bytes) -> Caller:
@@ -236,4 +240,4 @@ def chunked(body: bytes, *sizes: int, end: bytes = b"0\r\n\r\n") -> bytes:
 
 def in_pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     at = [0, *sorted({cut for cut in cuts if 0 < cut < len(data)}), len(data)]
-    return [data[start:stop] for start, stop in zip(at, at[1:], strict=False)]
+    return [data[start:stop] for start, stop in pairwise(at)]

@@ -88,7 +88,7 @@ async def test_one_that_is_cut_is_told_why_and_to_come_again(served, monkeypatch
 
 
 async def test_while_the_engine_rests_none_is_opened(served):
-    path, gate, app = served
+    path, gate, _ = served
     gate.shut("engine_asleep", "The engine is asleep.")
     with pytest.raises(InvalidStatus) as refused:
         async with dial(path):
@@ -101,7 +101,7 @@ async def test_while_the_engine_rests_none_is_opened(served):
 
 
 async def test_an_application_that_fails_leaves_nothing_open(served):
-    path, gate, app = served
+    path, gate, _ = served
     async with dial(path) as socket:
         await socket.send("fail")
         with pytest.raises(ConnectionClosed):

@@ -9,6 +9,7 @@ import pytest
 from models.runtimes.tasks.defaults import (
     ARCHITECTURES,
     CLASSIFIER,
+    EAR,
     EMBEDDER,
     PAINTER,
     RERANKER,
@@ -35,6 +36,7 @@ from models.runtimes.torch.tasks import find_task
         ),
         ({"architectures": ["CoordinatePainter"]}, PAINTER),
         ({"architectures": ["FormantVoice"]}, VOICE),
+        ({"architectures": ["LexiconEar"]}, EAR),
         ({"architectures": ["Unknown", "BertModel"]}, EMBEDDER),
         ({"architectures": ["LlamaForCausalLM"]}, None),
         ({"architectures": []}, None),
