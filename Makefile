@@ -28,7 +28,7 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-gpu lint loadtest bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale clean
+.PHONY: help venv run test test-gpu lint loadtest bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ bench-peers: venv ## install the peers of bench-gateway that are Python packages
 
 bench-packing bench-residency bench-autoscale: bench-%: venv ## policies against their goals; DATA=dir SEEDS=42..51 ONLY=P1
 	@$(BIN)/python -m loadtests.policies.$* --data "$(DATA)" --seeds "$(SEEDS)" --only "$(ONLY)" $(ARGS)
+
+fuzz: venv ## let atheris look for bytes that break a parser, a minute each: ARGS="--seconds 600 --only chunks"
+	@$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/python -m pip install -q --no-deps "atheris>=3"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 clean: ## remove .venv, caches and build leftovers (the service's state in .roundhouse stays)
 	@rm -rf .venv .venv.lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -8,7 +8,7 @@ UNKNOWN_MODEL = "unknown"
 OTHER_ENDPOINT = "other"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
     """Tokens as the engine counted them. ``cached``: those of the prompt that it did not have to compute."""
 

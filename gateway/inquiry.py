@@ -23,7 +23,7 @@ class Caller:
     priority: int = ORDINARY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would make it three times as dear, and there is one per request
 class Peek:
     """What the gateway reads of a body (``gateway.peek``).
 

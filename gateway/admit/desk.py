@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from gateway.admit.estimates import Pace, start_left_s
-from gateway.admit.picking import of_revision, pick, with_room
+from gateway.admit.picking import of_revision, others, pick
 from gateway.admit.queue import Queue
 from gateway.admit.retries import Retries
 from gateway.admit.rotation import Rotation
@@ -84,9 +84,11 @@ class Desk:
         if len(targets) == 1:
             target = targets[0]
             return target if target.flying < target.limit else None
-        targets = with_room(targets, inquiry.avoid)
+        targets = [target for target in targets if target.flying < target.limit]
         if not targets:
             return None
+        if inquiry.avoid:
+            targets = others(targets, inquiry.avoid)
         session = inquiry.session
         if self.route.traffic:
             targets = of_revision(targets, self.route.traffic, session, rng)

@@ -12,12 +12,9 @@ from gateway.admit.target import Target
 BOUND = 1.25  # of the mean load: what a replica takes for the sake of its prefix cache
 
 
-def with_room(targets: Sequence[Target], avoid: Collection[str] = ()) -> list[Target]:
-    """Those that may have one more; of them not the ones to avoid, unless there is no other."""
-    there = [target for target in targets if target.flying < target.limit]
-    if avoid and there:
-        return [target for target in there if target.id not in avoid] or there
-    return there
+def others(targets: list[Target], avoid: Collection[str]) -> list[Target]:
+    """Not the ones to avoid, unless there is no other."""
+    return [target for target in targets if target.id not in avoid] or targets
 
 
 def of_revision(targets: list[Target], traffic: Mapping[str, float], session: int, rng: Random) -> list[Target]:

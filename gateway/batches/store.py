@@ -39,7 +39,7 @@ class BatchStore:
     """Every method raises StoreUnavailable."""
 
     def __init__(self, redis: Redis, keys: Keys, root: Path, clock: Clock) -> None:
-        self._redis, self._keys, self._root = redis, keys, root
+        self._redis, self._keys, self._root, self._clock = redis, keys, root, clock
         self._shelf = Shelf(redis, keys, KIND, BatchRecord, _QUOTA, clock.unix)
 
     @cached_property
@@ -78,7 +78,7 @@ class BatchStore:
             await self._redis.zadd(
                 self._keys.batches_open(self.place), {f"{record.owner}/{record.id}": record.created_at}
             )
-            await self._shelf.put(record.owner, record.id, record, order=record.created_at)
+            await self._shelf.put(record.owner, record.id, record, order=self._clock.unix())
 
     async def find(self, owner: str, batch_id: str) -> BatchRecord | None:
         async with asking_redis():

@@ -52,7 +52,7 @@ def files_router(cabinet: Cabinet, who: Callable[[Request], Awaitable[KeyRecord]
         key: KeyRecord = Depends(who),
         purpose: str | None = None,
         limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = MOST_LISTED,
-        order: Literal["asc", "desc"] = "desc",
+        order: Annotated[Literal["asc", "desc"], Query()] = "desc",
         after: str | None = None,
     ) -> Response:
         """The files of this API key."""

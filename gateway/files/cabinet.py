@@ -41,12 +41,13 @@ class StorageQuotaExceeded(GatewayError):
 @dataclass(frozen=True, slots=True)
 class FileLimits:
     """``upload_bytes``: of one file; ``owner_bytes`` and ``owner_files``: of all files of one API key;
-    ``uploads_at_once``: in one worker."""
+    ``uploads_at_once``, ``owner_uploads_at_once``: in one worker."""
 
     upload_bytes: int = 512 << 20
     owner_bytes: int = 4 << 30
     owner_files: int = 10_000
-    uploads_at_once: int = 16
+    uploads_at_once: int = 32
+    owner_uploads_at_once: int = 8
 
 
 class Cabinet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 
 import structlog
@@ -26,7 +27,7 @@ class TooManyUploads(HoldQueueFull):
 class Uploads:
     def __init__(self, cabinet: Cabinet) -> None:
         self._cabinet = cabinet
-        self._now = 0
+        self._now: Counter[str] = Counter()  # uploads of each owner
 
     async def take(
         self, owner: str, content_type: str | None, content_length: str | None, body: AsyncIterator[bytes]
@@ -37,9 +38,9 @@ class Uploads:
         declared = int(content_length) if content_length and content_length.isdecimal() else 0
         expected_bytes = max(0, declared - FRAMING_BYTES)
         await self._cabinet.check_room(owner, expected_bytes)
-        if self._now >= limits.uploads_at_once:
+        if self._now.total() >= limits.uploads_at_once or self._now[owner] >= limits.owner_uploads_at_once:
             raise TooManyUploads("Too many files are being uploaded at the moment; try again.", retry_after_s=2)
-        self._now += 1
+        self._now[owner] += 1
         try:
             return await self._take(owner, form, expected_bytes, body)
         except ClientDisconnect as gone:
@@ -48,7 +49,8 @@ class Uploads:
             log.error("a file cannot be written", reason=str(failed))
             raise DiskFull("The file could not be written; tell the operator.", retry_after_s=10) from failed
         finally:
-            self._now -= 1
+            self._now[owner] -= 1
+            self._now += Counter()  # forgets who has none
 
     async def _take(self, owner: str, form: FileForm, expected_bytes: int, body: AsyncIterator[bytes]) -> FileRecord:
         async with self._cabinet.disk.incoming(expected_bytes) as incoming:

@@ -27,7 +27,7 @@ from gateway.headers import lines, to_engine
 from gateway.inquiry import Inquiry
 from gateway.plane.heads import AnswerHead, RequestHead
 from gateway.plane.outlet import Extension, Outlet, Tap
-from gateway.plane.upstream import EVENTS, Upstream
+from gateway.plane.upstream import EVENTS, Address, Upstream
 from gateway.routing import is_cold
 from gateway.sse import WholeEvents
 from gateway.usage import UsageScanner, usage_of
@@ -55,37 +55,33 @@ class Mode(Enum):
 class Flight:
     """``outlet``: where the answer goes. ``exchange``: its facts."""
 
-    __slots__ = (
-        "_began", "_claim", "_collected", "_events", "_extension", "_held_since_s", "_inquiry", "_mode", "_paused",
-        "_plane", "_scanner", "_sent_s", "_size", "_starting", "_status", "_tap", "_task", "_upstream", "exchange",
-        "head", "last_byte_s", "lines", "outlet", "takes_chunks",
-    )  # fmt: skip
+    # Defaults of the class: a request sets only what it comes to need.
+    takes_chunks = False
+    last_byte_s: float | None = None  # of the engine, or when it was asked
+    lines = b""
+    _inquiry: Inquiry | None = None
+    _claim: Claim | None = None
+    _upstream: Upstream | None = None
+    _mode = Mode.WAITING
+    _size = 0
+    _status = 0
+    _events: WholeEvents | None = None
+    _scanner: UsageScanner | None = None
+    _tap: Tap | None = None
+    _extension: Extension | None = None
+    _task: asyncio.Task[None] | None = None
+    _began = False  # something was sent to the caller
+    _held_since_s: float | None = None
+    _sent_s = 0.0
+    _at_once = False  # the connection to the engine was there already
+    _paused = False
+    _starting = False  # what it is held for is a start, not a busy replica
 
     def __init__(self, plane: Plane, outlet: Outlet, exchange: Exchange, head: RequestHead) -> None:
         self._plane = plane
         self.outlet = outlet
         self.exchange = exchange
         self.head = head
-        self.takes_chunks = False
-        self.last_byte_s: float | None = None  # of the engine, or when it was asked; None while it owes nothing
-        self.lines = b""
-        self._inquiry: Inquiry | None = None
-        self._claim: Claim | None = None
-        self._upstream: Upstream | None = None
-        self._mode = Mode.WAITING
-        self._collected: list[bytes] = []
-        self._size = 0
-        self._status = 0
-        self._events: WholeEvents | None = None
-        self._scanner: UsageScanner | None = None
-        self._tap: Tap | None = None
-        self._extension: Extension | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._began = False  # something was sent to the caller
-        self._held_since_s: float | None = None
-        self._sent_s = 0.0
-        self._paused = False
-        self._starting = False  # what it is held for is a start, not a busy replica
 
     # -- 1 and 2: until there is a place -----------------------------------------------------------------------------
 
@@ -180,35 +176,31 @@ class Flight:
         assert inquiry is not None
         exchange.replica = claim.replica
         body = inquiry.body if claim.serves_as is None else renamed(inquiry, claim.serves_as)
-        if head.engine_lines is None:
-            head.engine_lines = lines(to_engine(inquiry.headers))
         pool = self._plane.upstreams.pool(claim.endpoint)
-        endpoint = inquiry.endpoint
-        path = endpoint.engine_path_for(claim.serves_as or claim.model)
-        trace = exchange.traceparent
-        request = b"%b %b%b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n" % (
-            endpoint.method.encode(),
-            pool.address.base,
-            path.encode(),
-            pool.address.authority,
-            len(body),
-            exchange.request_id.encode(),
-            b"traceparent: %b\r\n" % trace.encode() if trace else b"",
-            pool.extra_lines,
-            head.engine_lines,
-        )
+        known = claim.endpoint, claim.serves_as or claim.model
+        start = head.engine_heads.get(known)
+        if start is None:
+            start = head.engine_heads[known] = engine_head(inquiry, pool.address, known[1])
+        trace = b"traceparent: %b\r\n" % exchange.traceparent.encode() if exchange.traceparent else b""
         self._sent_s = self.last_byte_s = self._plane.now()
         self._plane.flying.add(self)
-        pool.send(self, request + body)
+        self._at_once = True
+        pool.send(
+            self,
+            b"%b%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n%b"
+            % (start, pool.extra_lines, exchange.request_id.encode(), trace, len(body), body),
+        )
+        self._at_once = False
 
     def connected(self, upstream: Upstream) -> None:
         if self._mode is Mode.CLOSED or self._claim is None:
             upstream.abort()
             return
-        now_s = self._plane.now()
-        self.exchange.connect_s += now_s - self._sent_s
-        self._sent_s = now_s
         self._upstream = upstream
+        if not self._at_once:
+            now_s = self._plane.now()
+            self.exchange.connect_s += now_s - self._sent_s
+            self._sent_s = now_s
         if self._paused:
             upstream.pause()
 
@@ -216,7 +208,8 @@ class Flight:
         now_s = self.last_byte_s = self._plane.now()
         self.exchange.engine_s = now_s - self._sent_s
         self._status = head.status
-        self._collected, self._size = [], 0
+        self._collected: list[bytes] = []
+        self._size = 0
         self.lines = head.lines
         if head.status >= 400:
             self._mode = Mode.ERROR
@@ -231,8 +224,23 @@ class Flight:
         else:
             self._mode = Mode.WHOLE
 
+    def whole(self, head: AnswerHead, body: bytes) -> None:
+        exchange = self.exchange
+        if head.status >= 400 or head.media.startswith(EVENTS) or self._began or len(body) > WHOLE_ANSWER_BYTES:
+            self.answer(head)
+            if body:
+                self.payload(body)
+            if self._mode is not Mode.CLOSED:
+                self.ended()
+            return
+        now_s = self._plane.now()
+        exchange.engine_s = now_s - self._sent_s
+        exchange.first_byte_s = now_s - exchange.started_s
+        self._upstream = None
+        self._out_whole(head.status, head.lines, body)
+
     def payload(self, data: bytes) -> None:
-        self.last_byte_s = self._plane.now()
+        self.last_byte_s = self._plane.lately_s
         mode = self._mode
         if mode is Mode.EVENTS:
             assert self._events is not None
@@ -258,7 +266,7 @@ class Flight:
 
     def chunks(self, data: bytes, payload_bytes: int) -> None:
         """Whole events in whole chunks, on their way as they are."""
-        self.last_byte_s = self._plane.now()
+        self.last_byte_s = self._plane.lately_s
         assert self._scanner is not None
         self._scanner.feed(data)
         self.exchange.answer_bytes += payload_bytes
@@ -273,15 +281,9 @@ class Flight:
         if mode is Mode.CLOSED:
             return
         if mode is Mode.WHOLE:
-            body = self._collected[0] if len(self._collected) == 1 else b"".join(self._collected)
-            exchange = self.exchange
-            exchange.usage = usage_of(body) if self.lines.find(b"json") >= 0 else None
-            exchange.answer_bytes = len(body)
-            if self._tap is not None:
-                self._tap.feed(body)
-            self._close(Outcome.OK, complete=True)
+            body = b"".join(self._collected)
             self._first_byte()
-            self.outlet.whole(self._status, self.lines, body)
+            self._out_whole(self._status, self.lines, body)
             return
         if mode is Mode.EVENTS:
             assert self._events is not None
@@ -351,6 +353,20 @@ class Flight:
     def _begin(self, status: int, head: bytes, length: int | None) -> None:
         self._began = True
         self.outlet.begin(status, head, length)
+
+    def _out_whole(self, status: int, head: bytes, body: bytes) -> None:
+        exchange = self.exchange
+        exchange.answer_bytes = len(body)
+        if b"json" in head:
+            exchange.usage = usage_of(body)
+        if self._tap is not None:
+            self._tap.feed(body)
+        self._close(Outcome.OK, complete=True)
+        if self._began:  # comments, while it was held
+            self.outlet.write(body)
+            self.outlet.end()
+        else:
+            self.outlet.whole(status, head, body)
 
     def _first_byte(self) -> None:
         if self.exchange.first_byte_s is None:
@@ -470,6 +486,18 @@ class Flight:
 def error_lines(error: GatewayError) -> bytes:
     given = [(name.encode(), value.encode()) for name, value in error.headers()]
     return lines([(b"content-type", b"application/json"), *given])
+
+
+def engine_head(inquiry: Inquiry, address: Address, model: str) -> bytes:
+    """The lines of a request to an engine that are the same for all with this head."""
+    endpoint = inquiry.endpoint
+    start = b"%b %b%b HTTP/1.1\r\nhost: %b\r\n" % (
+        endpoint.method.encode(),
+        address.base,
+        endpoint.engine_path_for(model).encode(),
+        address.authority,
+    )
+    return start + lines(to_engine(inquiry.headers))
 
 
 def renamed(inquiry: Inquiry, name: str) -> bytes:

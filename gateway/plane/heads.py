@@ -40,8 +40,9 @@ class RequestHead:
     __slots__ = (
         "checked",
         "chunked",
+        "encoding",
         "endpoint",
-        "engine_lines",
+        "engine_heads",
         "expects_continue",
         "headers",
         "http_1_0",
@@ -77,6 +78,7 @@ class RequestHead:
         self.request_id: str | None = None  # what the caller named it
         self.traceparent: bytes | None = None
         self.session: bytes | None = None
+        self.encoding: str | None = None  # of the body
         self.timeout: str | None = None
         self.priority: str | None = None
         self.looked_up = False
@@ -84,7 +86,7 @@ class RequestHead:
         self.endpoint: Any = None
         self.path_model: str | None = None
         self.key_hash: str | None = None
-        self.engine_lines: bytes | None = None
+        self.engine_heads: dict[tuple[str, str], bytes] = {}  # by endpoint and model: how the request goes to an engine
 
     def first(self, name: bytes) -> str | None:
         for found, value in self.headers:
@@ -175,6 +177,10 @@ def _take_length(head: RequestHead, value: bytes) -> None:
     head.length = _length(value)
 
 
+def _take_encoding(head: RequestHead, value: bytes) -> None:
+    head.encoding = value.decode("latin-1")
+
+
 def _take_expectation(head: RequestHead, value: bytes) -> None:
     if value.strip().lower() != b"100-continue":
         raise BadHead("The header expect may only be 100-continue.")
@@ -207,6 +213,7 @@ def _take_priority(head: RequestHead, value: bytes) -> None:
 
 
 _TAKEN: dict[bytes, Callable[[RequestHead, bytes], None]] = {
+    b"content-encoding": _take_encoding,
     b"content-length": _take_length,
     b"expect": _take_expectation,
     b"traceparent": _take_trace,

@@ -213,7 +213,7 @@ class Intake(Answering):
             return
         self._reset()
         self._state = State.HEAD
-        self.deadline_s = self._plane.now() + self._plane.limits.idle_timeout_s
+        self.deadline_s = self._plane.lately_s + self._plane.limits.idle_timeout_s
         if self._ahead:
             # Not from here: a thousand pipelined requests that are refused at once would be as many calls deep.
             asyncio.get_running_loop().call_soon(self._go_on)

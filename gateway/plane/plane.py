@@ -31,6 +31,7 @@ from gateway.peek import check_content_type, peek, peek_beside
 from gateway.plane.flight import Flight
 from gateway.plane.heads import RequestHead
 from gateway.plane.outlet import Extension
+from gateway.plane.upstream import TICK_S as SWEEP_S
 from gateway.plane.upstream import Upstreams
 from gateway.settings import Limits
 from gateway.tracing import Tracer
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from gateway.plane.connection import Connection
 
 TICK_S = 0.1
-SWEEP_S = 0.5
 SILENT_S = 2.0  # an engine that has sent nothing for so long is asked whether it is there
 LONGEST_HOLD_S = 3600.0
 SPARE_FILES = 256  # descriptors kept for engines' sockets, logs and files when callers take the rest
@@ -77,6 +77,7 @@ class Plane:
     flying: set[Flight] = field(default_factory=set)  # at an engine
     held: set[Flight] = field(default_factory=set)
     now: Callable[[], float] = field(init=False)
+    lately_s: float = field(init=False)  # the time of the last tick, for what need not be known exactly
     date_line: bytes = field(init=False)
     most_connections: int = field(init=False)
     _callers: dict[str, tuple[KeyRecord, Caller]] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Plane:
 
     def __post_init__(self) -> None:
         self.now = self.clock.monotonic
+        self.lately_s = self.now()
         self._hosts = frozenset(self.limits.media_hosts)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         room = max(SPARE_FILES, files - SPARE_FILES) if files != resource.RLIM_INFINITY else 1 << 30
@@ -108,14 +110,13 @@ class Plane:
 
     def check_head(self, head: RequestHead, endpoint: Endpoint) -> None:
         """What can be said of a request before its body is there. Raises GatewayError."""
-        check_content_type(head.first(b"content-type"), head.first(b"content-encoding"), endpoint.body)
+        check_content_type(head.first(b"content-type"), head.encoding, endpoint.body)
 
     def inquiry(self, head: RequestHead, record: KeyRecord, body: bytes, exchange: Exchange) -> Inquiry:
         """A whole request, looked at. Raises GatewayError."""
         endpoint = head.endpoint
-        encoding = head.first(b"content-encoding")
-        if encoding is not None:
-            body = gunzip(body, encoding, self.limits.max_body_bytes)
+        if head.encoding is not None:
+            body = gunzip(body, head.encoding, self.limits.max_body_bytes)
         if head.path_model is not None:
             found = peek_beside(body, head.path_model, self.caps)
         elif endpoint.body is BodyKind.FORM:
@@ -152,7 +153,7 @@ class Plane:
         Tunnel(self, connection, head, exchange).begin()
 
     def observe(self, exchange: Exchange) -> None:
-        self.observer(exchange, self.clock.monotonic() - exchange.started_s)
+        self.observer(exchange, self.now() - exchange.started_s)
 
     # -- as time passes ----------------------------------------------------------------------------------------------
 
@@ -166,7 +167,7 @@ class Plane:
                 log.exception("a tick of the data plane failed")
 
     def tick(self) -> None:
-        now_s = self.now()
+        now_s = self.lately_s = self.now()
         self._write_date()
         self.admission.tick()
         if self.limits.hold_comments_s and now_s >= self._comments_at_s:
@@ -179,7 +180,7 @@ class Plane:
         for connection in [each for each in self.connections if each.deadline_s <= now_s]:
             connection.expire(now_s)
         self._ask_the_silent(now_s)
-        self.upstreams.tick(asyncio.get_running_loop().time())
+        self.upstreams.tick()
 
     def _ask_the_silent(self, now_s: float) -> None:
         if self.health is None:

@@ -17,7 +17,8 @@ from gateway.plane.heads import AnswerHead, BadHead, Memory, parse_answer
 
 UNIX = "unix:"
 CONNECT_TIMEOUT_S = 5.0
-KEEP_IDLE_S = 30.0  # shorter than engines keep an idle connection
+TICK_S = 0.5
+KEEP_IDLE_TICKS = 60  # half a minute: shorter than engines keep an idle connection
 LONGEST_HEAD_BYTES = 64 << 10
 EVENTS = "text/event-stream"
 
@@ -40,6 +41,9 @@ class Asker(Protocol):
     def chunks(self, data: bytes, payload_bytes: int) -> None: ...
 
     def ended(self) -> None: ...
+
+    def whole(self, head: AnswerHead, body: bytes) -> None:
+        """``answer``, ``payload`` and ``ended`` at once: all of it came together."""
 
     def lost(self, reason: str, *, connected: bool) -> None:
         """``connected`` False: not a byte of the request was sent."""
@@ -85,7 +89,7 @@ class Upstream(asyncio.Protocol):
         self._request = b""
         self._paused = False
         self.reused = False
-        self.idle_since_s = 0.0
+        self.idle_ticks = 0  # how often the pool was looked through since it was put back
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit from it
@@ -162,8 +166,13 @@ class Upstream(asyncio.Protocol):
             if rest:
                 self._read_head(rest)
             return
-        self._head = head
         assert self._asker is not None
+        if head.length is not None and len(rest) == head.length and not head.chunked:
+            asker, self._asker = self._asker, None
+            self._go_back(head.keep_alive)
+            asker.whole(head, rest)
+            return
+        self._head = head
         if head.chunked:
             self._dechunker = Dechunker()
         else:
@@ -223,13 +232,17 @@ class Upstream(asyncio.Protocol):
         if asker is None:
             return
         assert head is not None
+        self._go_back(head.keep_alive and not rest and (head.chunked or head.length is not None))
+        asker.ended()
+
+    def _go_back(self, usable: bool) -> None:
         self.reused = True
-        self.resume()
-        if head.keep_alive and not rest and (head.chunked or head.length is not None):
+        if self._paused:
+            self.resume()
+        if usable:
             self._pool.put(self)
         else:
             self.close()
-        asker.ended()
 
     def _lose(self, reason: str) -> None:
         asker = self._asker
@@ -281,7 +294,7 @@ class Pool:
         if self._retired:
             upstream.close()
             return
-        upstream.idle_since_s = asyncio.get_running_loop().time()
+        upstream.idle_ticks = 0
         self._idle.append(upstream)
 
     def gone(self, upstream: Upstream) -> None:
@@ -289,15 +302,18 @@ class Pool:
         if upstream in self._idle:
             self._idle.remove(upstream)
 
-    def close_idle(self, before_s: float) -> None:
-        """Those that were put back before this time of the loop's clock."""
-        while self._idle and self._idle[0].idle_since_s < before_s:
+    def tick(self) -> None:
+        """Close those that have lain idle for KEEP_IDLE_TICKS."""
+        for upstream in self._idle:
+            upstream.idle_ticks += 1
+        while self._idle and self._idle[0].idle_ticks > KEEP_IDLE_TICKS:
             self._idle.pop(0).close()
 
     def retire(self) -> None:
         """Nothing new goes there; what is on its way goes on."""
         self._retired = True
-        self.close_idle(float("inf"))
+        while self._idle:
+            self._idle.pop().close()
 
     def abort(self) -> None:
         self.retire()
@@ -363,10 +379,10 @@ class Upstreams:
         for endpoint, pool in self._pools.items():
             pool.extra_lines = self.extra_headers.get(endpoint, b"")
 
-    def tick(self, now_s: float) -> None:
-        """``now_s``: of the loop's clock."""
+    def tick(self) -> None:
+        """To be called every TICK_S."""
         for pool in self._pools.values():
-            pool.close_idle(now_s - KEEP_IDLE_S)
+            pool.tick()
 
     async def probe(self, endpoint: str, timeout_s: float, path: str = "/health") -> bool:
         """Whether the engine answers a question of its own, on a connection of its own."""
@@ -405,6 +421,9 @@ class _Probe:
     def chunks(self, data: bytes, payload_bytes: int) -> None: ...
 
     def ended(self) -> None: ...
+
+    def whole(self, head: AnswerHead, body: bytes) -> None:
+        self.answer(head)
 
     def lost(self, reason: str, *, connected: bool) -> None:
         self._settle(False)

@@ -56,7 +56,7 @@ def responses_router(
         response_id: str,
         key: KeyRecord = Depends(who),
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        order: Literal["asc", "desc"] = "desc",
+        order: Annotated[Literal["asc", "desc"], Query()] = "desc",
         after: str | None = None,
     ) -> Response:
         """All that the model was given, the earlier turns of the conversation too; newest first unless asked for."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import openai
+import pytest
 from aiohttp import web
 
 from gateway.app import Deps
@@ -17,6 +20,8 @@ from gateway.later import Later
 from gateway.settings import Limits
 from models.home import Home
 from models.store.client import connect, connect_async
+from models.store.embedded import EmbeddedRedis
+from models.store.keys import Keys
 from tests.gateway.fake_engine import FakeEngine, _head
 from tests.gateway.world import SOON_S, GatewayThread, World
 
@@ -154,3 +159,15 @@ class KeptWorld(World):
     def api(self, key: str | None = None, worker: KeptThread | None = None) -> openai.AsyncOpenAI:
         url = (worker or self.workers[0]).url
         return openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key or self.key, max_retries=0, timeout=20)
+
+
+@pytest.fixture
+async def kept_world(redis_server: EmbeddedRedis, keys: Keys, sockets: Path) -> AsyncIterator[KeptWorld]:
+    """Without a worker: the test begins as many as it needs."""
+    redis = connect_async(redis_server.url)
+    world = KeptWorld(redis, redis_server.url, keys, sockets)
+    try:
+        yield world
+    finally:
+        await world.stop()
+        await redis.aclose()

@@ -7,7 +7,7 @@ import math
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.demand import ALWAYS_EVERY_S, CHANGED_EVERY_S, Demand, Pace
+from gateway.demand import ALWAYS_EVERY_S, CHANGED_EVERY_S, MODELS_AT_THAT_PACE, Demand, Pace
 from packers.types import ModelId, ReplicaId
 
 M, N = ModelId("m"), ModelId("n")
@@ -155,6 +155,17 @@ def test_what_did_not_change_is_not_worked_out_again_and_what_did_is() -> None:
     demand.ended(M, R, draining=False, now_unix_s=102.0)
     third = demand.report("w", 1, 102.0).models[M]
     assert (third.held, third.in_flight, third.finished) == (0, 0, 1)
+
+
+def test_a_long_report_is_made_less_often_but_news_that_cannot_wait_does_not() -> None:
+    demand = Demand()
+    for number in range(5 * MODELS_AT_THAT_PACE):
+        demand.arrived(ModelId(f"m{number}"), 0.0)
+    demand.report("w", 1, 0.0)
+    told(demand, 10.0).arrived(M, 0.0)
+    assert demand.pace.due_s() == 10.0 + 5 * CHANGED_EVERY_S
+    demand.held(M, 1, 10.0)
+    assert demand.pace.due_s() == -math.inf
 
 
 def test_the_first_deadline_of_the_held_ones_is_told() -> None:

@@ -9,7 +9,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admit.picking import BOUND, bounded_home_of, home_of, of_revision, of_two, pick, with_room
+from gateway.admit.picking import BOUND, bounded_home_of, home_of, of_revision, of_two, others, pick
 from gateway.admit.target import NO_LIMIT, Target, share_of
 from packers.types import ReplicaId
 
@@ -32,11 +32,10 @@ def test_slots_are_shared_and_unknown_ones_are_no_limit() -> None:
     assert share_of(0, 3) == NO_LIMIT
 
 
-def test_only_replicas_with_room_and_of_those_not_the_one_that_was_lost() -> None:
-    full, free, lost = target("full", 2, limit=2), target("free", 1, limit=2), target("lost")
-    assert with_room([full, free, lost], avoid=("lost",)) == [free]
-    assert with_room([full, lost], avoid=("lost",)) == [lost], "better that one than none"
-    assert with_room([full]) == []
+def test_the_one_that_was_lost_is_avoided_unless_there_is_no_other() -> None:
+    free, lost = target("free"), target("lost")
+    assert others([free, lost], avoid=("lost",)) == [free]
+    assert others([lost], avoid=("lost",)) == [lost]
 
 
 # -- by load ---------------------------------------------------------------------------------------------------------

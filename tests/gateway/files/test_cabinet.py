@@ -37,6 +37,7 @@ class Store:
                 sha256=written.sha256, expires_at=expires_at,
             )  # fmt: skip
             await self.cabinet.add(owner, written, record)
+        self.now_s += 0.001
         return record
 
     def files(self) -> list[Path]:

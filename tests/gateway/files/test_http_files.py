@@ -213,6 +213,29 @@ async def test_a_caller_that_leaves_in_the_middle_leaves_nothing(world: KeptWorl
         assert [file async for file in api.files.list()] == []
 
 
+async def test_one_tenants_uploads_leave_room_for_anothers(kept_world: KeptWorld) -> None:
+    limits = FileLimits(uploads_at_once=3, owner_uploads_at_once=2)
+    await kept_world.begin(KeptLimits(files=limits, pace=FAST))
+    other = await kept_world.make_key("other", "inference")
+    go_on = asyncio.Event()
+
+    async def slow() -> Any:
+        yield PURPOSE + form_head("file", "a") + b"x" * MIB
+        await go_on.wait()
+        yield b"\r\n" + END
+
+    async with kept_world.client() as session, kept_world.api() as api, kept_world.api(other) as theirs:
+        uploads = [asyncio.create_task(post(kept_world, session, slow())) for _ in range(2)]
+        await until(lambda: len(on_disk(kept_world)) == 2)
+        with pytest.raises(openai.RateLimitError) as refused:
+            await api.files.create(file=b"x", purpose="batch")
+        assert refused.value.code == "too_many_uploads"
+        assert (await theirs.files.create(file=b"x", purpose="batch")).bytes == 1
+        go_on.set()
+        assert [status for status, _ in await asyncio.gather(*uploads)] == [200, 200]
+        assert (await api.files.create(file=b"x", purpose="batch")).bytes == 1
+
+
 async def test_many_bytes_are_not_in_memory_at_once(kept_world: KeptWorld) -> None:
     """100 MB up and down; the server and this test share a process, so the client streams as well."""
     size = 100 * MIB

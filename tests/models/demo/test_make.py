@@ -180,7 +180,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["tiny-llama", "tiny-gemma", "tiny-reranker", "tiny-topics", "tiny-painter", "tiny-voice"]
+    "name", ["tiny-llama", "tiny-gemma", "tiny-reranker", "tiny-topics", "tiny-painter", "tiny-voice", "tiny-ear"]
 )
 def test_making_a_model_again_gives_the_same_bytes(tmp_path: Path, demo_root: Path, name: str) -> None:
     (model,) = make_demo_models(tmp_path, only=[name], progress=print)

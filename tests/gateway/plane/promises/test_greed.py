@@ -150,8 +150,10 @@ anything = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=5), inner, max_size=4)),
     max_leaves=12,
 )
-NAMES = ["messages", "n", "stream", "stop", "logit_bias", "tools", "response_format", "user", "max_tokens", "model", "prompt",
-         "input", "stream_options", "top_logprobs", "documents", "functions", "guided_json"]  # fmt: skip
+NAMES = [
+    "messages", "n", "stream", "stop", "logit_bias", "tools", "response_format", "user", "max_tokens", "model", "prompt",
+    "input", "stream_options", "top_logprobs", "documents", "functions", "guided_json",
+]  # fmt: skip
 PATHS = [
     "/v1/chat/completions",
     "/v1/completions",

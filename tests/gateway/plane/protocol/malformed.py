@@ -118,7 +118,7 @@ _TEMPLATES: dict[str, str] = {
     "chunked in a fold": "{start}transfer-encoding:\n chunked\n",
     "chunked with a space before the colon": "{start}transfer-encoding : chunked\n",
     "chunks for HTTP/1.0": "POST {path} HTTP/1.0\nhost: x\ntransfer-encoding: chunked\n",
-    "an underscore for the hyphen and a length twice": "{start}content_length: 3\ncontent-length: 5\ncontent-length: 6\n",
+    "an underscore in one of three lengths": "{start}content_length: 3\ncontent-length: 5\ncontent-length: 6\n",
 }
 # A good head, and a chunked body that is none.
 _BODIES: dict[str, str] = {

@@ -134,9 +134,8 @@ async def byte_by_byte(link: Link, asked: Asked) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_byte_by_byte(house: House, stream: bool) -> None:
-    with house.playing(byte_by_byte):
-        with house.caller() as caller:
-            got = caller.ask(house.request(stream=stream))
+    with house.playing(byte_by_byte), house.caller() as caller:
+        got = caller.ask(house.request(stream=stream))
     assert (got.status, got.body) == (200, b"".join(EVENTS) if stream else PLAIN)
 
 
