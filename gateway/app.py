@@ -136,7 +136,8 @@ def create_app(deps: Deps) -> Plane:
 
 def _control(parts: ControlParts) -> ASGIApp:
     """On a thread, when it is first asked for: FastAPI is a third of a worker's start and a fifth of its memory."""
-    with lean.without(*lean.UNUSED), lean.deferred():
+    with lean.without(*lean.UNUSED):
+        lean.load_fastapi()
         from gateway.control import create_control
 
         return create_control(parts)

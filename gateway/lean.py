@@ -7,6 +7,7 @@ classes that FastAPI has for OpenAPI documents need not be compiled before someb
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +16,15 @@ COLOURS = "rich"
 UNUSED = ("opentelemetry", "email_validator", "greenlet", "pydantic_extra_types")
 
 
-@contextmanager
-def deferred() -> Iterator[None]:
-    """Pydantic classes defined meanwhile are compiled at first use."""
+def load_fastapi() -> None:
+    """Its own pydantic classes are compiled at first use; those defined later at once, as usual."""
     from pydantic import BaseModel
 
+    if "fastapi" in sys.modules:
+        return
     BaseModel.model_config["defer_build"] = True  # every class takes its configuration from here
     try:
-        yield
+        importlib.import_module("fastapi")
     finally:
         del BaseModel.model_config["defer_build"]
 

@@ -14,11 +14,11 @@ from redis.exceptions import RedisError
 
 from gateway.clock import Clock
 from gateway.demand import Demand
+from gateway.route_reader import RouteReader
 from gateway.routing import Routes
-from models.store.codec import encode, load_async
+from models.store.codec import encode
 from models.store.errors import StoreDataError
 from models.store.keys import DEMAND_TTL_S, Keys
-from models.store.records import RouteTable
 
 RELOAD_EVERY_S = 1.0
 STORE_TIMEOUT_S = 2.0
@@ -58,6 +58,7 @@ class RouteWatcher:
     health: StoreHealth
     on_routes: Callable[[], Awaitable[None]]
     on_keys_changed: Callable[[], None]
+    reader: RouteReader = field(default_factory=RouteReader)
     looked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def first_look(self) -> None:
@@ -101,7 +102,8 @@ class RouteWatcher:
     async def load(self) -> None:
         async with asyncio.timeout(STORE_TIMEOUT_S):
             try:
-                table = await load_async(self.redis, self.keys.routes, RouteTable)
+                known = self.routes.version if self.routes.loaded else None
+                table = await self.reader.newest(self.redis, self.keys.routes, known)
             except StoreDataError as broken:
                 log.error("the route table cannot be read; the last one stays in force", reason=str(broken))
                 table = None

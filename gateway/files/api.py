@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import FileResponse, Response
@@ -32,6 +32,10 @@ _FORM = {
             }
         }
     },
+}
+
+_CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file", "content": {"application/octet-stream": {}}}
 }
 
 
@@ -74,7 +78,7 @@ def files_router(cabinet: Cabinet, who: Callable[[Request], Awaitable[KeyRecord]
         await cabinet.delete(key.key_id, file_id)
         return answer(FileDeleted(id=file_id))
 
-    @router.get("/{file_id}/content", operation_id="download_file", response_class=Response)
+    @router.get("/{file_id}/content", responses=_CONTENT, operation_id="download_file", response_class=Response)
     async def content(file_id: str, key: KeyRecord = Depends(who)) -> Response:
         """The bytes as they were uploaded."""
         record = await cabinet.find(key.key_id, file_id)

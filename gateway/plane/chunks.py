@@ -6,6 +6,8 @@ from enum import Enum, auto
 
 LONGEST_SIZE_LINE = 256  # digits and extensions, which are read over
 MOST_TRAILER_BYTES = 8192
+TINY_BYTES = 16
+MOST_SMALL_CHUNKS = 10_000  # of any size; of more, the mean size counts
 LAST = b"0\r\n\r\n"
 
 _HEX = frozenset(b"0123456789abcdefABCDEF")
@@ -74,11 +76,19 @@ def whole_events(data: bytes) -> int:
 
 
 class Dechunker:
-    """Takes a body out of its chunks, however they are cut."""
+    """Takes a body out of its chunks, however they are cut.
 
-    __slots__ = ("_left", "_line", "_state", "_trailer_bytes", "parts")
+    ``smallest_bytes``: what many chunks must hold in the mean. Each costs time, whatever it holds: two callers who sent
+    single bytes kept a worker busy for nine seconds.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_announced_bytes", "_chunks", "_left", "_line", "_smallest_bytes", "_state", "_trailer_bytes", "parts",
+    )  # fmt: skip
+
+    def __init__(self, smallest_bytes: int = 0) -> None:
+        self._smallest_bytes = smallest_bytes
+        self._chunks = self._announced_bytes = 0
         self._state = _State.SIZE
         self._line = b""
         self._left = 0
@@ -109,8 +119,27 @@ class Dechunker:
                 if self._left == 0:
                     self._state = _State.DATA_END
                 continue
+            if self._state is _State.SIZE and not self._line:
+                at = self._take_whole_chunks(data, at)
             at = self._take_line(data, at)
+        if self._chunks > MOST_SMALL_CHUNKS and self._announced_bytes < self._chunks * self._smallest_bytes:
+            raise BadChunk("it is cut into too many small chunks")
         return data[at:]
+
+    def _take_whole_chunks(self, data: bytes, at: int) -> int:
+        """Those that are here from size to end and have nothing special, in a sixth of the time."""
+        while True:
+            line_end = data.find(b"\r\n", at, at + 20)
+            size = _sizes.get(data[at:line_end]) if line_end >= 0 else None
+            if not size:
+                return at
+            stop = line_end + 2 + size
+            if data[stop : stop + 2] != b"\r\n":
+                return at
+            self.parts.append(data[line_end + 2 : stop])
+            self._chunks += 1
+            self._announced_bytes += size
+            at = stop + 2
 
     def _take_line(self, data: bytes, at: int) -> int:
         """Up to and with a LF; the CR before it may have come earlier."""
@@ -141,6 +170,8 @@ class Dechunker:
             self._state = _State.SIZE
         elif self._state is _State.SIZE:
             self._left = size_of(line)
+            self._chunks += 1
+            self._announced_bytes += self._left
             self._state = _State.DATA if self._left else _State.TRAILER
         elif not line:
             self._state = _State.ENDED

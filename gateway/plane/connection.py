@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from models.store.records import KeyRecord
 
 SKIPPED_BYTES = 64 << 10  # a refused body that is this small is read over, and the connection lives on
+MOST_TINY_CHUNKS = 4096  # a million chunks of a byte each would be seconds of work for nothing
 MOVES_ON_BYTES = 64 << 10  # of an upload, within the time that a request has
+SMALL_CHUNK_BYTES = 64  # in the mean, of a body with thousands of chunks: more would cost time for nothing
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -83,7 +85,12 @@ class Connection(Intake, asyncio.Protocol):
             self._leave()
 
     def eof_received(self) -> None:
-        """Who stops sending while an answer is due has left, as nginx sees it; the transport closes by itself."""
+        """Who stops sending while an answer is due has left, as nginx sees it; else the transport closes by itself."""
+        if self._state in (State.BODY, State.ANSWER):
+            self._state = State.CLOSED
+            self.deadline_s = NEVER_S
+            self._leave()
+            self.kill()  # what is written need not get there; one that does not read would hold its engine up
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -156,7 +163,7 @@ class Connection(Intake, asyncio.Protocol):
             head.endpoint, head.path_model = plane.paths.find(head.path) or (None, None)
         self._left = head.length or 0
         if head.chunked:
-            self._dechunker = Dechunker()
+            self._dechunker = Dechunker(smallest_bytes=SMALL_CHUNK_BYTES)
         try:
             if head.endpoint is not None:
                 self._begin_inference(head, exchange)
@@ -351,6 +358,8 @@ class Connection(Intake, asyncio.Protocol):
                 self._state = State.LINGER
                 self._body = b""
                 self.deadline_s = self._plane.now() + self._plane.limits.linger_s
+                if self.transport is not None and self.transport.can_write_eof():
+                    self.transport.write_eof()  # the caller sees the end at once, however long it goes on sending
 
     def _answer_is_cut(self) -> None:
         assert self.exchange is not None

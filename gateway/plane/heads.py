@@ -257,6 +257,8 @@ def parse_answer(raw: bytes) -> AnswerHead:
         raise BadHead(_reason(wrong)) from wrong
     head = AnswerHead()
     head.status = parser.get_status_code()
+    if head.status < 100:  # blank lines, which llhttp reads over
+        raise BadHead("there is no status line")
     head.headers = collected.headers
     head.keep_alive = _keeps(collected.headers, parser.get_http_version() != "1.1")
     for name, value in collected.headers:

@@ -11,7 +11,7 @@ from gateway.plane.heads import BadHead, Memory, RequestHead, parse_request
 
 MOST_AHEAD_BYTES = 64 << 10  # of pipelined requests; then the socket waits
 NEVER_S = float("inf")
-FIRST_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.!#$%&'*+^`|~0123456789\r\n")
+FIRST_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.!#$%&'*+^`|~0123456789")
 
 
 class State(Enum):
@@ -85,14 +85,14 @@ class Intake(Answering):
 
     def _read_head(self, data: bytes) -> None:
         limits = self._plane.limits
+        if data[:1] in b"\r\n":  # RFC 9112 section 2.2: an empty line before a request is read over
+            data = data.lstrip(b"\r\n")
         end = data.find(b"\r\n\r\n") + 4
         if end < 4 or end > limits.head_bytes:
-            if data[:1] in b"\r\n":  # RFC 9112 section 2.2: an empty line before a request is read over
-                data = data.lstrip(b"\r\n")
             if data and (data[0] not in FIRST_BYTES or len(data) > limits.head_bytes):
                 self._bad_head(self._why_not(data))
                 return
-            if not self._buffer and data:
+            if not self._buffer:
                 self._first_s = self._plane.now()
                 self.deadline_s = self._first_s + limits.request_timeout_s
             self._buffer = data
@@ -109,7 +109,7 @@ class Intake(Answering):
                 head.length = length
         else:
             try:
-                head = parse_request(raw.lstrip(b"\r\n") if raw[:1] in b"\r\n" else raw)
+                head = parse_request(raw)
             except BadHead as wrong:
                 self._bad_head(wrong)
                 return

@@ -28,7 +28,6 @@ from gateway.errors import ClientGone, EngineLost, GatewayError, Unexpected
 from gateway.exchange import Exchange
 from gateway.headers import lines
 from gateway.inquiry import Inquiry, Peek
-from gateway.plane.intake import State
 from gateway.plane.handshake import (
     SWITCHING,
     check_upgrade,
@@ -40,6 +39,7 @@ from gateway.plane.handshake import (
     request_to,
 )
 from gateway.plane.heads import AnswerHead, BadHead, RequestHead
+from gateway.plane.intake import State
 from gateway.plane.statuses import status_line
 from gateway.plane.upstream import CONNECT_TIMEOUT_S, LONGEST_HEAD_BYTES, no_delay
 from gateway.routing import READY

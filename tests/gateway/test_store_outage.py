@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from gateway.auth import INFERENCE, LOOKUP_TIMEOUT_S, Authenticator
-from gateway.redis_keys import RedisKeyStore
 from gateway.clock import Clock
+from gateway.redis_keys import RedisKeyStore
 from models.store.client import connect_async
 from models.store.embedded import EmbeddedRedis
 from models.store.keys import Keys

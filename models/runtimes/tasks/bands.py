@@ -13,7 +13,7 @@ CONTEXT = 5  # frames on either side that belong to what is heard in one
 FLOOR = 1e-4  # of the power of the loudest frames: what lies below is silence
 LOUD_SHARE = 95  # the percentile that counts as loud
 FEATURES = BANDS * (2 * CONTEXT + 1)
-CHUNK_FRAMES = 3000
+CHUNK_SAMPLES = 1 << 18
 
 Floats = NDArray[np.float32]
 
@@ -23,12 +23,22 @@ def features(samples: Floats, sample_rate: int) -> Floats:
 
     Sound of any rate: bands above half of it are silent.
     """
-    logs = _log_bands(samples, sample_rate)
-    padded = np.pad(logs, ((CONTEXT, CONTEXT), (0, 0)), mode="edge")
-    return np.hstack([padded[shift : shift + len(logs)] for shift in range(2 * CONTEXT + 1)])
+    logs = log_bands(samples, sample_rate)
+    return with_neighbours(logs, 0, len(logs))
 
 
-def _log_bands(samples: Floats, sample_rate: int) -> Floats:
+def with_neighbours(logs: Floats, start: int, end: int) -> Floats:
+    """Frames from ``start`` up to ``end``, each with CONTEXT others on either side: of shape (frames, FEATURES).
+
+    Of a long recording a part at a time: all of it would take eleven times the room of its bands.
+    """
+    places = np.arange(start, end)[:, None] + np.arange(-CONTEXT, CONTEXT + 1)
+    joined: Floats = logs[np.clip(places, 0, len(logs) - 1)].reshape(end - start, FEATURES)
+    return joined
+
+
+def log_bands(samples: Floats, sample_rate: int) -> Floats:
+    """Of shape (frames, BANDS)."""
     hop, width = sample_rate // FRAMES_PER_S, int(sample_rate * WINDOW_S)
     padded = np.pad(samples, (width // 2, width))
     frames = max(1, len(samples) // hop)
@@ -36,9 +46,10 @@ def _log_bands(samples: Floats, sample_rate: int) -> Floats:
     weights = _triangles(sample_rate, width)
     power = np.empty((frames, BANDS), np.float32)
     views = np.lib.stride_tricks.sliding_window_view(padded, width)[::hop]
-    for start in range(0, frames, CHUNK_FRAMES):  # a long recording's spectra would take far more room than it does
-        spectrum = np.fft.rfft(views[start : min(start + CHUNK_FRAMES, frames)] * window)
-        power[start : start + CHUNK_FRAMES] = (np.abs(spectrum) ** 2) @ weights
+    step = max(1, CHUNK_SAMPLES // width)
+    for start in range(0, frames, step):  # a long recording's spectra would take far more room than it does
+        spectrum = np.fft.rfft(views[start : min(start + step, frames)] * window)
+        power[start : start + step] = (np.abs(spectrum) ** 2) @ weights
     loud = float(np.percentile(power.sum(axis=1), LOUD_SHARE)) or 1.0
     logs: Floats = np.log(power / loud + FLOOR).astype(np.float32)
     return logs

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.runtimes.protocol import EngineError
-from models.runtimes.tasks.bands import BANDS, CONTEXT, FEATURES, FLOOR, FRAMES_PER_S, features
+from models.runtimes.tasks.bands import FEATURES, FLOOR, FRAMES_PER_S, log_bands, with_neighbours
 from models.runtimes.tasks.lexicon import Heard, Lexicon
 from models.runtimes.tasks.transcripts import ListenOrder, Recording, Segment, SpokenWord, Transcript
 from models.runtimes.torch.weights import Weights
@@ -83,9 +83,9 @@ class LexiconEar:
 
     def stream(self, item: ListenOrder) -> Iterator[Transcript]:
         """Phrase by phrase."""
-        heard = features(item.recording.samples, item.recording.sample_rate)
-        for start, end in phrases(_loudness(heard)):
-            segment = self._phrase(heard[start:end], start)
+        logs = log_bands(item.recording.samples, item.recording.sample_rate)
+        for start, end in phrases(logs.mean(axis=1)):
+            segment = self._phrase(with_neighbours(logs, start, end), start)
             if segment is not None:
                 yield Transcript((segment,), LANGUAGE)
 
@@ -127,12 +127,6 @@ def phrases(loudness: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
             start = -1
     if start >= 0:
         yield max(start - LEAD_FRAMES, 0), len(silent)
-
-
-def _loudness(heard: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean band of each frame, without its neighbours."""
-    middle: NDArray[np.float32] = heard[:, CONTEXT * BANDS : (CONTEXT + 1) * BANDS].mean(axis=1)
-    return middle
 
 
 def _joined(parts: Sequence[Transcript]) -> Transcript:

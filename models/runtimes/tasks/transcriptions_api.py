@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from models.runtimes.torch.batcher import Batcher
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = ("word", "segment")
+MOST_HELD_BYTES = 32 << 20
 _FIELDS, _PART_BYTES = 64, 1 << 20
 
 
@@ -75,11 +76,31 @@ class ListenRequest:
         return cls(order, kind, "word" in wanted, stream)
 
 
+class Held:
+    """How much sound is being listened to, or waits for it: it lies in memory, which an engine has little of."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    @contextmanager
+    def room(self, order: ListenOrder) -> Iterator[None]:
+        """Raises ApiError (503) where there is none; one recording may always come."""
+        size_bytes = order.recording.samples.nbytes
+        if self._bytes and self._bytes + size_bytes > MOST_HELD_BYTES:
+            raise ApiError(503, "there is too much to listen to at the moment; try again", retry_after_s=1)
+        self._bytes += size_bytes
+        try:
+            yield
+        finally:
+            self._bytes -= size_bytes
+
+
 class TranscriptionsApi:
     def __init__(self, model: ListeningModel, batcher: Batcher, names: ServedNames) -> None:
         self._languages = tuple(model.languages)
         self._batcher = batcher
         self._names = names
+        self._held = Held()
 
     async def transcriptions(self, request: Request) -> Response:
         return await self._listen(request, translate=False)
@@ -96,7 +117,8 @@ class TranscriptionsApi:
             raise ApiError(400, f"the body is not a multipart form: {malformed.detail}") from malformed
         if asked.stream:
             return await events_response(request, self._events(asked.order))
-        (transcript,) = await while_connected(request, self._batcher.outputs([asked.order]))
+        with self._held.room(asked.order):
+            (transcript,) = await while_connected(request, self._batcher.outputs([asked.order]))
         return _answer(transcript, asked)
 
     async def _events(self, order: ListenOrder) -> AsyncGenerator[bytes, None]:
@@ -112,13 +134,14 @@ class TranscriptionsApi:
         yield event(done, "transcript.text.done")
 
     async def transcripts(self, order: ListenOrder) -> AsyncGenerator[Transcript, None]:
-        """Phrase by phrase where the model can."""
-        if self._batcher.streams:
-            async with aclosing(self._batcher.pieces(order)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        else:
-            yield (await self._batcher.outputs([order]))[0]
+        """Phrase by phrase where the model can. Raises ApiError where too much sound is here already."""
+        with self._held.room(order):
+            if self._batcher.streams:
+                async with aclosing(self._batcher.pieces(order)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            else:
+                yield (await self._batcher.outputs([order]))[0]
 
     def read_input(self, given: Any, at: str) -> ListenOrder:
         """A WAV file in base64, alone or as an object's ``wav_b64``. Raises ApiError."""

@@ -63,6 +63,7 @@ ENVIRONMENT = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_LOGGING_LEVEL": "ERROR",  # of the launcher; engines say more, to their own logs
     "GLOO_SOCKET_IFNAME": "lo",  # an engine is a process group of one, yet gloo listens for others
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",  # an allowed host must not lead on to another
     "TOKENIZERS_PARALLELISM": "false",  # its threads would be missing in a forked child
 }
 # Each would undo what the order says: open endpoints, another KV cache, a key that the gateway does not know.

@@ -45,11 +45,27 @@ def test_sizes_and_extensions_are_read(line: bytes) -> None:
 @pytest.mark.parametrize(
     "wire",
     [
-        b"\r\n", b"g\r\n", b"+5\r\nhello\r\n", b"0x5\r\nhello\r\n", b"-1\r\n", b"5_0\r\n", b" 5\r\nhello\r\n", b"5\nhello\r\n",
-        b"5\r\nhelloX", b"5\r\nhello\n", b"5\r\nhello\rX", b"5\r\nhello\r\r\n", b"fffffffffffffffff\r\n", b"5\x00\r\n", b"5;\x01\r\n",
-        b"5;a\rb\r\nhello\r\n", b"1" * (LONGEST_SIZE_LINE + 1), b"0\r\na: b\n\r\n", b"0\r\n" + b"a" * (MOST_TRAILER_BYTES + 1),
+        b"\r\n",
+        b"g\r\n",
+        b"+5\r\nhello\r\n",
+        b"0x5\r\nhello\r\n",
+        b"-1\r\n",
+        b"5_0\r\n",
+        b" 5\r\nhello\r\n",
+        b"5\nhello\r\n",
+        b"5\r\nhelloX",
+        b"5\r\nhello\n",
+        b"5\r\nhello\rX",
+        b"5\r\nhello\r\r\n",
+        b"fffffffffffffffff\r\n",
+        b"5\x00\r\n",
+        b"5;\x01\r\n",
+        b"5;a\rb\r\nhello\r\n",
+        b"1" * (LONGEST_SIZE_LINE + 1),
+        b"0\r\na: b\n\r\n",
+        b"0\r\n" + b"a" * (MOST_TRAILER_BYTES + 1),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_exactly_a_chunk_is_refused(wire: bytes) -> None:
     with pytest.raises(BadChunk):
         read([wire])
@@ -79,10 +95,18 @@ def test_whole_events_in_whole_chunks_are_seen_at_a_glance() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", LAST, framed(EVENT) + LAST, framed(EVENT)[:-1], framed(EVENT[:-1]), framed(EVENT)[1:], b"zz\r\n" + EVENT + b"\r\n",
-        framed(b"data: a\r\n\r\n"), framed(EVENT[:5]) + framed(EVENT[5:]), framed(b"\n"),
+        b"",
+        LAST,
+        framed(EVENT) + LAST,
+        framed(EVENT)[:-1],
+        framed(EVENT[:-1]),
+        framed(EVENT)[1:],
+        b"zz\r\n" + EVENT + b"\r\n",
+        framed(b"data: a\r\n\r\n"),
+        framed(EVENT[:5]) + framed(EVENT[5:]),
+        framed(b"\n"),
     ],
-)  # fmt: skip
+)
 def test_anything_else_is_looked_at_closely(data: bytes) -> None:
     assert whole_events(data) == 0
 
@@ -94,3 +118,12 @@ def test_what_passes_at_a_glance_is_what_the_close_look_finds(payloads: list[byt
     if size:
         assert all(payload.endswith(b"\n\n") for payload in payloads)
         assert size == len(read([wire])[0])
+
+
+def test_a_body_in_tiny_chunks_is_work_for_nothing() -> None:
+    tiny, usual = framed(b"x"), framed(b"x" * 64)
+    with pytest.raises(BadChunk, match="tiny"):
+        Dechunker(most_tiny=10).feed(tiny * 11)
+    Dechunker(most_tiny=10).feed(tiny * 10)
+    Dechunker(most_tiny=10).feed((usual + tiny * 3) * 100)
+    Dechunker().feed(tiny * 10_000)

@@ -1,4 +1,4 @@
-"""Heads: what llhttp lets through is split right, what RFC 9112 forbids is refused, and a remembered head is the same."""
+"""Heads: what llhttp lets through is split right, what RFC 9112 forbids is refused, what is remembered is the same."""
 
 from __future__ import annotations
 
@@ -38,10 +38,15 @@ def test_who_keeps_the_connection(raw: bytes, keeps: bool) -> None:
 @pytest.mark.parametrize(
     ("target", "path"),
     [
-        (b"/a/b", "/a/b"), (b"/a%20b", "/a b"), (b"/%E2%82%AC", "/€"), (b"http://h/p?q", "/p"), (b"HTTP://h", "/"),
-        (b"/a#b", "/a"), (b"/v1/predict/a%2Fb", "/v1/predict/a/b"),
+        (b"/a/b", "/a/b"),
+        (b"/a%20b", "/a b"),
+        (b"/%E2%82%AC", "/€"),
+        (b"http://h/p?q", "/p"),
+        (b"HTTP://h", "/"),
+        (b"/a#b", "/a"),
+        (b"/v1/predict/a%2Fb", "/v1/predict/a/b"),
     ],
-)  # fmt: skip
+)
 def test_targets(target: bytes, path: str) -> None:
     assert parse_request(request(b"Host: x", first=b"GET " + target + b" HTTP/1.1")).path == path
 
@@ -49,10 +54,16 @@ def test_targets(target: bytes, path: str) -> None:
 def test_headers_that_the_data_plane_goes_by() -> None:
     head = parse_request(
         request(
-            b"Host: x", b"Expect: 100-continue", b"X-Request-Id: r", b"X-Session-Id: s", b"X-Request-Timeout: 3",
-            b"X-Request-Priority: -1", b"traceparent: t", b"Transfer-Encoding: Chunked",
+            b"Host: x",
+            b"Expect: 100-continue",
+            b"X-Request-Id: r",
+            b"X-Session-Id: s",
+            b"X-Request-Timeout: 3",
+            b"X-Request-Priority: -1",
+            b"traceparent: t",
+            b"Transfer-Encoding: Chunked",
         )
-    )  # fmt: skip
+    )
     assert (head.expects_continue, head.request_id, head.session, head.timeout) == (True, "r", b"s", "3")
     assert (head.priority, head.traceparent, head.chunked, head.length) == ("-1", b"t", True, None)
 
@@ -66,21 +77,32 @@ def test_an_upgrade_counts_when_both_headers_say_so() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        request(), request(b"Host: x", b"Host: y"), request(b"Host: x", b"Content-Length: 1", b"Content-Length: 1"),
+        request(),
+        request(b"Host: x", b"Host: y"),
+        request(b"Host: x", b"Content-Length: 1", b"Content-Length: 1"),
         request(b"Host: x", b"Content-Length: 1", b"Transfer-Encoding: chunked"),
-        request(b"Host: x", b"Transfer-Encoding: gzip, chunked"), request(b"Host: x", b"Transfer-Encoding: identity"),
+        request(b"Host: x", b"Transfer-Encoding: gzip, chunked"),
+        request(b"Host: x", b"Transfer-Encoding: identity"),
         request(b"Host: x", b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
         request(b"Host: x", b"Transfer-Encoding: chunked", first=b"POST / HTTP/1.0"),
-        request(b"Host: x", b"Content-Length: -1"), request(b"Host: x", b"Content-Length: 1e3"),
-        request(b"Host: x", b"Content-Length: " + b"9" * 16), request(b"Host: x", b"Expect: else"),
-        request(b"Host: x", b"A : b"), request(b"Host: x", b"A: b", b" folded"), request(b"Host: x", b"A: \x00"),
-        request(b"Host: x", first=b"GET / HTTP/2.0"), request(b"Host: x", first=b"GET / HTTP/0.9"),
-        request(b"Host: x", first=b"BREW / HTTP/1.1"), request(b"Host: x", first=b"GET x HTTP/1.1"),
-        request(b"Host: x", first=b"GET * HTTP/1.1"), request(b"Host: x", first=b"CONNECT a:1 HTTP/1.1"),
-        request(b"Host: x", first=b"GET /%ff HTTP/1.1"), request(b"Host: x", first=b"GET http:// HTTP/1.1"),
+        request(b"Host: x", b"Content-Length: -1"),
+        request(b"Host: x", b"Content-Length: 1e3"),
+        request(b"Host: x", b"Content-Length: " + b"9" * 16),
+        request(b"Host: x", b"Expect: else"),
+        request(b"Host: x", b"A : b"),
+        request(b"Host: x", b"A: b", b" folded"),
+        request(b"Host: x", b"A: \x00"),
+        request(b"Host: x", first=b"GET / HTTP/2.0"),
+        request(b"Host: x", first=b"GET / HTTP/0.9"),
+        request(b"Host: x", first=b"BREW / HTTP/1.1"),
+        request(b"Host: x", first=b"GET x HTTP/1.1"),
+        request(b"Host: x", first=b"GET * HTTP/1.1"),
+        request(b"Host: x", first=b"CONNECT a:1 HTTP/1.1"),
+        request(b"Host: x", first=b"GET /%ff HTTP/1.1"),
+        request(b"Host: x", first=b"GET http:// HTTP/1.1"),
         b"GET / HTTP/1.1\nHost: x\n\r\n\r\n",
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_refused_with_a_4xx(raw: bytes) -> None:
     with pytest.raises(BadHead) as refused:
         parse_request(raw)
@@ -104,10 +126,12 @@ def test_an_answer_is_split() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"HTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+        b"HTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
     ],
-)  # fmt: skip
+)
 def test_an_answer_that_is_none(raw: bytes) -> None:
     with pytest.raises(BadHead):
         parse_answer(raw)
@@ -131,11 +155,20 @@ def test_the_same_head_with_another_length_is_recognised(length: int) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        with_length(b""), with_length(b"-1"), with_length(b"+1"), with_length(b" 1"), with_length(b"1 "), with_length(b"1" * 16),
-        with_length(b"1\r\nX-Other: 1"), with_length(b"1\r\nTransfer-Encoding: chunked"), HEAD.replace(b"Bearer k", b"Bearer l"),
-        HEAD.replace(b"POST", b"PUT"), HEAD[:-2] + b"A: b\r\n\r\n", HEAD.replace(b"Content-Length", b"content-length"),
+        with_length(b""),
+        with_length(b"-1"),
+        with_length(b"+1"),
+        with_length(b" 1"),
+        with_length(b"1 "),
+        with_length(b"1" * 16),
+        with_length(b"1\r\nX-Other: 1"),
+        with_length(b"1\r\nTransfer-Encoding: chunked"),
+        HEAD.replace(b"Bearer k", b"Bearer l"),
+        HEAD.replace(b"POST", b"PUT"),
+        HEAD[:-2] + b"A: b\r\n\r\n",
+        HEAD.replace(b"Content-Length", b"content-length"),
     ],
-)  # fmt: skip
+)
 def test_any_other_is_not(raw: bytes) -> None:
     memory: Memory[RequestHead] = Memory()
     memory.keep(HEAD, parse_request(HEAD))

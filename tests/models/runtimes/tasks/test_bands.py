@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.runtimes.tasks.bands import BANDS, CONTEXT, FEATURES, FLOOR, features
+from models.runtimes.tasks.bands import BANDS, CONTEXT, FEATURES, FLOOR, features, log_bands, with_neighbours
 
 
 def tone(hertz, seconds=0.5, rate=16_000):
@@ -48,3 +48,10 @@ def test_neighbours_are_part_of_a_frame():
     before, after = heard[:, :BANDS], heard[:, -BANDS:]
     assert np.array_equal(after[: -2 * CONTEXT], before[2 * CONTEXT :])
     assert before[20].argmax() < after[20].argmax()
+
+
+def test_a_part_is_heard_as_in_the_whole():
+    logs = log_bands(tone(700, 0.6), 16_000)
+    whole = with_neighbours(logs, 0, len(logs))
+    assert np.array_equal(with_neighbours(logs, 20, 40), whole[20:40])
+    assert np.array_equal(whole, features(tone(700, 0.6), 16_000))

@@ -7,8 +7,9 @@ import base64
 import numpy as np
 import pytest
 
-from models.runtimes.tasks.transcriptions_api import build
-from models.runtimes.tasks.transcripts import ListeningModel, Segment, SpokenWord, Transcript
+from models.runtimes.tasks.transcriptions_api import Held, build
+from models.runtimes.tasks.transcripts import ListeningModel, ListenOrder, Recording, Segment, SpokenWord, Transcript
+from models.runtimes.torch.api import ApiError
 from models.runtimes.torch.model import BadInput
 from tests.models.runtimes.tasks.serving import error_of, events, served
 from tests.models.runtimes.tasks.wav import wav
@@ -151,3 +152,19 @@ async def test_it_predicts_as_well(client):
     assert [shown["text"] for shown in answer["outputs"]] == ["one three"] * 2
     for wrong in (5, {"wav": coded}, "no base64!"):
         assert error_of(await client.post("/v1/predict/counter", json={"inputs": [wrong]}))[:2] == (400, "inputs")
+
+
+def recorded(megabytes):
+    return ListenOrder(Recording(np.zeros(megabytes << 18, np.float32), RATE))
+
+
+def test_sound_that_waits_is_bounded_but_one_recording_may_always_come():
+    held = Held()
+    with held.room(recorded(40)):
+        with pytest.raises(ApiError, match="too much to listen to") as refused, held.room(recorded(1)):
+            pass
+        assert (refused.value.status, refused.value.retry_after_s) == (503, 1)
+    with held.room(recorded(16)), held.room(recorded(16)), pytest.raises(ApiError), held.room(recorded(1)):
+        pass
+    with held.room(recorded(32)):
+        pass
