@@ -6,7 +6,6 @@ from enum import Enum, auto
 
 LONGEST_SIZE_LINE = 256  # digits and extensions, which are read over
 MOST_TRAILER_BYTES = 8192
-TINY_BYTES = 16
 MOST_SMALL_CHUNKS = 10_000  # of any size; of more, the mean size counts
 LAST = b"0\r\n\r\n"
 

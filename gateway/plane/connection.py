@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from models.store.records import KeyRecord
 
 SKIPPED_BYTES = 64 << 10  # a refused body that is this small is read over, and the connection lives on
-MOST_TINY_CHUNKS = 4096  # a million chunks of a byte each would be seconds of work for nothing
 MOVES_ON_BYTES = 64 << 10  # of an upload, within the time that a request has
 SMALL_CHUNK_BYTES = 64  # in the mean, of a body with thousands of chunks: more would cost time for nothing
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.plane.chunks import LAST, LONGEST_SIZE_LINE, MOST_TRAILER_BYTES, BadChunk, Dechunker, framed, whole_events
+from gateway.plane.chunks import (
+    LAST,
+    LONGEST_SIZE_LINE,
+    MOST_SMALL_CHUNKS,
+    MOST_TRAILER_BYTES,
+    BadChunk,
+    Dechunker,
+    framed,
+    whole_events,
+)
 
 PIECES = st.lists(st.binary(min_size=1, max_size=300), max_size=8)
 
@@ -122,8 +131,8 @@ def test_what_passes_at_a_glance_is_what_the_close_look_finds(payloads: list[byt
 
 def test_a_body_in_tiny_chunks_is_work_for_nothing() -> None:
     tiny, usual = framed(b"x"), framed(b"x" * 64)
-    with pytest.raises(BadChunk, match="tiny"):
-        Dechunker(most_tiny=10).feed(tiny * 11)
-    Dechunker(most_tiny=10).feed(tiny * 10)
-    Dechunker(most_tiny=10).feed((usual + tiny * 3) * 100)
-    Dechunker().feed(tiny * 10_000)
+    with pytest.raises(BadChunk, match="small chunks"):
+        Dechunker(smallest_bytes=16).feed(tiny * (MOST_SMALL_CHUNKS + 1))
+    Dechunker(smallest_bytes=16).feed(tiny * MOST_SMALL_CHUNKS)
+    Dechunker(smallest_bytes=16).feed((usual + tiny * 3) * MOST_SMALL_CHUNKS)
+    Dechunker().feed(tiny * 10 * MOST_SMALL_CHUNKS)

@@ -151,8 +151,8 @@ anything = st.recursive(
     max_leaves=12,
 )
 NAMES = [
-    "messages", "n", "stream", "stop", "logit_bias", "tools", "response_format", "user", "max_tokens", "model", "prompt",
-    "input", "stream_options", "top_logprobs", "documents", "functions", "guided_json",
+    "messages", "n", "stream", "stop", "logit_bias", "tools", "response_format", "user", "max_tokens", "model",
+    "prompt", "input", "stream_options", "top_logprobs", "documents", "functions", "guided_json",
 ]  # fmt: skip
 PATHS = [
     "/v1/chat/completions",
