@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.requests import Request
 
+from gateway import documents
 from gateway.auth import INFERENCE, Doorman
 from gateway.batches import api as batches_api
 from gateway.endpoints import ENDPOINTS
 from gateway.files.api import files_router
+from gateway.kept import DOCUMENTS
 from gateway.responses.api import responses_router
 from models.store.records import KeyRecord
 
@@ -26,3 +28,4 @@ def include(control: FastAPI, kept: Kept, doorman: Doorman) -> None:
     control.include_router(responses_router(kept.responses, kept.background, who))
     control.include_router(files_router(kept.cabinet, who))
     control.include_router(batches_api.batches_router(kept.batches, kept.cabinet, kept.desk, paths, kept.clock, who))
+    documents.publish(control, DOCUMENTS, ())

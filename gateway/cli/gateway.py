@@ -148,7 +148,7 @@ def _show(table: Table, known: KeysFile | None, url: str, workers: int, json: bo
 def _document(table: Table, known: KeysFile | None, url: str, workers: int) -> dict[str, Any]:
     models = [
         {
-            "id": model.model_id,
+            "model_id": model.model_id,
             "aliases": model.aliases,
             "adapters": model.adapters,
             "upstreams": [

@@ -191,7 +191,7 @@ class Connection(Intake, asyncio.Protocol):
         """Raises GatewayError. All that can be refused before the body is there is refused now."""
         plane, endpoint = self._plane, head.endpoint
         exchange.endpoint = endpoint.name
-        if head.upgrade == b"websocket" and endpoint.upgrades:
+        if endpoint.upgrades and head.method != "OPTIONS":
             plane.open_tunnel(self, head, exchange)
             return
         if head.method != endpoint.method:

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from gateway import forms
 from gateway.admit import Claim, Outcome
 from gateway.capabilities import check_capability
 from gateway.dialects import error_body, error_event
+from gateway.endpoints import BodyKind
 from gateway.engine_errors import LARGEST_BODY_BYTES, EngineNotReady, rewrite
 from gateway.errors import ClientGone, EngineLost, GatewayError, Unexpected
 from gateway.exchange import Exchange
-from gateway.headers import lines, to_engine
+from gateway.headers import first, lines, to_engine
 from gateway.inquiry import Inquiry
 from gateway.plane.heads import AnswerHead, RequestHead
 from gateway.plane.outlet import Extension, Outlet, Tap
@@ -502,9 +504,11 @@ def engine_head(inquiry: Inquiry, address: Address, model: str) -> bytes:
 
 def renamed(inquiry: Inquiry, name: str) -> bytes:
     """The body with the model's name at that upstream."""
-    field = inquiry.endpoint.model_field
-    if inquiry.endpoint.body != "json" or inquiry.path_model is not None:
+    endpoint = inquiry.endpoint
+    if inquiry.path_model is not None:
         return inquiry.body
+    if endpoint.body is BodyKind.FORM:
+        return forms.renamed(inquiry.body, endpoint, first(inquiry.headers, b"content-type"), name)
     fields = msgspec.json.decode(inquiry.body, type=dict[str, msgspec.Raw])
-    fields[field] = msgspec.Raw(msgspec.json.encode(name))
+    fields[endpoint.model_field] = msgspec.Raw(msgspec.json.encode(name))
     return msgspec.json.encode(fields)

@@ -50,7 +50,7 @@ class UpstreamSettings(Section):
 
 
 class ModelSettings(Section):
-    id: Name
+    model_id: Name
     aliases: tuple[Name, ...] = ()
     adapters: tuple[Name, ...] = Field(default=(), description="LoRA adapters there, each called by its own name")
     capabilities: tuple[str, ...] = Field(default=(), description="What it can do; left out: its upstreams say")
@@ -159,4 +159,4 @@ def _names(model: ModelSettings) -> list[tuple[str, str]]:
     """Each name of it, and where it is written."""
     aliases = [(name, f"aliases[{index}]") for index, name in enumerate(model.aliases)]
     adapters = [(name, f"adapters[{index}]") for index, name in enumerate(model.adapters)]
-    return [(model.id, "id"), *aliases, *adapters]
+    return [(model.model_id, "model_id"), *aliases, *adapters]

@@ -65,11 +65,11 @@ def _header_lines(upstream: UpstreamSettings, environment: Mapping[str, str]) ->
 
 def _route(model: ModelSettings) -> ModelRoute:
     return ModelRoute(
-        model_id=model.id,
+        model_id=model.model_id,
         aliases=model.aliases,
         runtime=RUNTIME,
         tier="gpu",
-        replicas=tuple(_replica(model.id, upstream) for upstream in model.upstreams),
+        replicas=tuple(_replica(model.model_id, upstream) for upstream in model.upstreams),
         max_model_len=model.context_length,
         owned_by=model.owned_by,
         capabilities=model.capabilities,

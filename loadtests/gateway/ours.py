@@ -39,7 +39,7 @@ def routes_document(scene: Scene) -> dict[str, object]:
     """Every model has a replica on each of the engine's ports."""
     names = [*MODELS, *(model_name(number) for number in range(scene.models))]
     upstreams = [{"url": url} for url in scene.engine_urls]
-    return {"models": [{"id": name, "capabilities": ["generate"], "upstreams": upstreams} for name in names]}
+    return {"models": [{"model_id": name, "capabilities": ["generate"], "upstreams": upstreams} for name in names]}
 
 
 def keys_document(key: str) -> str:

@@ -12,7 +12,7 @@ from gateway import lean
 with lean.without(*lean.UNUSED, lean.COLOURS):
     lean.load_fastapi()
     import redis.asyncio, structlog, fastapi
-    early = fastapi.openapi.models.Schema.__pydantic_complete__
+    early = fastapi.openapi.models.OpenAPI.__pydantic_complete__
     from fastapi import FastAPI
     app = FastAPI()
     @app.get("/x")
@@ -22,7 +22,7 @@ import rich, pydantic
 class Later(pydantic.BaseModel):
     a: int
 print(json.dumps([left_out, structlog.dev.rich is None, Later.__pydantic_complete__, sorted(app.openapi()["paths"]),
-                  early, fastapi.openapi.models.Schema.__pydantic_complete__]))
+                  early, fastapi.openapi.models.OpenAPI.__pydantic_complete__]))
 """
 
 

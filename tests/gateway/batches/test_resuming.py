@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.batches import states
@@ -66,6 +66,7 @@ def test_killed_at_any_moment(
 
 
 @settings(max_examples=40, deadline=None)
+@example(lives=[Fuse(left=9, torn=1.0)], cancelled_after=1, expires=False)
 @given(
     lives=st.lists(fuses, min_size=1, max_size=4),
     cancelled_after=st.integers(min_value=0, max_value=3),

@@ -13,7 +13,7 @@ from tests.gateway.cli.conftest import Cli
 
 ROUTES = """
 models:
-  - id: m
+  - model_id: m
     aliases: [gpt]
     upstreams: [{url: "http://a/v1", weight: 2, slots: 8}, {url: unix:/b.sock, model: there, weight: 0}]
 """
@@ -65,7 +65,7 @@ def test_a_dry_run_shows_what_would_be_served(cli: Cli, routes: str, keys: str, 
     assert became == []
     document: Any = cli("gateway", "--routes", routes, "--keys", keys, "--dry-run", "--json").json
     assert document["models"] == [{
-        "id": "m", "aliases": ["gpt"], "adapters": [],
+        "model_id": "m", "aliases": ["gpt"], "adapters": [],
         "upstreams": [
             {"url": "http://a", "model": None, "weight": 2.0, "slots": 8},
             {"url": "unix:/b.sock", "model": "there", "weight": 0, "slots": 0},
@@ -76,7 +76,7 @@ def test_a_dry_run_shows_what_would_be_served(cli: Cli, routes: str, keys: str, 
 
 
 def test_every_wrong_field_is_named(cli: Cli, tmp_path: Path, became: list[str]) -> None:
-    (tmp_path / "routes.yaml").write_text("models: [{id: m, upstream: [], upstreams: [{url: nowhere}]}]")
+    (tmp_path / "routes.yaml").write_text("models: [{model_id: m, upstream: [], upstreams: [{url: nowhere}]}]")
     said = cli("gateway", "--routes", "routes.yaml", "--json")
     assert (said.status, said.error["code"], became) == (2, "invalid_configuration", [])
     assert {problem["field"] for problem in said.error["problems"]} == {

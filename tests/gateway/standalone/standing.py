@@ -58,7 +58,7 @@ class Standing:
 
     def model(self, name: str, *upstreams: str, **fields: Any) -> dict[str, Any]:
         """``upstreams``: names of upstreams that are, or will be, started here."""
-        return {"id": name, "upstreams": [{"url": f"unix:{self.socket(each)}"} for each in upstreams], **fields}
+        return {"model_id": name, "upstreams": [{"url": f"unix:{self.socket(each)}"} for each in upstreams], **fields}
 
     def socket(self, name: str) -> Path:
         return self.folder / f"{name}.sock"

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 def model(name: str, *urls: str, **upstream: Any) -> dict[str, Any]:
-    return {"id": name, "upstreams": [{"url": url, **upstream} for url in urls]}
+    return {"model_id": name, "upstreams": [{"url": url, **upstream} for url in urls]}
 
 
 @pytest.fixture

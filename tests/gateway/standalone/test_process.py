@@ -81,7 +81,7 @@ async def test_an_upstream_gets_its_own_key_its_headers_and_its_name_of_the_mode
     standing: Standing, engine: FakeEngine
 ) -> None:
     upstream = {"url": f"unix:{engine.socket}", "model": "org/m", "api_key_env": "UPSTREAM", "headers": {"x-team": "t"}}
-    standing.write_routes({"id": "m", "upstreams": [upstream]})
+    standing.write_routes({"model_id": "m", "upstreams": [upstream]})
     await standing.start(UPSTREAM="sk-upstream")
     async with standing.client("rh-caller") as session:
         status, _ = await standing.ask(session, "m")

@@ -16,7 +16,7 @@ from models.catalog.errors import ConfigError
 
 WHOLE = """
 models:
-  - id: llama
+  - model_id: llama
     aliases: [gpt-4o-mini]
     adapters: [llama-legal]
     capabilities: [generate, tokenize]
@@ -54,7 +54,7 @@ def test_everything_that_may_be_written_is_read(file: Path) -> None:
     file.write_text(WHOLE)
     (model,) = read_routes(file).models
     socket, tcp = model.upstreams
-    assert (model.id, model.aliases, model.adapters) == ("llama", ("gpt-4o-mini",), ("llama-legal",))
+    assert (model.model_id, model.aliases, model.adapters) == ("llama", ("gpt-4o-mini",), ("llama-legal",))
     assert (model.context_length, model.owned_by) == (8192, "us")
     assert model.price == {"input_token": "0.0000002", "output_token": "0.0000006"}
     assert (socket.url, socket.slots, socket.weight, socket.model) == ("unix:/run/llama.sock", 64, 1.0, None)
@@ -72,7 +72,7 @@ def test_limits_are_those_of_the_gateway(file: Path) -> None:
 def test_limits_left_out_are_the_usual_ones(file: Path) -> None:
     from gateway.settings import Limits
 
-    file.write_text("models: [{id: a, upstreams: [{url: 'http://h'}]}]")
+    file.write_text("models: [{model_id: a, upstreams: [{url: 'http://h'}]}]")
     assert read_routes(file).limits.limits() == Limits()
 
 
@@ -89,7 +89,7 @@ def test_json_is_read_as_well(file: Path, tmp_path: Path) -> None:
     ("{", "routes.json: is not valid JSON"),
     ('{"models": 1, "models": 2}', "the key 'models' is given twice"),
     ('{"models": []}', "models: is an empty list; add one"),
-    ('{"models": [{"id": "a", "upstreams": [{"url": "ftp://h"}]}]}', "routes.json: models[0].upstreams[0].url: 'ftp://h'"),
+    ('{"models": [{"model_id": "a", "upstreams": [{"url": "ftp://h"}]}]}', "routes.json: models[0].upstreams[0].url: 'ftp://h'"),
     ("[" * 100_000, "routes.json: is not valid JSON"),
 ])  # fmt: skip
 def test_what_is_wrong_with_json_is_said_by_field(tmp_path: Path, text: str, said: str) -> None:
@@ -100,7 +100,7 @@ def test_what_is_wrong_with_json_is_said_by_field(tmp_path: Path, text: str, sai
 def test_everything_wrong_is_said_at_once_by_line_and_field(file: Path) -> None:
     text = """
 models:
-  - id: a b
+  - model_id: a b
     capabilities: [generat]
     price: {input_tokn: 1}
     context_length: 0
@@ -111,7 +111,7 @@ limits: {max_body: 1MX}
 """
     said = problems(file, text)
     expected = [
-        "routes.yaml:3: models[0].id: 'a b' is not a model's name",
+        "routes.yaml:3: models[0].model_id: 'a b' is not a model's name",
         "routes.yaml:4: models[0].capabilities[0]: 'generat' is not a capability; did you mean generate?",
         "routes.yaml:5: models[0].price.input_tokn: 'input_tokn' is not possible; did you mean input_token?",
         "routes.yaml:6: models[0].context_length: 0 is not possible",
@@ -129,25 +129,25 @@ limits: {max_body: 1MX}
 @pytest.mark.parametrize(("text", "said"), [
     ("", "is empty"),
     ("models: []", "models: is an empty list; add one"),
-    ("models: [{id: a, upstreams: []}]", "models[0].upstreams: is an empty list; add one"),
-    ("models: [{id: a}]", "models[0].upstreams: is missing; add it"),
-    ("models: [{id: a, upstreams: [{url: 'http://h'}]}]\nlimits: {caps: {m: 1}}",
+    ("models: [{model_id: a, upstreams: []}]", "models[0].upstreams: is an empty list; add one"),
+    ("models: [{model_id: a}]", "models[0].upstreams: is missing; add it"),
+    ("models: [{model_id: a, upstreams: [{url: 'http://h'}]}]\nlimits: {caps: {m: 1}}",
      "limits.caps.m: 'm' is not capped"),
-    ("models: [{id: a, upstreams: [{url: 'http://h'}]}]\nlimits: {caps: {n: 0}}", "limits.caps.n: 0 is not possible"),
-    ("models: [{id: a, upstreams: [{url: 'http://h', headers: sk-hunter2}]}]",
+    ("models: [{model_id: a, upstreams: [{url: 'http://h'}]}]\nlimits: {caps: {n: 0}}", "limits.caps.n: 0 is not possible"),
+    ("models: [{model_id: a, upstreams: [{url: 'http://h', headers: sk-hunter2}]}]",
      "models[0].upstreams[0].headers: does not hold names and values"),
     ("limits: {}", "models: is missing; add it"),
-    ("models: [{id: a, upstreams: [{url: 'http://h'}]}, {id: b, aliases: [a], upstreams: [{url: 'http://h'}]}]",
-     "models[1].aliases[0]: 'a' is taken by models[0].id"),
-    ("models: [{id: a, adapters: [a], upstreams: [{url: 'http://h'}]}]",
-     "models[0].adapters[0]: 'a' is taken by models[0].id"),
-    ("models: [{id: a, upstreams: [{url: 'http://h'}, {url: 'http://h:80/v1'}]}]",
+    ("models: [{model_id: a, upstreams: [{url: 'http://h'}]}, {model_id: b, aliases: [a], upstreams: [{url: 'http://h'}]}]",
+     "models[1].aliases[0]: 'a' is taken by models[0].model_id"),
+    ("models: [{model_id: a, adapters: [a], upstreams: [{url: 'http://h'}]}]",
+     "models[0].adapters[0]: 'a' is taken by models[0].model_id"),
+    ("models: [{model_id: a, upstreams: [{url: 'http://h'}, {url: 'http://h:80/v1'}]}]",
      "models[0].upstreams[1]: http://h is named twice, first as upstreams[0]"),
-    ("models: [{id: a, upstreams: [{url: 'http://h', weight: 0}]}]",
+    ("models: [{model_id: a, upstreams: [{url: 'http://h', weight: 0}]}]",
      "models[0].upstreams: every upstream has the weight 0"),
-    ("models: [{id: a, upstreams: [{url: 'http://h', api_key_env: K, headers: {Authorization: x}}]}]",
+    ("models: [{model_id: a, upstreams: [{url: 'http://h', api_key_env: K, headers: {Authorization: x}}]}]",
      "models[0].upstreams[0]: has both api_key_env and a header authorization"),
-    ("models: [{id: a, upstreams: [{url: 'http://h'}]}, {id: b, upstreams: [{url: 'http://h', headers: {x: y}}]}]",
+    ("models: [{model_id: a, upstreams: [{url: 'http://h'}]}, {model_id: b, upstreams: [{url: 'http://h', headers: {x: y}}]}]",
      "models[1].upstreams[0]: http://h has other headers or another key than in models[0].upstreams[0]"),
 ])  # fmt: skip
 def test_what_cannot_be_routed_is_refused(file: Path, text: str, said: str) -> None:
@@ -159,8 +159,8 @@ def test_what_cannot_be_routed_is_refused(file: Path, text: str, said: str) -> N
 def test_one_url_may_serve_several_models(file: Path) -> None:
     file.write_text("""
 models:
-  - {id: a, upstreams: [{url: "http://h", api_key_env: K, model: x}, {url: "http://h", api_key_env: K, model: y}]}
-  - {id: b, upstreams: [{url: "http://h/v1", api_key_env: K}]}
+  - {model_id: a, upstreams: [{url: "http://h", api_key_env: K, model: x}, {url: "http://h", api_key_env: K, model: y}]}
+  - {model_id: b, upstreams: [{url: "http://h/v1", api_key_env: K}]}
 """)
     assert {each.url for model in read_routes(file).models for each in model.upstreams} == {"http://h"}
 

@@ -127,6 +127,6 @@ def test_the_key_is_only_in_a_hash(tmp_path: Path) -> None:
 def test_every_model_is_on_every_engine(tmp_path: Path) -> None:
     ours.command(scene(tmp_path, models=10_000), 8123, tmp_path)
     models = json.loads((tmp_path / "routes.json").read_text())["models"]
-    assert len(models) == len({model["id"] for model in models}) == 10_000 + len(MODELS)
+    assert len(models) == len({model["model_id"] for model in models}) == 10_000 + len(MODELS)
     urls = [{"url": "http://127.0.0.1:7001"}, {"url": "http://127.0.0.1:7002"}]
     assert all(model["upstreams"] == urls for model in models)

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.gateway.plane.protocol.house import House
+from tests.gateway.plane.protocol.house import House, wait_until
 from tests.gateway.plane.protocol.raw_engine import (
     EVENTS,
     PLAIN,
@@ -160,6 +160,9 @@ def test_at_most_two_retries_and_then_an_answer(house: House) -> None:
         link.die()
 
     house.route(five=5)
+    house.soon(house.engine.end_idle_links)  # one that was idle is tried again on a new connection besides
+    wait_until(lambda: house.engine.open == 0)
+    house.settled()
     with house.playing(dies), house.caller() as caller:
         answer = caller.ask(house.request("five", ("x-request-timeout", "5")))
         assert answer.status == 503
