@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
-from gateway import lean
+from gateway import kept, lean
 from gateway.access_log import AccessLog
 from gateway.admit import Admission
 from gateway.auth import Authenticator
@@ -55,7 +55,8 @@ def new_worker_id() -> str:
 class Deps:
     """What a worker is given. ``blocking_redis`` is used on threads, for rare calls.
 
-    ``access_log``: all, errors or off. ``siblings``: the other workers of the same port.
+    ``access_log``: all, errors or off. ``siblings``: the other workers of the same port. ``keeps``: whether responses,
+    files and batches are kept for callers.
     """
 
     redis: Redis
@@ -69,6 +70,7 @@ class Deps:
     home: Home = field(default_factory=Home.find)
     tracer: Tracer = field(default_factory=tracer_from)
     access_log: str = "all"
+    keeps: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +118,13 @@ def create_app(deps: Deps) -> Plane:
         access_log.observe(exchange, duration_s)
         deps.tracer.observe(exchange, duration_s)
 
+    control = Later(lambda: _control(parts), parts.vitals.pages)
     plane = Plane(
         paths=Paths(by_path(ENDPOINTS)),
         authenticator=authenticator,
         admission=admission,
         upstreams=upstreams,
-        control=Later(lambda: _control(parts), parts.vitals.pages),
+        control=control,
         observer=observe,
         tracer=deps.tracer,
         limits=deps.limits,
@@ -131,6 +134,16 @@ def create_app(deps: Deps) -> Plane:
     )
     plane.health = Health(admission, upstreams.probe, plane.ejected)
     plane.lifespan = _lifespan(deps, watcher, publisher, plane.health, access_log)
+    if deps.keeps:
+        keep = kept.KeptParts(
+            redis=deps.redis,
+            keys=deps.keys,
+            home=deps.home,
+            worker=deps.worker,
+            find=routes.find,
+            limits=kept.KeptLimits.within(deps.limits),
+        )
+        kept.mount(plane, control, keep)
     return plane
 
 

@@ -15,6 +15,8 @@ from gateway.endpoints import BodyKind, Endpoint
 JSON = "application/json"
 FORM = "multipart/form-data"
 _REFERENCE = "#/components/schemas/{name}"
+_ERROR = {"description": "An error", "content": {JSON: {"schema": {"$ref": _REFERENCE.format(name="ErrorDocument")}}}}
+_ERRORS = {"4XX": _ERROR, "5XX": _ERROR}
 
 
 class ErrorInner(msgspec.Struct):
@@ -52,6 +54,10 @@ def publish(app: FastAPI, documents: Iterable[type[msgspec.Struct]], endpoints: 
         document.setdefault("components", {}).setdefault("schemas", {}).update(components)
         security = document["components"].setdefault("securitySchemes", {})
         security["bearer"] = {"type": "http", "scheme": "bearer"}
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)  # such a one is answered as 400
+                operation["responses"].update(_ERRORS)
         for endpoint in endpoints:
             document["paths"].setdefault(endpoint.path, {})[endpoint.method.lower()] = _inference(endpoint)
         return document
@@ -60,10 +66,6 @@ def publish(app: FastAPI, documents: Iterable[type[msgspec.Struct]], endpoints: 
 
 
 def _inference(endpoint: Endpoint) -> dict[str, Any]:
-    error = {
-        "description": "An error",
-        "content": {JSON: {"schema": {"$ref": _REFERENCE.format(name="ErrorDocument")}}},
-    }
     family = "Anthropic" if endpoint.dialect is Dialect.ANTHROPIC else "OpenAI"
     document: dict[str, Any] = {
         "tags": ["inference"],
@@ -73,8 +75,7 @@ def _inference(endpoint: Endpoint) -> dict[str, Any]:
         "security": [{"bearer": []}],
         "responses": {
             "200": {"description": "The engine's answer", "content": {JSON: {}, "text/event-stream": {}}},
-            "4XX": error,
-            "5XX": error,
+            **_ERRORS,
         },
     }
     if endpoint.upgrades:

@@ -27,7 +27,9 @@ def configure(*, as_json: bool | None = None, level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     shared.append(structlog.processors.format_exc_info if as_json else structlog.processors.StackInfoRenderer())
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    # Plain: the richer kind shows local variables, and keys and prompts are among them.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = structlog.processors.JSONRenderer() if as_json else console
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -28,8 +28,6 @@ ALIVE_EVERY_S = 10.0  # a blank line, so that both ends know of each other
 DOCUMENTS = (LogLine,)
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """``name``: a model's id, or a part's when ``model`` is None."""

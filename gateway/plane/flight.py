@@ -59,6 +59,7 @@ class Flight:
 
     # Defaults of the class: a request sets only what it comes to need.
     takes_chunks = False
+    sent_again = False
     last_byte_s: float | None = None  # of the engine, or when it was asked
     lines = b""
     _inquiry: Inquiry | None = None

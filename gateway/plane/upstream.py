@@ -26,10 +26,12 @@ EVENTS = "text/event-stream"
 class Asker(Protocol):
     """Who has sent a request. Calls come in the order connected, answer, payload or chunks, ended; or lost at any time.
 
-    ``takes_chunks``: whole events may be handed over in the engine's own framing (``chunks``).
+    ``takes_chunks``: whole events may be handed over in the engine's own framing (``chunks``). ``sent_again``: the
+    request was sent a second time because it crossed the end of an idle connection, which is granted once.
     """
 
     takes_chunks: bool
+    sent_again: bool
 
     def connected(self, upstream: Upstream) -> None:
         """The request goes out now, unless the asker aborts."""
@@ -258,8 +260,9 @@ class Upstream(asyncio.Protocol):
         asker, self._asker = self._asker, None
         if asker is None:
             return
-        if self._request and not self._buffer:
+        if self._request and not self._buffer and not asker.sent_again:
             # It was closed while it lay idle, and the request crossed that news: nobody has worked on it.
+            asker.sent_again = True
             self._pool.send(asker, self._request, fresh=True)
         elif self._head is not None and self._head.length is None and not self._head.chunked and exc is None:
             asker.ended()
@@ -407,6 +410,7 @@ class Upstreams:
 
 class _Probe:
     takes_chunks = False
+    sent_again = False
 
     def __init__(self) -> None:
         self.answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

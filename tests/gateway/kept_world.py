@@ -130,6 +130,7 @@ class KeptWorld(World):
             limits=limits or Limits(hold_timeout_s=SOON_S),
             worker=f"worker-{len(self.workers) + 1}",
             home=self.elsewhere or self.home,
+            keeps=False,  # mounted with limits of its own
         )
         worker = KeptThread(deps, kept or KeptLimits(pace=FAST))
         self.workers.append(worker)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,15 +17,16 @@ from tests.gateway.world import World, chat_body, until
 pytestmark = pytest.mark.anyio
 CALLER = Caller("key_1", "somebody")
 CHAT = "/v1/chat/completions"
+T = TypeVar("T")
 
 
-async def on_loop(world: World, coroutine):
+async def on_loop(world: World, coroutine: Coroutine[Any, Any, T]) -> T:
     """In the gateway's own event loop, where alone it may be asked."""
     assert world.gateway is not None
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, world.gateway.loop))
 
 
-def body(model: str = "m", **fields) -> bytes:
+def body(model: str = "m", **fields: Any) -> bytes:
     return json.dumps(chat_body(model, **fields)).encode()
 
 

@@ -137,7 +137,8 @@ limits: {max_body: 1MX}
     ("models: [{model_id: a, upstreams: [{url: 'http://h', headers: sk-hunter2}]}]",
      "models[0].upstreams[0].headers: does not hold names and values"),
     ("limits: {}", "models: is missing; add it"),
-    ("models: [{model_id: a, upstreams: [{url: 'http://h'}]}, {model_id: b, aliases: [a], upstreams: [{url: 'http://h'}]}]",
+    ("models: [{model_id: a, upstreams: [{url: 'http://h'}]}, "
+     "{model_id: b, aliases: [a], upstreams: [{url: 'http://h'}]}]",
      "models[1].aliases[0]: 'a' is taken by models[0].model_id"),
     ("models: [{model_id: a, adapters: [a], upstreams: [{url: 'http://h'}]}]",
      "models[0].adapters[0]: 'a' is taken by models[0].model_id"),
@@ -147,7 +148,8 @@ limits: {max_body: 1MX}
      "models[0].upstreams: every upstream has the weight 0"),
     ("models: [{model_id: a, upstreams: [{url: 'http://h', api_key_env: K, headers: {Authorization: x}}]}]",
      "models[0].upstreams[0]: has both api_key_env and a header authorization"),
-    ("models: [{model_id: a, upstreams: [{url: 'http://h'}]}, {model_id: b, upstreams: [{url: 'http://h', headers: {x: y}}]}]",
+    ("models: [{model_id: a, upstreams: [{url: 'http://h'}]}, "
+     "{model_id: b, upstreams: [{url: 'http://h', headers: {x: y}}]}]",
      "models[1].upstreams[0]: http://h has other headers or another key than in models[0].upstreams[0]"),
 ])  # fmt: skip
 def test_what_cannot_be_routed_is_refused(file: Path, text: str, said: str) -> None:

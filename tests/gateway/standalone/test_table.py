@@ -30,7 +30,9 @@ def test_a_model_becomes_a_route_with_its_upstreams_as_replicas() -> None:
 
 def test_an_upstream_keeps_its_id_wherever_it_stands_in_the_file() -> None:
     a, b = {"url": "http://a"}, {"url": "http://b", "weight": 3}
-    before = {each.endpoint: each.replica_id for each in compiled({"model_id": "m", "upstreams": [a, b]}).models[0].replicas}
+    before = {
+        each.endpoint: each.replica_id for each in compiled({"model_id": "m", "upstreams": [a, b]}).models[0].replicas
+    }
     after = compiled({"model_id": "m", "upstreams": [{"url": "http://c"}, {**b, "weight": 1}, a]}).models[0].replicas
     assert before.items() <= {each.endpoint: each.replica_id for each in after}.items()
 

@@ -93,7 +93,9 @@ def test_a_model_in_a_path_cannot_bring_a_request_along(house: House, path: str)
 
 
 class TestAnswers:
-    """An engine is not trusted either."""
+    """An engine is not trusted either. ``connections``: those that the requests of the last ``ask`` came on."""
+
+    connections: list[int]
 
     def ask(self, house: House, answer: bytes, *, end: bool = False, stream: bool = False) -> list[int]:
         """Statuses of two requests on one connection: the first is answered so, the second as it should be."""
@@ -113,6 +115,7 @@ class TestAnswers:
             caller.send(house.request(house.fresh(), ("x-request-timeout", "0.1"), stream=stream))
             statuses = [caller.answer().status]
             statuses.append(self.next(house, caller))
+            self.connections = [asked.connection for asked in house.engine.asked]
         return statuses
 
     def next(self, house: House, caller: Caller) -> int:
@@ -153,6 +156,7 @@ class TestAnswers:
     )
     def test_what_comes_after_an_answer_is_nobodys(self, house: House, extra: bytes) -> None:
         assert self.ask(house, whole() + extra) == [200, 200]
+        assert len(set(self.connections)) == 2, "where that came from there may be more of it"
 
     def test_an_answer_that_comes_before_its_request_is_nobodys(self, house: House) -> None:
         async def eager(link: Link, asked: Asked) -> None:
