@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 UNKNOWN_MODEL = "unknown"
 OTHER_ENDPOINT = "other"
@@ -17,7 +18,7 @@ class Usage:
     cached: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(init=False)
 class Exchange:
     """``started_s`` is of the monotonic clock; all other times are seconds since then or durations.
 
@@ -50,6 +51,18 @@ class Exchange:
     request_bytes: int = 0
     answer_bytes: int = 0
     traceparent: str | None = None  # W3C, as sent on to the engine
+
+    def __init__(self, request_id: str, method: str, path: str, started_s: float, **facts: Any) -> None:
+        """A request sets only what it comes to know: what it does not is looked up on the class."""
+        self.request_id = request_id
+        self.method = method
+        self.path = path
+        self.started_s = started_s
+        if facts:
+            unknown = facts.keys() - self.__dataclass_fields__.keys()
+            if unknown:
+                raise TypeError(f"an exchange has no {', '.join(sorted(unknown))}")
+            self.__dict__.update(facts)
 
     @property
     def hold_s(self) -> float:

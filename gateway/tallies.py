@@ -50,12 +50,20 @@ class Tally:
         self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
 
     def add(self, exchange: Exchange, duration_s: float) -> None:
-        _observe(self.answered_s, SECONDS, duration_s)
+        # The three that every request has are written out: a call costs as much as what is done in it.
+        values = self.answered_s
+        values[bisect_left(SECONDS, duration_s)] += 1
+        values[-1] += duration_s
         if exchange.tenant:
-            _observe(self.auth_s, STAGE_SECONDS, exchange.auth_s)
+            if exchange.auth_s:
+                _observe(self.auth_s, STAGE_SECONDS, exchange.auth_s)
+            else:
+                self.auth_s[0] += 1
         engine_s = exchange.engine_s
         if engine_s:
-            _observe(self.engine_s, STAGE_SECONDS, engine_s)
+            values = self.engine_s
+            values[bisect_left(STAGE_SECONDS, engine_s)] += 1
+            values[-1] += engine_s
         if exchange.connect_s:
             _observe(self.connect_s, STAGE_SECONDS, exchange.connect_s)
         if exchange.held:

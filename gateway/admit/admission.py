@@ -106,7 +106,7 @@ class Admission:
         the queue, or it will not be its turn in time).
         """
         name = inquiry.path_model or inquiry.peek.model
-        route = self.routes.find(name) or self.find(name)
+        route = self.find(name)
         desk = self._desks.get(route.model_id)
         if desk is None or desk.route is not route:
             desk = self._look_at(route)

@@ -297,9 +297,11 @@ def _reason(wrong: BaseException) -> str:
 class Memory(Generic[_T]):
     """The last head of a connection, without the digits of its length."""
 
-    __slots__ = ("_after", "_before", "_start", "value")
+    __slots__ = ("_after", "_before", "_length", "_raw", "_start", "value")
 
     def __init__(self) -> None:
+        self._raw = b""
+        self._length = -1
         self._before = b""
         self._after = b""
         self._start = 0
@@ -313,12 +315,15 @@ class Memory(Generic[_T]):
             self._start = found.end()
             self._before, self._after = raw[: self._start], raw[raw.index(b"\r\n", self._start) :]
         self.value = value
+        self._raw = b""
 
     def recall(self, raw: bytes) -> int | None:
         """The length that ``raw`` names where it is the same head but for that; -1 where it is the same and names none.
 
         None: another head.
         """
+        if raw == self._raw:
+            return self._length
         if self.value is None or not raw.startswith(self._before):
             return None
         if not self._after:
@@ -328,4 +333,5 @@ class Memory(Generic[_T]):
         digits = raw[start:end]
         if not digits.isdigit() or len(digits) > LONGEST_LENGTH_DIGITS or raw[end:] != self._after:
             return None
-        return int(digits)
+        self._raw, self._length = raw, int(digits)
+        return self._length

@@ -241,7 +241,7 @@ def test_several_workers_may_write_into_one_pipe() -> None:
         log.start()
         for number in range(3000):
             request_id = f"req_{sys.argv[1]}_{number}"
-            log.observe(Exchange(request_id, "POST", "/v1/completions", 0.0, "completions", "m"), 1.0)
+            log.observe(Exchange(request_id, "POST", "/v1/completions", 0.0, endpoint="completions", model="m"), 1.0)
         log.stop()
         """
     )
