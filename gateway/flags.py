@@ -1,12 +1,15 @@
-"""The limits as flags of a worker: one line each. Written by ``up``, read by the worker, the same table for both."""
+"""The flags of a worker; its limits one line each. Written by ``up``, read by the worker, the same table for both."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import Any
 
+from gateway import lean
 from gateway.greed import Caps
 from gateway.settings import Limits
 
@@ -74,6 +77,34 @@ FLAGS = (
     Flag("hold_comments_s", "--hold-comments", any_seconds, "S", "a held stream gets a comment as often; 0: none"),
 )
 _CAPS = {field.name for field in fields(Caps)}
+
+
+def add_worker(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """What every worker takes, whatever it serves. The group: for what only its master says."""
+    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate chain; read again when it changes")
+    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its key, without a password")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    parser.add_argument("--log-format", choices=("auto", "json", "console"), default="auto")
+    parser.add_argument("--access-log", choices=("all", "errors", "off"), default="all",
+                        help="which requests are logged (default: %(default)s)")  # fmt: skip
+    seat = parser.add_argument_group("as one of several workers (given by gateway.workers)")
+    seat.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+    seat.add_argument("--line", type=int, help=argparse.SUPPRESS)
+    seat.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
+    seat.add_argument("--peers", type=Path, help=argparse.SUPPRESS)
+    return seat
+
+
+def check_worker(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Ends the process where flags that belong together are apart."""
+    if (given.tls_cert is None) != (given.tls_key is None):
+        parser.error("--tls-cert and --tls-key go together")
+
+
+def unseen(given: argparse.Namespace) -> tuple[str, ...]:
+    """What need not be loaded for a log that nobody reads along."""
+    as_json = given.log_format == "json" or (given.log_format == "auto" and not sys.stderr.isatty())
+    return (lean.COLOURS,) if as_json else ()
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:

@@ -33,22 +33,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--admin", type=address, metavar="HOST:PORT", help="the admin API is there, and nowhere else")
     parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes (default: %(default)s)")
     parser.add_argument("--ready-file", type=Path, help="where to write the port once requests are answered")
-    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate chain; read again when it changes")
-    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its key, without a password")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
-    parser.add_argument("--log-format", choices=("auto", "json", "console"), default="auto")
-    parser.add_argument("--access-log", choices=("all", "errors", "off"), default="all",
-                        help="which requests are logged (default: %(default)s)")  # fmt: skip
     flags.add_limits(parser)
-    seat = parser.add_argument_group("as one of several workers (given by gateway.workers)")
-    seat.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+    seat = flags.add_worker(parser)
     seat.add_argument("--also-fd", type=int, help=argparse.SUPPRESS)
-    seat.add_argument("--line", type=int, help=argparse.SUPPRESS)
-    seat.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
-    seat.add_argument("--peers", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
-    if (given.tls_cert is None) != (given.tls_key is None):
-        parser.error("--tls-cert and --tls-key go together")
+    flags.check_worker(parser, given)
     return given
 
 
@@ -88,7 +77,7 @@ def _become_master(given: argparse.Namespace, words: Sequence[str]) -> int:
 def _run(given: argparse.Namespace, listeners: list[socket.socket]) -> int:
     """``listeners``: the second one, where there is one, is for the admin API."""
     gc.disable()  # nothing of what loads now is garbage
-    with lean.without(*lean.UNUSED, *_colours(given)):
+    with lean.without(*lean.UNUSED, *flags.unseen(given)):
         import structlog
 
         from gateway import logs
@@ -156,12 +145,6 @@ def _tls_files(given: argparse.Namespace) -> TlsFiles:
     from gateway.tls import TlsFiles
 
     return TlsFiles(given.tls_cert, given.tls_key)
-
-
-def _colours(given: argparse.Namespace) -> tuple[str, ...]:
-    """Only a person who reads along has any use for them."""
-    as_json = given.log_format == "json" or (given.log_format == "auto" and not sys.stderr.isatty())
-    return (lean.COLOURS,) if as_json else ()
 
 
 def _port(text: str) -> int:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway import lean
+from gateway import flags, lean
 from gateway.listening import listen
 from gateway.standalone.loopback import is_loopback
 
@@ -27,20 +27,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=_from_to(0, 65_535), default=8000, help="0: a free one (default: %(default)s)")
     parser.add_argument("--workers", type=_from_to(1, MOST_WORKERS), default=1, metavar="N", help="processes")
     parser.add_argument("--ready-file", type=Path, help="where to write the port once requests are answered")
-    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate chain; read again when it changes")
-    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its key, without a password")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
-    parser.add_argument("--log-format", choices=("auto", "json", "console"), default="auto")
-    parser.add_argument("--access-log", choices=("all", "errors", "off"), default="all",
-                        help="which requests are logged (default: %(default)s)")  # fmt: skip
-    seat = parser.add_argument_group("as one of several workers (given by gateway.workers)")
-    seat.add_argument("--fd", type=int, help=argparse.SUPPRESS)
-    seat.add_argument("--line", type=int, help=argparse.SUPPRESS)
-    seat.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
-    seat.add_argument("--peers", type=Path, help=argparse.SUPPRESS)
+    flags.add_worker(parser)
     given = parser.parse_args(argv)
-    if (given.tls_cert is None) != (given.tls_key is None):
-        parser.error("--tls-cert and --tls-key go together")
+    flags.check_worker(parser, given)
     if given.keys is None and not is_loopback(given.host):
         parser.error(f"without --keys everybody who reaches {given.host} could call: name one, or a loopback --host")
     return given
@@ -73,7 +62,7 @@ def _become_master(given: argparse.Namespace, words: Sequence[str]) -> int:
 
 def _run(given: argparse.Namespace, listener: socket.socket) -> int:
     gc.disable()  # nothing of what loads now is garbage
-    with lean.without(*lean.UNUSED, *_colours(given)):
+    with lean.without(*lean.UNUSED, *flags.unseen(given)):
         from gateway import logs
         from gateway.standalone.worker import Worker
         from gateway.tls import TlsError
@@ -90,12 +79,6 @@ def _run(given: argparse.Namespace, listener: socket.socket) -> int:
     gc.enable()
     worker.serve(listener)
     return 0
-
-
-def _colours(given: argparse.Namespace) -> tuple[str, ...]:
-    """Only a person who reads along has any use for them."""
-    as_json = given.log_format == "json" or (given.log_format == "auto" and not sys.stderr.isatty())
-    return (lean.COLOURS,) if as_json else ()
 
 
 def _from_to(least: int, most: int) -> Callable[[str], int]:
