@@ -66,7 +66,7 @@ class Master:
                     if key.data is None:
                         self._on_signals(wakeups.recv(4096))
                     else:
-                        self._on_line(key.data)
+                        self._on_line(key.data, key.fileobj)
         return self._status
 
     @contextlib.contextmanager
@@ -105,9 +105,11 @@ class Master:
         self._selector.register(ours, selectors.EVENT_READ, post)
         post.started(process.pid, time.monotonic())
 
-    def _on_line(self, post: Post) -> None:
+    def _on_line(self, post: Post, ready: object) -> None:
         """It answers now, or its line has ended; then the process's own end is what counts."""
-        line = self._lines[post.index]
+        line = self._lines.get(post.index)
+        if line is None or line is not ready:
+            return  # the news of its process's end came in the same moment, and was heard first
         if line.recv(16):
             post.answers()
             if all(each.ready for each in self._posts) and not self._announced:

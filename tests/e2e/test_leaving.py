@@ -65,11 +65,20 @@ class Engine:
 
     def count(self, what: str) -> float:
         """Requests that the engine itself says it has: ``running`` or ``waiting``."""
-        connection = UnixConnection(self._socket)
-        connection.request("GET", "/metrics")
-        lines = connection.getresponse().read().decode().splitlines()
-        connection.close()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"vllm:num_requests_{what}{{"))
+        return metric(UnixConnection(self._socket), f"vllm:num_requests_{what}{{")
+
+    def queued(self) -> float:
+        """Where they wait: the gateway holds back what the engine has no place for."""
+        if not self._through_gateway:
+            return self.count("waiting")
+        return metric(self._connection(), f'roundhouse_held_requests{{model="{MODEL}"}}')
+
+
+def metric(connection: http.client.HTTPConnection, begins: str) -> float:
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(begins))
 
 
 def until_so(condition: Callable[[], bool]) -> float:
@@ -86,8 +95,8 @@ def test_who_leaves_frees_a_place_in_the_engine(service: Service, stream: bool, 
     with engine.asked(stream):
         until_so(lambda: engine.count("running") == 1)
         with engine.asked(stream):
-            until_so(lambda: engine.count("waiting") == 1)
-        queued_s = until_so(lambda: engine.count("waiting") == 0)
+            until_so(lambda: engine.queued() == 1)
+        queued_s = until_so(lambda: engine.queued() == 0)
         assert engine.count("running") == 1, "the other one goes on"
     running_s = until_so(lambda: engine.count("running") == 0)
     print(f"free after {running_s:.2f} s running, {queued_s:.2f} s queued; promised: {PROMISED_S:g} s")

@@ -34,7 +34,7 @@ class Process:
         return f"http://127.0.0.1:{await self.port()}"
 
     async def ended(self) -> int:
-        return await asyncio.to_thread(self.popen.wait, 20)
+        return await asyncio.to_thread(self.popen.wait, 60)
 
 
 @contextmanager

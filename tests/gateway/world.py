@@ -25,7 +25,7 @@ from models.store.keys import Keys
 from models.store.records import DemandReport, Failure, ModelRoute, ReplicaRoute, RouteTable
 from tests.gateway.fake_engine import FakeEngine
 
-SOON_S = 10.0  # what should happen at once must have happened by then; never a figure to be met
+SOON_S = 30.0  # what should happen at once must have happened by then; never a figure to be met
 
 
 class GatewayThread:

@@ -20,7 +20,7 @@ import yaml
 
 from tests.gateway.world import until
 
-ENDED_S = 20
+ENDED_S = 60
 
 
 @dataclass

@@ -190,9 +190,9 @@ def configured(**changes):
 async def test_a_spoilt_model_is_one_clear_sentence_and_the_others_go_on(running, llama, spoil, said):
     spoilt = copied(running, llama, "spoilt")
     spoil(spoilt)
-    async with engine(running, llama, replica_id="healthy") as healthy:
+    async with engine(running, llama) as healthy:
         with pytest.raises(EngineError, match=said) as told:
-            async with engine(running, spoilt, replica_id="spoilt"):
+            async with engine(running, spoilt):
                 pass
         assert "Traceback" not in str(told.value)
         assert "\n" not in str(told.value)

@@ -100,9 +100,10 @@ def test_another_attempt_goes_on(folder, meter, clock):
     with pytest.raises(TransferFailed):
         run(Scripted({"v": b"1", "w": DATA}, ends=[4000, *[0] * 20]), folder, meter, clock)
     remote = Scripted({"v": b"1", "w": DATA})
-    assert present_bytes(folder, remote.listing()) == (4001, 1)
+    # Both come at the same time: the small one may be there already.
+    assert present_bytes(folder, remote.listing()) in ((4001, 1), (4000, 0))
     files = run(remote, folder, meter, clock)
-    assert remote.read_from == [("w", 4000)]
+    assert [each for each in remote.read_from if each[0] == "w"] == [("w", 4000)]
     assert files.keys() == {"v", "w"}
     assert (folder / "w").read_bytes() == DATA
 
