@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 # An unstreamed answer up to this size is read whole before its head goes out: until then it can still be tried again.
 WHOLE_ANSWER_BYTES = 1 << 20
+MOST_ENGINE_HEADS = 64  # of one caller's head, remembered
 EVENT_HEAD = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 HELD_COMMENT = b": waiting for the model\n\n"
 
@@ -183,6 +184,8 @@ class Flight:
         known = claim.endpoint, claim.serves_as or claim.model
         start = head.engine_heads.get(known)
         if start is None:
+            if len(head.engine_heads) >= MOST_ENGINE_HEADS:
+                head.engine_heads.clear()
             start = head.engine_heads[known] = engine_head(inquiry, pool.address, known[1])
         trace = b"traceparent: %b\r\n" % exchange.traceparent.encode() if exchange.traceparent else b""
         self._sent_s = self.last_byte_s = self._plane.now()
@@ -229,17 +232,21 @@ class Flight:
 
     def whole(self, head: AnswerHead, body: bytes) -> None:
         exchange = self.exchange
-        if head.status >= 400 or head.media.startswith(EVENTS) or self._began or len(body) > WHOLE_ANSWER_BYTES:
+        self._upstream = None  # it is back in its pool
+        if head.status >= 400:
+            self.answer(head)
+            self._collected = [body[:LARGEST_BODY_BYTES]]
+            self._engine_refused()
+            return
+        if head.media.startswith(EVENTS) or self._began or len(body) > WHOLE_ANSWER_BYTES:
             self.answer(head)
             if body:
                 self.payload(body)
-            if self._mode is not Mode.CLOSED:
-                self.ended()
+            self.ended()
             return
         now_s = self._plane.now()
         exchange.engine_s = now_s - self._sent_s
         exchange.first_byte_s = now_s - exchange.started_s
-        self._upstream = None
         self._out_whole(head.status, head.lines, body)
 
     def payload(self, data: bytes) -> None:
@@ -265,7 +272,8 @@ class Flight:
             self._collected.append(data)
             self._size += len(data)
             if self._size >= LARGEST_BODY_BYTES:
-                self.ended()
+                self._drop_upstream()
+                self._engine_refused()
 
     def chunks(self, data: bytes, payload_bytes: int) -> None:
         """Whole events in whole chunks, on their way as they are."""
@@ -278,6 +286,7 @@ class Flight:
     def ended(self) -> None:
         """The engine's answer is complete."""
         mode = self._mode
+        self._upstream = None  # it is back in its pool
         if mode is Mode.ERROR:
             self._engine_refused()
             return
@@ -337,7 +346,6 @@ class Flight:
         claim, inquiry = self._claim, self._inquiry
         assert claim is not None
         assert inquiry is not None
-        self._drop_upstream()
         body = b"".join(self._collected)
         error = rewrite(
             self._status,

@@ -197,3 +197,17 @@ async def test_many_callers_at_once_all_get_their_own_answers(world: World) -> N
     counts = [len(engine.seen) for engine in world.engines.values()]
     assert sum(counts) == 120
     assert min(counts) >= 10
+
+
+@pytest.mark.parametrize("size", [10, 40_000, 200_000], ids=["short", "in pieces", "longer than is read"])
+async def test_a_busy_engine_may_say_so_at_length(world: World, size: int) -> None:
+    busy = await world.engine("m-1", always={"do": "fail", "status": 503, "body": "x" * size})
+    await world.route(world.model("m", "m-1"))
+    async with world.client() as session:
+        asking = asyncio.create_task(world.chat(session, "m"))
+        await until(lambda: busy.seen)
+        await world.engine("m-2")
+        await world.route(world.model("m", "m-1", "m-2"))
+        status, _, _ = await asking
+    assert status == 200
+    await world.until_idle("m")
