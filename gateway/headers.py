@@ -39,24 +39,33 @@ _NOT_FOR_ENGINES = HOP_BY_HOP | {
     b"x-session-id",
 }
 _NOT_FOR_ENGINES_PREFIXES = (b"x-forwarded-", b"x-data-parallel-", b"proxy-", b"sec-")
+_USUAL = frozenset({b"close", b"keep-alive"})
+MOST_REMEMBERED = 4096
+_passing: dict[bytes, bool] = {}  # names seen before, and whether they pass
 # Engines are not trusted: only what describes the body comes through.
 _FROM_ENGINES = frozenset({b"content-type", b"cache-control", b"content-language"})
 _STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
-def to_engine(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    given = list(headers)
+def to_engine(headers: Headers) -> Headers:
+    kept = [header for header in headers if _passes(header[0])]
     named = {
-        token.strip().lower() for name, value in given if name == b"connection" for token in value.split(b",")
+        token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")
     }  # headers that the caller declared hop-by-hop
-    return [
-        (name, value)
-        for name, value in given
-        if name not in _NOT_FOR_ENGINES
-        and name not in named
-        and not name.startswith(_NOT_FOR_ENGINES_PREFIXES)
-        and b"_" not in name  # some servers read content_length as content-length
-    ]
+    return kept if named <= _USUAL else [header for header in kept if header[0] not in named]
+
+
+def _passes(name: bytes) -> bool:
+    passes = _passing.get(name)
+    if passes is None:
+        passes = (
+            name not in _NOT_FOR_ENGINES
+            and not name.startswith(_NOT_FOR_ENGINES_PREFIXES)
+            and b"_" not in name  # some servers read content_length as content-length
+        )
+        if len(_passing) < MOST_REMEMBERED:
+            _passing[name] = passes
+    return passes
 
 
 def from_engine(headers: Iterable[tuple[bytes, bytes]], *, events: bool = False) -> Headers:

@@ -29,7 +29,7 @@ from gateway.headers import first, lines, to_engine
 from gateway.inquiry import Inquiry
 from gateway.plane.heads import AnswerHead, RequestHead
 from gateway.plane.outlet import Extension, Outlet, Tap
-from gateway.plane.upstream import EVENTS, Address, Upstream
+from gateway.plane.upstream import EVENTS, Upstream
 from gateway.routing import is_cold
 from gateway.sse import WholeEvents
 from gateway.usage import UsageScanner, usage_of
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 # An unstreamed answer up to this size is read whole before its head goes out: until then it can still be tried again.
 WHOLE_ANSWER_BYTES = 1 << 20
-MOST_ENGINE_HEADS = 64  # of one caller's head, remembered
 EVENT_HEAD = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 HELD_COMMENT = b": waiting for the model\n\n"
 
@@ -181,20 +180,21 @@ class Flight:
         exchange.replica = claim.replica
         body = inquiry.body if claim.serves_as is None else renamed(inquiry, claim.serves_as)
         pool = self._plane.upstreams.pool(claim.endpoint)
-        known = claim.endpoint, claim.serves_as or claim.model
-        start = head.engine_heads.get(known)
-        if start is None:
-            if len(head.engine_heads) >= MOST_ENGINE_HEADS:
-                head.engine_heads.clear()
-            start = head.engine_heads[known] = engine_head(inquiry, pool.address, known[1])
+        endpoint = inquiry.endpoint
+        path = endpoint.engine_path or endpoint.path
+        if inquiry.path_model is not None:
+            path = endpoint.engine_path_for(claim.serves_as or claim.model)
+        start = pool.starts.get(path) or pool.start(endpoint.method, path)
+        if head.engine_lines is None:
+            head.engine_lines = lines(to_engine(inquiry.headers))
         trace = b"traceparent: %b\r\n" % exchange.traceparent.encode() if exchange.traceparent else b""
         self._sent_s = self.last_byte_s = self._plane.now()
         self._plane.flying.add(self)
         self._at_once = True
         pool.send(
             self,
-            b"%b%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n%b"
-            % (start, pool.extra_lines, exchange.request_id.encode(), trace, len(body), body),
+            b"%b%b%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n%b"
+            % (start, pool.extra_lines, head.engine_lines, exchange.request_id.encode(), trace, len(body), body),
         )
         self._at_once = False
 
@@ -497,18 +497,6 @@ class Flight:
 def error_lines(error: GatewayError) -> bytes:
     given = [(name.encode(), value.encode()) for name, value in error.headers()]
     return lines([(b"content-type", b"application/json"), *given])
-
-
-def engine_head(inquiry: Inquiry, address: Address, model: str) -> bytes:
-    """The lines of a request to an engine that are the same for all with this head."""
-    endpoint = inquiry.endpoint
-    start = b"%b %b%b HTTP/1.1\r\nhost: %b\r\n" % (
-        endpoint.method.encode(),
-        address.base,
-        endpoint.engine_path_for(model).encode(),
-        address.authority,
-    )
-    return start + lines(to_engine(inquiry.headers))
 
 
 def renamed(inquiry: Inquiry, name: str) -> bytes:

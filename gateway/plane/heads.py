@@ -42,7 +42,7 @@ class RequestHead:
         "chunked",
         "encoding",
         "endpoint",
-        "engine_heads",
+        "engine_lines",
         "expects_continue",
         "headers",
         "http_1_0",
@@ -86,7 +86,7 @@ class RequestHead:
         self.endpoint: Any = None
         self.path_model: str | None = None
         self.key_hash: str | None = None
-        self.engine_heads: dict[tuple[str, str], bytes] = {}  # by endpoint and model: how the request goes to an engine
+        self.engine_lines: bytes | None = None  # what of the headers goes on to engines
 
     def first(self, name: bytes) -> str | None:
         for found, value in self.headers:

@@ -21,6 +21,7 @@ TICK_S = 0.5
 KEEP_IDLE_TICKS = 60  # half a minute: shorter than engines keep an idle connection
 LONGEST_HEAD_BYTES = 64 << 10
 EVENTS = "text/event-stream"
+MOST_STARTS = 256  # paths that name models may be many
 
 
 class Asker(Protocol):
@@ -277,6 +278,7 @@ class Pool:
         self.endpoint = endpoint
         self.address = Address.parse(endpoint)
         self.extra_lines = b""
+        self.starts: dict[str, bytes] = {}  # by path: how a request there begins
         self.open: set[Upstream] = set()
         self._idle: list[Upstream] = []
         self._connect_timeout_s = connect_timeout_s
@@ -292,6 +294,15 @@ class Pool:
         task = asyncio.get_running_loop().create_task(self._connect_and_send(asker, request))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
+
+    def start(self, method: str, path: str) -> bytes:
+        """The request line and the host of a request; remembered."""
+        if len(self.starts) >= MOST_STARTS:
+            self.starts.clear()
+        address = self.address
+        whole = f"{method} {address.base.decode()}{path} HTTP/1.1\r\nhost: {address.authority.decode()}\r\n".encode()
+        self.starts[path] = whole
+        return whole
 
     def put(self, upstream: Upstream) -> None:
         if self._retired:

@@ -74,7 +74,7 @@ def started(subject: Subject, scene: Scene) -> Iterator[Running]:
     """The subject, once it answers; at the end it is gone with all of its processes. Raises DidNotStart."""
     port = free_port()
     folder = scene.folder / str(port)  # short: HAProxy's sockets have long names below it
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)  # a free port may be free again
     log = folder / "log"
     command = subject.command(scene, port, folder)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROUNDHOUSE_", "RAY_"))}
