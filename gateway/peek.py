@@ -8,7 +8,7 @@ from zlib import crc32
 import msgspec
 
 from gateway.endpoints import Endpoint
-from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from gateway.errors import InvalidRequest, UnsupportedMediaType
 from gateway.greed import Caps, check_prompts, check_schemas, judge
 from gateway.gunzip import ENCODINGS
 from gateway.image_urls import embedded_bytes, may_have_urls, refuse_urls
@@ -35,12 +35,6 @@ def check_content_type(content_type: str | None, content_encoding: str | None, b
             raise UnsupportedMediaType(
                 f"Compressed request bodies are taken as gzip or deflate, not as '{encoding[:100]}'."
             )
-
-
-def check_declared_length(content_length: str | None, limit_bytes: int) -> None:
-    """Refuses on the header alone. What is really read is counted as well: the header may be missing."""
-    if content_length and content_length.isdecimal() and int(content_length) > limit_bytes:
-        raise BodyTooLarge(limit_bytes)
 
 
 def peek(body: bytes, endpoint: Endpoint, caps: Caps, hosts: frozenset[str]) -> Peek:

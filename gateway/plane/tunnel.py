@@ -42,7 +42,7 @@ from gateway.plane.heads import AnswerHead, BadHead, RequestHead
 from gateway.plane.intake import State
 from gateway.plane.statuses import status_line
 from gateway.plane.upstream import CONNECT_TIMEOUT_S, LONGEST_HEAD_BYTES, no_delay
-from gateway.routing import READY
+from gateway.routing import is_cold
 from models.store.records import KeyRecord
 
 if TYPE_CHECKING:
@@ -151,8 +151,7 @@ class Tunnel(asyncio.Protocol):
             return
         self.exchange.held = True
         self._held_since_s = self._plane.now()
-        route = self._plane.admission.find(inquiry.peek.model)
-        self._starting = not any(replica.state == READY for replica in route.replicas)
+        self._starting = is_cold(self._plane.admission.find(inquiry.peek.model))
 
     def admitted(self, claim: Claim) -> None:
         self._note_wait(woken=claim.woken)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from gateway.dialects import Dialect
 from gateway.endpoints import ENDPOINTS, Endpoint, by_path
-from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from gateway.errors import InvalidRequest, UnsupportedMediaType
 from gateway.greed import Caps
 from gateway.inquiry import Peek
-from gateway.peek import USUAL_ANSWER_TOKENS, check_content_type, check_declared_length
+from gateway.peek import USUAL_ANSWER_TOKENS, check_content_type
 from gateway.peek import peek as peek_with
 from gateway.peek import peek_beside as peek_beside_with
 
@@ -178,13 +178,6 @@ def test_other_compressions_are_named_as_such(encoding: str) -> None:
 def test_forms_are_for_those_who_read_them() -> None:
     check_content_type("multipart/form-data; boundary=x", None, "form")
     check_content_type(None, None, "none")
-
-
-def test_a_declared_length_over_the_cap_is_refused_before_reading() -> None:
-    check_declared_length("100", 100)
-    check_declared_length(None, 100)
-    with pytest.raises(BodyTooLarge, match="100 bytes"):
-        check_declared_length("101", 100)
 
 
 def test_two_endpoints_cannot_claim_one_path() -> None:
