@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,11 @@ from pathlib import Path
 RAY_ROOM = 64
 LONGEST_SOCKET_PATH = 107
 INSTANCE_ENV = "ROUNDHOUSE_INSTANCE"
+
+
+def node_name() -> str:
+    """The name of this node: ``ROUNDHOUSE_NODE`` or its host name."""
+    return os.environ.get("ROUNDHOUSE_NODE") or socket.gethostname()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,26 @@ class Home:
     def service_file(self) -> Path:
         """Written by the supervisor: its pid, its parts, the URL."""
         return self.run / "service.json"
+
+    @property
+    def node_file(self) -> Path:
+        """What this machine is in its cluster (``models.fleet.node_file``)."""
+        return self.root / "node.json"
+
+    @property
+    def cluster_secret(self) -> Path:
+        """What all nodes of a cluster know and nobody else (``models.secret``)."""
+        return self.root / "cluster.secret"
+
+    @property
+    def lost_gpus(self) -> Path:
+        """Simulated GPUs that are to count as lost, a line each: index and why. Stands for a driver's word."""
+        return self.run / "lost-gpus"
+
+    @property
+    def reclaim_notice(self) -> Path:
+        """Unix seconds at which this machine will be taken away, when somebody has left word of it here."""
+        return self.run / "reclaim"
 
     @property
     def demo_env(self) -> Path:

@@ -23,8 +23,7 @@ from models.control.actor import ControllerActor
 from models.control.settings import ControlSettings
 from models.fleet.devices import NoGpus, gpus_of_node
 from models.fleet.ray_actors import NAMESPACE, actor_names, named_actor
-from models.fleet.ray_fleet import node_name
-from models.home import Home
+from models.home import Home, node_name
 from models.store.client import keys_from, redis_url
 from models.store.errors import StoreError
 from packers.types import NodeId

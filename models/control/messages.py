@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.catalog.service import ServiceConfig
-from models.fleet.protocol import NodeView
+from models.fleet.protocol import GpuBack, GpuLost, NodeAway, NodeJoined, NodeLeaving, NodeView
 from models.runtimes.protocol import EngineStatus, Fault
 from models.store.records import Command, DemandReport
 from packers.types import ModelId, NodeId, ReplicaId
@@ -103,5 +103,14 @@ class CatalogRejected:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class NodeGone:
+    """A node was given up, with all that was on it."""
+
+    node: NodeId
+    reason: str
+
+
+HappenedToNodes = NodeJoined | NodeAway | NodeLeaving | NodeGone | GpuLost | GpuBack
 Happened = BecameReady | FellAsleep | Stopped | CouldNotStart | Quarantined | Lost | Fetching | Looked  # to replicas
-Message = Happened | Reported | Ordered | ContentChanged | CatalogChanged | CatalogRejected
+Message = Happened | HappenedToNodes | Reported | Ordered | ContentChanged | CatalogChanged | CatalogRejected

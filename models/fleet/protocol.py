@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from models.runtimes.protocol import EngineOrder, EngineStatus, Fault
-from packers.types import Gpu, NodeId, ReplicaId
+from packers.types import Gpu, GpuId, NodeId, ReplicaId
 
 # Where the weights of a stopped model are on a node, the quickest first.
 WeightsTier = Literal["page_cache", "disk", "remote"]
@@ -21,6 +21,7 @@ class FleetNode(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[Gpu, ...]
     run_dir: str  # where sockets of this node's engines live
     link_bytes_per_s: float = 0.0  # from host RAM to each of its GPUs; 0: not known
+    simulated: bool = True  # its GPUs are
 
 
 class NodeLook(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +53,41 @@ class NodeLost(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-FleetEvent = ReplicaLost | NodeLost
+class NodeJoined(msgspec.Struct, frozen=True, kw_only=True):
+    """A node is there: for the first time, again after it was away, or with other GPUs than before. ``engines``: those
+    alive on it."""
+
+    node: FleetNode
+    engines: tuple[EngineStatus, ...] = ()
+
+
+class NodeAway(msgspec.Struct, frozen=True, kw_only=True):
+    """A node does not answer the fleet. Its engines may well serve: NodeJoined or NodeLost comes next."""
+
+    node: NodeId
+    reason: str
+
+
+class NodeLeaving(msgspec.Struct, frozen=True, kw_only=True):
+    """A node will be taken away (a spot reclaim, a shutdown): by then nothing should be on it."""
+
+    node: NodeId
+    at_unix_s: float
+    reason: str
+
+
+class GpuLost(msgspec.Struct, frozen=True, kw_only=True):
+    """Its driver does not list it any more, or reports an error after which it computes nothing."""
+
+    gpu: GpuId
+    reason: str
+
+
+class GpuBack(msgspec.Struct, frozen=True, kw_only=True):
+    gpu: GpuId
+
+
+FleetEvent = ReplicaLost | NodeLost | NodeJoined | NodeAway | NodeLeaving | GpuLost | GpuBack
 
 
 class StartFailed(Exception):
@@ -63,8 +98,23 @@ class StartFailed(Exception):
         self.fault = fault
 
 
+class Superseded(Exception):
+    """A node has heard a later controller: this one must stop. ``epoch``: of that one."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"a node obeys controller {epoch}")
+        self.epoch = epoch
+
+
 class Fleet(Protocol):
-    """All side effects on nodes and engines. Every method may be called concurrently for different replicas."""
+    """All side effects on nodes and engines. Every method may be called concurrently for different replicas.
+
+    After ``claim`` every method that changes something raises Superseded once a node obeys a later controller.
+    """
+
+    async def claim(self, epoch: int) -> int:
+        """Be obeyed as controller ``epoch`` from now on, by all nodes, also those that join later. The highest epoch
+        that any node had obeyed before; if that is not below ``epoch``, nothing was claimed: claim a higher one."""
 
     async def nodes(self) -> tuple[FleetNode, ...]: ...
 

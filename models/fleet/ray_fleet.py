@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
@@ -19,6 +17,7 @@ from models.fleet.node_actor import NodeActor, NodeSettings
 from models.fleet.protocol import FleetEvent, FleetNode, NodeLook, NodeLost, NodeView, ReplicaLost, StartFailed
 from models.fleet.ray_actors import live_nodes, named_actor
 from models.fleet.tag import Tag
+from models.home import node_name
 from models.runtimes.protocol import EngineError, EngineOrder, EngineStatus, Fault
 from packers.types import NodeId, ReplicaId
 
@@ -26,11 +25,6 @@ log = logging.getLogger("roundhouse.fleet")
 NODE_PING_S = 2.0
 NODE_LOST_AFTER_S = 30.0
 LOOK_TIMEOUT_S = 10.0
-
-
-def node_name() -> str:
-    """The name of this node: ``ROUNDHOUSE_NODE`` or its host name."""
-    return os.environ.get("ROUNDHOUSE_NODE") or socket.gethostname()
 
 
 class RayFleet:

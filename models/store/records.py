@@ -35,6 +35,8 @@ class ReplicaRoute(Struct, frozen=True):
     slots: int = 0
     weight: float = 1.0  # its share of new requests beside other replicas of the same revision
     serves_as: str | None = None
+    node: str = ""  # where it runs; a gateway there uses ``endpoint``, a unix socket of that machine
+    address: str | None = None  # "http://host:port" for gateways of other nodes, which show the cluster's key there
 
 
 class ModelRoute(Struct, frozen=True):
@@ -97,8 +99,10 @@ class DemandReport(Struct, frozen=True):
 class Command(Struct, frozen=True):
     """An operator's order to the controller.
 
-    verb: wake | sleep | stop (of ``model_id``), drain | undrain (of ``gpu``), snapshot (is put under its key),
-    record (for ``for_s`` from now, 0 to end it), reload.
+    verb: wake | sleep | stop (of ``model_id``), warm (``replicas`` of ``model_id`` until ``until_unix_s``; 0 replicas:
+    no more), drain | undrain (of ``gpu``), cordon | uncordon | drain | reclaim (of ``node``, the last to be gone by
+    ``until_unix_s``), defrag (at most ``moves``), snapshot (is put under its key), record (for ``for_s`` from now, 0 to
+    end it), reload. ``dry_run``: only say what would be done.
     """
 
     id: str
@@ -107,6 +111,11 @@ class Command(Struct, frozen=True):
     wait: bool = False  # reply when it is done, not when it is accepted
     gpu: str | None = None
     for_s: float = 0.0
+    node: str | None = None
+    replicas: int | None = None
+    until_unix_s: float | None = None
+    moves: int | None = None
+    dry_run: bool = False
 
 
 class CommandReply(Struct, frozen=True):
@@ -115,6 +124,7 @@ class CommandReply(Struct, frozen=True):
     message: str
     code: str | None = None  # model_not_found | insufficient_gpu_memory | busy | ...
     actions: list[str] = msgspec.field(default_factory=list)
+    detail: dict[str, Any] = msgspec.field(default_factory=dict)  # what the verb has to tell besides, such as a plan
 
 
 class GpuRecord(Struct, frozen=True):
@@ -129,6 +139,8 @@ class GpuRecord(Struct, frozen=True):
     cordoned: bool = False  # an operator drains it: nothing new goes there, what is there leaves
     measured_bytes: int = 0  # what the replicas on it say that they hold
     used_bytes: int | None = None  # by its driver, other programs included; None where there is no driver to ask
+    pool: str = "owned"
+    lost: str = ""  # why nothing can be placed there any more, by its driver or its node; "" while all is well
 
 
 class NodeRecord(Struct, frozen=True):
@@ -138,6 +150,11 @@ class NodeRecord(Struct, frozen=True):
     host_reserved_bytes: int
     alive: bool = True
     link_bytes_per_s: float = 0.0  # to each of its GPUs; 0: not known
+    # ready; away: it does not answer, what it serves goes on; leaving: it will be taken away; lost: given up.
+    state: str = "ready"
+    reason: str = ""
+    cordoned: bool = False
+    leaving_unix_s: float | None = None  # when it will be gone
 
 
 class ReplicaRecord(Struct, frozen=True):
