@@ -70,7 +70,7 @@ class EngineOrder(msgspec.Struct, frozen=True, kw_only=True):
     cold: bool = False  # trust no stored layout: load from the source, and write the layout anew
     adapters: dict[str, str] = {}  # LoRA adapters to serve beside the model: name -> local folder
     repack: bool = True  # may turn shared mapped weights into faster private ones while it serves
-    # Besides ``http_path`` its HTTP API listens on a free port of this address, for gateways of other nodes; "": nowhere.
+    # Where its HTTP API listens besides, on a free port, for gateways of other nodes; "": nowhere.
     tcp_host: str = ""
     tcp_key_path: str = ""  # a file with the key that callers on that port have to show
     tag: str = ""  # opaque to the engine, echoed in its status (the controller's card hash, GPU id, ...)
