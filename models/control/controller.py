@@ -151,6 +151,7 @@ class Controller:
         now = self.world.now = self._clock()
         inbox, self._inbox = self._inbox, []
         for message in inbox:  # 1. observe
+            self._touch(message)
             self._observe(message, now)
         self.world.refresh_use(now)
         traffic = self.world.refresh_history(now)
@@ -198,6 +199,16 @@ class Controller:
             log.error("a fleet action failed", exc_info=task.exception())
 
     # -- 1. observe ----------------------------------------------------------------------------------------------
+
+    def _touch(self, message: Message) -> None:
+        """What a message is about has to be looked at again; of demand, the reports themselves tell what changed."""
+        if isinstance(message, Reported):
+            return
+        tracked = self.world.replicas.get(replica) if (replica := getattr(message, "replica", None)) else None
+        if tracked is not None:
+            self.world.census.touch(tracked.model)
+        else:
+            self.world.census.touch_all()
 
     def _observe(self, message: Message, now: float) -> None:
         match message:
@@ -281,6 +292,7 @@ class Controller:
     # -- 4. apply ------------------------------------------------------------------------------------------------
 
     def _apply(self, action: Action, now: float) -> None:
+        self.world.census.touch(action.model)
         try:
             match action:
                 case Start():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from models.store.keys import DEMAND_TTL_S
@@ -34,19 +35,36 @@ class DemandBook:
         self._reports: dict[str, DemandReport] = {}
         self._counted: dict[str, DemandReport] = {}  # up to where each worker's counters are in ``_traffic``
         self._traffic: dict[ModelId, Traffic] = {}
+        self._changed_models: set[ModelId] = set()
+        self._changed_replicas: set[ReplicaId] = set()
 
     def put(self, report: DemandReport) -> None:
         known = self._reports.get(report.worker)
         if known is None or report.sent_unix_s >= known.sent_unix_s:
             self._reports[report.worker] = report
+            self._compare(known, report)
             self._count(report)
 
     def expire(self, now: float) -> None:
         dead = [w for w, r in self._reports.items() if now - r.sent_unix_s > DEMAND_TTL_S]
         for worker in dead:
-            del self._reports[worker]
+            self._compare(self._reports.pop(worker), None)
         for worker in [w for w, r in self._counted.items() if now - r.sent_unix_s > COUNTERS_KEPT_S]:
             del self._counted[worker]
+
+    def take_changed(self) -> tuple[set[ModelId], set[ReplicaId]]:
+        """Of which models and replicas something else is said than when this was last called."""
+        taken = self._changed_models, self._changed_replicas
+        self._changed_models, self._changed_replicas = set(), set()
+        return taken
+
+    def _compare(self, before: DemandReport | None, after: DemandReport | None) -> None:
+        models, replicas = (before.models, before.replicas) if before else ({}, {})
+        models_now, replicas_now = (after.models, after.replicas) if after else ({}, {})
+        if models != models_now:
+            self._changed_models.update(map(ModelId, _different(models, models_now)))
+        if replicas != replicas_now:
+            self._changed_replicas.update(map(ReplicaId, _different(replicas, replicas_now)))
 
     def take_traffic(self) -> dict[ModelId, Traffic]:
         """Model -> what came and went since this was last called."""
@@ -94,6 +112,12 @@ class DemandBook:
             traffic = _between(then, now)
             if traffic.arrived or traffic.finished:
                 self._traffic[model] = self._traffic.get(model, Traffic()) + traffic
+
+
+def _different(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
+    """Names for which the two do not hold the same."""
+    yield from (name for name, held in after.items() if name not in before or before[name] != held)
+    yield from before.keys() - after.keys()
 
 
 def _between(then: ModelDemand, now: ModelDemand) -> Traffic:

@@ -62,6 +62,11 @@ class Tracked:
     lost_reason: str = ""  # why its process went away while it was being started; the start itself will say so, too
     adopted: bool = False  # begun by an earlier controller: nobody knows how long its start took
     replaces: ReplicaId | None = None  # it takes that one's place once it serves
+    version: int = 0  # grows with every change
+
+    def __setattr__(self, name: str, value: object) -> None:
+        _SET[name](self, value)
+        _SET["version"](self, getattr(self, "version", 0) + 1)
 
     def move(self, state: ReplicaState, reason: str, now: float) -> None:
         """Raises IllegalTransition."""
@@ -128,6 +133,10 @@ class Tracked:
             timings_s=self.timings_s,
             cold=self.cold,
         )
+
+
+# dataclass(slots=True) makes the class anew: what ``super()`` means in a method of it is the one before.
+_SET = {name: Tracked.__dict__[name].__set__ for name in Tracked.__slots__}
 
 
 def measured_dict(measured: Measured, held: Held) -> dict[str, int]:

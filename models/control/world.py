@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 
 from models.control.catalog import Entry
+from models.control.census import Census, Replicas
 from models.control.costs import UNKNOWN_TIER, WEIGHTS_TIERS
 from models.control.demand import DemandBook, Traffic
 from models.control.failures import FailureBook
@@ -37,7 +38,8 @@ class World:
     nodes: dict[NodeId, FleetNode]
     entries: dict[ModelId, Entry]
     ledger: Ledger
-    replicas: dict[ReplicaId, Tracked] = field(default_factory=dict)
+    replicas: Replicas = field(default_factory=Replicas)
+    census: Census = field(default_factory=Census)
     demand: DemandBook = field(default_factory=DemandBook)
     failures: FailureBook = field(default_factory=FailureBook)
     history: History = field(default_factory=History)
@@ -76,7 +78,8 @@ class World:
         )
 
     def of_model(self, model: ModelId) -> list[Tracked]:
-        return [tracked for tracked in self.replicas.values() if tracked.model == model]
+        """Sorted by id."""
+        return self.replicas.of_model(model)
 
     def saw(self, views: dict[NodeId, NodeView]) -> bool:
         """What was measured on the nodes; True when weights are elsewhere than before, which routes show."""
@@ -117,15 +120,29 @@ class World:
         A model's last request counts for the one replica that gateways prefer at equal load, so that surplus ones age.
         """
         self.demand.expire(now)
-        preferred: set[ModelId] = set()
-        for tracked in sorted(self.replicas.values(), key=lambda t: t.id):
-            tracked.in_flight = self.demand.in_flight(tracked.id)
-            if tracked.in_flight:
-                tracked.last_used_s = now
-            elif tracked.state is ReplicaState.READY and tracked.model not in preferred:
-                tracked.last_used_s = max(tracked.last_used_s, self.demand.last_request(tracked.model))
-            if tracked.state is ReplicaState.READY:
-                preferred.add(tracked.model)
+        models, replicas = self.demand.take_changed()
+        used = (self.replicas[replica].model for replica in replicas if replica in self.replicas)
+        self.census.touch(*models, *used)
+        for model in self.census.due(self.entries, now) | self._uncatalogued:
+            self._refresh_use_of(model, now)
+
+    @property
+    def _uncatalogued(self) -> set[ModelId]:
+        """Models that have left the catalog and still have replicas."""
+        return self.replicas.models - self.entries.keys()
+
+    def _refresh_use_of(self, model: ModelId, now: float) -> None:
+        preferred = False
+        for tracked in self.of_model(model):
+            in_flight = self.demand.in_flight(tracked.id)
+            if in_flight or tracked.in_flight:  # one that has just become idle was in use until now
+                tracked.in_flight, tracked.last_used_s = in_flight, now
+            ready = tracked.state is ReplicaState.READY
+            if ready and not in_flight and not preferred:
+                last_s = self.demand.last_request(model)
+                if last_s > tracked.last_used_s:
+                    tracked.last_used_s = last_s
+            preferred |= ready
 
     def refresh_history(self, now: float) -> dict[ModelId, Traffic]:
         """Tell it what came and went since the last step; that is given back."""
@@ -138,29 +155,23 @@ class World:
         return self.entries[model].aim(self.history, asleep=asleep, tier=self.weights_tier(model))
 
     def snapshot(self, now: float) -> Snapshot:
-        asleep = {tracked.model for tracked in self.replicas.values() if tracked.state is ReplicaState.ASLEEP}
-        models = tuple(self._as_model(entry, now, model in asleep) for model, entry in sorted(self.entries.items()))
         return Snapshot(
             id=f"{self.seq}",
             now_s=now,
             gpus=self.gpus,
             nodes=tuple(as_node(node) for node in self.nodes.values()),
-            replicas=tuple(self._as_replica(tracked) for tracked in sorted(self.replicas.values(), key=lambda t: t.id)),
-            models=models,
+            replicas=self.census.replicas(self.entries, self.replicas, _as_replica),
+            models=self.census.models(self.entries, lambda entry: self._as_model(entry, now), self.replicas, now),
             pools=self.pools.pools,
         )
 
-    def _as_model(self, entry: Entry, now: float, asleep: bool) -> Model:
+    def _as_model(self, entry: Entry, now: float) -> Model:
+        asleep = any(tracked.state is ReplicaState.ASLEEP for tracked in self.of_model(entry.id))
         demand = self.demand.model(entry.id, now, operator_wake=entry.id in self.operator_wakes)
         tier = self.weights_tier(entry.id)
         self.history.observe(entry.id, demand, entry.aim(self.history, asleep=asleep, tier=tier), now)
         footprint = self.judged(entry).footprint
         return entry.as_model(demand, self.failures.retry_at(entry.id), self.history, footprint=footprint, tier=tier)
-
-    def _as_replica(self, tracked: Tracked) -> Replica:
-        entry = self.entries.get(tracked.model)
-        card = entry.card if entry else None
-        return tracked.as_replica(pinned=bool(card and card.pinned), priority=card.priority if card else 0)
 
     def routes(self) -> RouteTable:
         return RouteTable(
@@ -268,3 +279,8 @@ class World:
 
 def as_node(node: FleetNode) -> Node:
     return Node(node.id, node.host_bytes, link_bytes_per_s=node.link_bytes_per_s)
+
+
+def _as_replica(tracked: Tracked, entry: Entry | None) -> Replica:
+    card = entry.card if entry is not None else None
+    return tracked.as_replica(pinned=bool(card and card.pinned), priority=card.priority if card else 0)

@@ -1,0 +1,161 @@
+"""Which replicas and models there are, kept between steps: a step looks again only at what may have changed.
+
+With hundreds of models a snapshot made anew costs several milliseconds, most of them for models that nobody has called
+since the last one. So each model is looked at again only when
+
+1. something has happened to it: its demand, one of its replicas, an action (``touch``);
+2. time alone changes it: callers or an operator wait for it;
+3. what is known of it is FRESH_S old, or QUIET_FRESH_S where it has neither replicas nor callers. Whatever nobody has
+   thought of as something that happens is seen then.
+
+Replicas say themselves whether they have changed (``Tracked.version``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from models.control.catalog import Entry
+from models.control.history import FRESH_S
+from models.control.tracked import Tracked
+from packers.types import Model, ModelId, Replica, ReplicaId
+
+QUIET_FRESH_S = 10.0
+
+
+class Replicas(dict[ReplicaId, Tracked]):
+    """All replicas, by id and by model. Changed by ``[]``, ``del`` and ``pop`` alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_model: dict[ModelId, dict[ReplicaId, Tracked]] = {}
+        self._sorted: tuple[Tracked, ...] | None = ()
+
+    def __setitem__(self, replica: ReplicaId, tracked: Tracked) -> None:
+        self.pop(replica, None)
+        super().__setitem__(replica, tracked)
+        self._of_model.setdefault(tracked.model, {})[replica] = tracked
+        self._sorted = None
+
+    def __delitem__(self, replica: ReplicaId) -> None:
+        tracked = self[replica]
+        super().__delitem__(replica)
+        mine = self._of_model[tracked.model]
+        del mine[replica]
+        if not mine:
+            del self._of_model[tracked.model]
+        self._sorted = None
+
+    def pop(self, replica: ReplicaId, *default: Any) -> Any:
+        if default and replica not in self:
+            return default[0]
+        tracked = self[replica]
+        del self[replica]
+        return tracked
+
+    def of_model(self, model: ModelId) -> list[Tracked]:
+        """Sorted by id."""
+        mine = self._of_model.get(model)
+        return [] if mine is None else [mine[name] for name in sorted(mine)]
+
+    @property
+    def models(self) -> Collection[ModelId]:
+        """Those that have any."""
+        return self._of_model.keys()
+
+    @property
+    def by_id(self) -> tuple[Tracked, ...]:
+        if self._sorted is None:
+            self._sorted = tuple(self[name] for name in sorted(self))
+        return self._sorted
+
+
+class Census:
+    """Owned by the loop."""
+
+    def __init__(self) -> None:
+        self._touched: set[ModelId] = set()
+        self._pressing: set[ModelId] = set()  # time alone changes what is said of them
+        self._due = _Line(FRESH_S)
+        self._due_quiet = _Line(QUIET_FRESH_S)
+        self._catalog: Mapping[ModelId, Entry] | None = None  # None: all of it is to be looked at
+        self._models: dict[ModelId, Model] = {}
+        self._ordered: tuple[Model, ...] = ()
+        self._replicas: dict[ReplicaId, tuple[int, Entry | None, Replica]] = {}
+
+    def touch(self, *models: ModelId) -> None:
+        """Something has happened to these."""
+        self._touched.update(models)
+
+    def touch_all(self) -> None:
+        self._catalog = None
+
+    def due(self, catalog: Mapping[ModelId, Entry], now: float) -> set[ModelId]:
+        """The models that are to be looked at again; they stay so until ``models`` is called."""
+        if self._catalog is not catalog:
+            self._catalog = catalog
+            self._models = {name: model for name, model in self._models.items() if name in catalog}
+            self._touched = set(catalog)
+        self._touched |= self._pressing
+        self._touched.update(self._due.pop(now), self._due_quiet.pop(now))
+        self._touched &= catalog.keys()
+        return self._touched
+
+    def models(
+        self, catalog: Mapping[ModelId, Entry], look: Callable[[Entry], Model], replicas: Replicas, now: float
+    ) -> tuple[Model, ...]:
+        """All of them as they are now, sorted by id. ``look``: says how one is."""
+        news = False
+        for name in self.due(catalog, now):
+            model = look(catalog[name])
+            if model != self._models.get(name):
+                self._models[name], news = model, True
+            self._plan(model, quiet=name not in replicas.models, now=now)
+        self._touched = set()
+        if news or len(self._ordered) != len(self._models):
+            self._ordered = tuple(self._models[name] for name in sorted(self._models))
+        return self._ordered
+
+    def _plan(self, model: Model, *, quiet: bool, now: float) -> None:
+        demand = model.demand
+        if demand.held or demand.operator_wake:
+            self._pressing.add(model.id)
+        else:
+            self._pressing.discard(model.id)
+        (self._due_quiet if quiet and not demand.present else self._due).add(model.id, now)
+
+    def replicas(
+        self, catalog: Mapping[ModelId, Entry], replicas: Replicas, look: Callable[[Tracked, Entry | None], Replica]
+    ) -> tuple[Replica, ...]:
+        """All of them as they are now, sorted by id."""
+        before, after = self._replicas, {}
+        for tracked in replicas.by_id:
+            entry, known = catalog.get(tracked.model), before.get(tracked.id)
+            if known is None or known[0] != tracked.version or known[1] is not entry:
+                known = (tracked.version, entry, look(tracked, entry))
+            after[tracked.id] = known
+        self._replicas = after
+        return tuple([known[2] for known in after.values()])
+
+
+class _Line:
+    """Models in the order in which their time comes, ``after_s`` from when they were added. Each is in it once."""
+
+    def __init__(self, after_s: float) -> None:
+        self._after_s = after_s
+        self._line: deque[tuple[float, ModelId]] = deque()
+        self._there: set[ModelId] = set()
+
+    def add(self, model: ModelId, now: float) -> None:
+        if model not in self._there:
+            self._there.add(model)
+            self._line.append((now + self._after_s, model))
+
+    def pop(self, now: float) -> list[ModelId]:
+        line, found = self._line, []
+        while line and (line[0][0] <= now or line[0][0] > now + self._after_s):  # or the clock was set back
+            found.append(line.popleft()[1])
+        self._there.difference_update(found)
+        return found
