@@ -81,6 +81,7 @@ class Demand:
     _models: dict[ModelId, ModelCounts] = field(default_factory=dict)
     _replicas: dict[ReplicaId, int] = field(default_factory=dict)  # in flight; an idle one is not listed
     _since_unix_s: float | None = None  # the first event that was counted
+    _number: int = 0  # of the last report
 
     def of(self, model: ModelId) -> ModelCounts:
         counts = self._models.get(model)
@@ -159,6 +160,7 @@ class Demand:
     def report(self, worker: str, routes_version: int, now_unix_s: float) -> DemandReport:
         many = max(1.0, len(self._models) / MODELS_AT_THAT_PACE)
         self.pace.changed_every_s = min(ALWAYS_EVERY_S, CHANGED_EVERY_S * many)
+        self._number += 1
         return DemandReport(
             worker=worker,
             routes_version=routes_version,
@@ -166,6 +168,7 @@ class Demand:
             since_unix_s=now_unix_s if self._since_unix_s is None else self._since_unix_s,
             models={model: counts.show() for model, counts in self._models.items()},
             replicas=dict(self._replicas.items()),
+            number=self._number,
         )
 
     def _note(self, *, urgent: bool = False) -> None:

@@ -58,10 +58,10 @@ def _answer(
     target: Target, method: str, path: str, body: Any, admin: bool, timeout_s: float
 ) -> Iterator[http.client.HTTPResponse]:
     """One request on a connection of its own: each stands alone, none inherits what befell the one before."""
-    connection = _connection(target, timeout_s)
+    link = connection(target, timeout_s)
     try:
-        connection.request(method, path, None if body is None else json.dumps(body).encode(), _headers(target, admin))
-        answer = connection.getresponse()
+        link.request(method, path, None if body is None else json.dumps(body).encode(), headers(target, admin))
+        answer = link.getresponse()
         if answer.status >= 400:
             raise refusal(answer.status, answer.read(PIECE_BYTES))
         yield answer
@@ -74,10 +74,11 @@ def _answer(
     except http.client.HTTPException as problem:
         raise CallFailed(f"{type(problem).__name__}: {problem}") from None
     finally:
-        connection.close()
+        link.close()
 
 
-def _connection(target: Target, timeout_s: float) -> http.client.HTTPConnection:
+def connection(target: Target, timeout_s: float) -> http.client.HTTPConnection:
+    """Not connected yet: the first request does that."""
     if target.socket_path:
         return UnixConnection(target.socket_path, timeout_s)
     kind = http.client.HTTPSConnection if target.secure else http.client.HTTPConnection
@@ -97,12 +98,12 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _headers(target: Target, admin: bool) -> dict[str, str]:
+def headers(target: Target, admin: bool) -> dict[str, str]:
     key = target.admin_key if admin else target.api_key
-    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    found = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
     if key:
-        headers["authorization"] = f"Bearer {key}"
-    return headers
+        found["authorization"] = f"Bearer {key}"
+    return found
 
 
 def refusal(status: int, body: bytes) -> Refused:

@@ -52,7 +52,7 @@ class Columns:
         self.gpus = gpus
         self.row = {gpu.id: row for row, gpu in enumerate(gpus)}
         self.memory = np.array([gpu.memory_bytes for gpu in gpus], np.int64)
-        self.cordoned = np.array([gpu.cordoned for gpu in gpus], np.bool_)
+        self.cordoned = np.array([gpu.shut for gpu in gpus], np.bool_)
         self.now, self.soon, self.idle, self.pinned = (np.zeros(len(gpus), np.int64) for _ in range(4))
         self.freed, self.rank = (np.zeros((len(gpus), VICTIMS), np.int64) for _ in range(2))
         self.use_s = np.zeros((len(gpus), VICTIMS))

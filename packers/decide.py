@@ -8,7 +8,8 @@ Letting go
 2. An expired replica (``packers.scaling``, rule 3) leaves its GPU, to sleep if it can (``packers.retire``).
 3. A forgotten sleeping replica (``packers.scaling``, rule 4) is stopped.
 4. A replica whose substitute serves is stopped, busy or not: to stop is to finish what it has first.
-5. From a cordoned GPU the sleeping ones leave, and the idle ones that their models do not need.
+5. From a cordoned GPU the sleeping ones leave, and the idle ones that their models do not need. (From one that is only
+   closed nobody has to: nothing new goes there, that is all.)
 
 Who is next
 6. Models without any replica that serves or starts come first: higher priority, then whoever has waited longest, then
@@ -35,6 +36,8 @@ For each replica that is missing, where its model may go at all (``packers.limit
     ``packers.retire`` says how. Sleep or Stop for the victims, Hold for the model; its Start or Wake comes when the
     memory is free.
 15. Nobody may go: Hold, naming what is in the way and what would help.
+Rules 11 to 14 are gone through without the GPUs that the model is to ``avoid`` first: where a start of it failed lately
+it goes only if nothing can be done elsewhere.
 
 With ``Policies.patience_s`` (``packers.residency.patience``) needs that have waited for too long come before all
 others, and the GPU that comes closest for the first of them is kept for it: whoever may go from there goes.

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 from packers.defrag.moves import Budget, Move, Way
-from packers.defrag.plan import DefragPolicy
+from packers.defrag.plan import DefragPolicy, under_way_now
 from packers.draft import Draft
 from packers.eviction import Eviction, Shelf
 from packers.limits import Limits
@@ -32,12 +33,16 @@ def defragment(draft: Draft, policy: DefragPolicy, budget: Budget) -> None:
     # 16.
     trial = draft.trial
     touched = {*trial.going, *trial.taken, *draft.replaced}
+    at_once = inf if budget.at_once is None else budget.at_once - len(under_way_now(trial.state))
     for move in policy(trial.state, trial.now_s, budget, touched):
+        if at_once < 1:
+            return
         model = trial.models[move.model]
         where = trial.limits(model)  # what this very decision starts is a neighbour, too
         free = all(where.refusal(trial.gpu[gpu]) is None for gpu in move.target)
         if free and not move.after and move.way is Way.OVERLAP and _as_its_card_says(move, model):
             draft.move(move)
+            at_once -= 1
 
 
 def _as_its_card_says(move: Move, model: Model) -> bool:

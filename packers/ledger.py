@@ -55,7 +55,7 @@ class UnknownGpu(LedgerError):
         self.gpu = gpu
 
     def __str__(self) -> str:
-        return f"GPU {self.gpu!r} is not in the ledger; only GPUs that the ledger was made with hold reservations"
+        return f"GPU {self.gpu!r} is not in the ledger; only GPUs that it was made with or told of hold reservations"
 
 
 class UnknownNode(LedgerError):
@@ -304,6 +304,50 @@ class Ledger:
         if entry is not None:
             self._tally.remove(entry.holding)
         return entry
+
+    def put_node(self, node: Node) -> None:
+        """A new node, or a changed one. Raises LedgerError when it does not take what is reserved of it."""
+        before = self._nodes.get(node.id)
+        more_bytes = node.host_bytes - (before.host_bytes if before else 0)
+        more_milli = node.cpu_milli - (before.cpu_milli if before else 0)
+        if before is not None and self._tally.host[node.id] + more_bytes < 0:
+            reserved = size(self.reserved_host(node.id))
+            raise LedgerError(f"{reserved} of node {node.id} are reserved: {size(node.host_bytes)} do not take them")
+        if before is not None and node.cpu_milli and self._tally.cpu[node.id] + more_milli < 0:
+            raise LedgerError(f"node {node.id} has replicas that {node.cpu_milli} thousandths of a core do not carry")
+        self._tally.put_node(node, more_bytes, more_milli)
+
+    def put_gpu(self, gpu: Gpu) -> None:
+        """A new GPU, or a changed one. Raises UnknownNode, LedgerError when it does not take what is reserved of it."""
+        if gpu.node not in self._nodes:
+            raise UnknownNode(gpu.node)
+        before = self._gpus.get(gpu.id)
+        if before is not None and before.node != gpu.node:
+            raise LedgerError(f"GPU {gpu.id} is on node {before.node}; node {gpu.node} cannot have it, too")
+        more_bytes = gpu.memory_bytes - (before.memory_bytes if before else 0)
+        more_milli = gpu.compute_milli - (before.compute_milli if before else 0)
+        if before is not None and self._tally.gpu[gpu.id] + more_bytes < 0:
+            reserved = size(self.reserved_gpu(gpu.id))
+            raise LedgerError(f"{reserved} of GPU {gpu.id} are reserved: {size(gpu.memory_bytes)} do not take them")
+        if before is not None and self._tally.compute[gpu.id] + more_milli < 0:
+            raise LedgerError(f"GPU {gpu.id} has replicas that compute_milli {gpu.compute_milli} does not carry")
+        self._tally.put_gpu(gpu, more_bytes, more_milli)
+
+    def drop_gpu(self, gpu: GpuId) -> None:
+        """It is gone. Raises UnknownGpu, LedgerError while something is reserved of it."""
+        self._gpu(gpu)
+        holders = sorted(entry.replica for entry in self._entries.values() if gpu in entry.holding.gpus)
+        if holders:
+            raise LedgerError(f"GPU {gpu} still has replicas: {', '.join(holders)}")
+        self._tally.drop_gpu(gpu)
+
+    def drop_node(self, node: NodeId) -> None:
+        """It is gone. Raises UnknownNode, LedgerError while it has GPUs."""
+        self._tally.free_host(node)
+        gpus = sorted(gpu.id for gpu in self._gpus.values() if gpu.node == node)
+        if gpus:
+            raise LedgerError(f"node {node} still has GPUs: {', '.join(gpus)}")
+        self._tally.drop_node(node)
 
     def free_gpu(self, gpu: GpuId) -> int:
         """Bytes of the GPU that nobody has reserved. Raises UnknownGpu."""

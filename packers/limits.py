@@ -1,44 +1,57 @@
 """Where a model may go at all: types of GPUs, cordoned ones, nodes kept apart, and nodes that it would rather have.
 
-1. Nothing new goes to a cordoned GPU, nor to one whose name is not among the model's ``gpu_types``.
+1. Nothing new goes to a cordoned or closed GPU, nor to one whose name is not among the model's ``gpu_types``.
 2. Two models of which one names the other in its ``anti_affinity`` share no node, nor do two replicas of a model that
    names itself. A sleeping replica is no neighbour: it becomes one when it wakes.
 3. It would rather be on a node where a model of its ``affinity`` is.
 4. A model with ``min_replicas`` or a priority above 0 would rather not be on GPUs that may be taken away.
+5. Where it could not be started lately it goes only when nowhere else can room be made (``packers.serve``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from packers.index import Index
-from packers.types import Gpu, Model, ModelId, NodeId, Pool, PoolId, PoolKind, ReplicaState
+from packers.types import Gpu, GpuId, Model, ModelId, NodeId, Pool, PoolId, PoolKind, ReplicaState
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``excluded``: nodes ruled out by anti-affinity; ``wanted`` and ``unwanted`` ones are preferences."""
+    """``excluded``: nodes ruled out by anti-affinity; ``wanted`` and ``unwanted`` ones are preferences.
+
+    ``avoided``: GPUs that are ruled out as long as there may be room elsewhere.
+    """
 
     types: tuple[str, ...] = ()
     excluded: frozenset[NodeId] = frozenset()
     wanted: frozenset[NodeId] = frozenset()
     unwanted: frozenset[NodeId] = frozenset()
+    avoided: frozenset[GpuId] = frozenset()
 
     def refusal(self, gpu: Gpu) -> str | None:
         """Why nothing may go there, whatever is free."""
         if gpu.cordoned:
             return "cordoned"
+        if gpu.closed:
+            return gpu.closed
         if self.types and gpu.name not in self.types:
             return f"not of type {' or '.join(self.types)}"
         if gpu.node in self.excluded:
             return "kept apart by anti_affinity"
+        if gpu.id in self.avoided:
+            return "a start failed there lately"
         return None
+
+    def avoiding(self, gpus: Iterable[GpuId]) -> Limits:
+        """The same without these GPUs."""
+        return replace(self, avoided=frozenset(gpus))
 
     @property
     def none(self) -> bool:
-        """Only cordoned GPUs are ruled out."""
-        return not self.types and not self.excluded
+        """Only cordoned and closed GPUs are ruled out."""
+        return not self.types and not self.excluded and not self.avoided
 
 
 NO_LIMITS = Limits()

@@ -80,6 +80,19 @@ def _berths(
 
 def _start(need: Need, where: Limits, draft: Draft) -> Outcome:
     model, trial = need.model, draft.trial
+    found = _somewhere(need, where.avoiding(model.avoid), draft) if model.avoid else None
+    found = found or _somewhere(need, where, draft)
+    if found is not None:
+        return found
+    # 15.
+    why = trial.no_room(model, smallest(model.footprint), where)
+    draft.hold(model, _explain(why, obstacle(need, where, trial), trial), why)
+    return Outcome.BLOCKED
+
+
+def _somewhere(need: Need, where: Limits, draft: Draft) -> Outcome | None:
+    """None: nowhere, nor can room be made."""
+    model, trial = need.model, draft.trial
     least = smallest(model.footprint)
     # 11.
     for footprint in (model.footprint,) if least is model.footprint else (model.footprint, least):
@@ -98,11 +111,7 @@ def _start(need: Need, where: Limits, draft: Draft) -> Outcome:
         return squeezed
     # 14.
     cleared: Clearing | None = clearings(need, where, trial, draft.eviction)
-    if cleared is not None:
-        return draft.evict(need, cleared, least, why)
-    # 15.
-    draft.hold(model, _explain(why, obstacle(need, where, trial), trial), why)
-    return Outcome.BLOCKED
+    return None if cleared is None else draft.evict(need, cleared, least, why)
 
 
 def smallest(footprint: Footprint) -> Footprint:

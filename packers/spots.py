@@ -14,6 +14,7 @@ from packers.explain import size
 from packers.index import Index
 from packers.limits import Limits
 from packers.placement import CANDIDATES_SHOWN, RULES, Ask, Cluster, Mix, NoSpot, Placer, Spot, Where
+from packers.placement.placer import GRID
 from packers.placement.rule import Candidates, Rule, feasible
 from packers.types import Candidate, Footprint, Gpu, GpuId, Model, Node, Pool
 
@@ -122,10 +123,28 @@ class Spots:
 def place(placer: Scorer, ask: Ask, where: Limits) -> Spot | None:
     """Where the policy puts it: on a node that is wanted and not unwanted, if any of those has room."""
     for excluded in (where.excluded | where.unwanted, where.excluded) if where.unwanted else (where.excluded,):
-        spot = placer.place(ask, Where(excluded, where.wanted))
-        if not isinstance(spot, NoSpot):
+        limited = Where(excluded, where.wanted)
+        spot = _avoiding(placer, ask, limited, where.avoided) if where.avoided else placer.place(ask, limited)
+        if spot is not None and not isinstance(spot, NoSpot):
             return spot
     return None
+
+
+def _avoiding(placer: Scorer, ask: Ask, where: Where, avoided: frozenset[GpuId]) -> Spot | NoSpot | None:
+    """On none of these GPUs; a group on none of their nodes. It happens after a failed start, so nothing is kept."""
+    cluster = placer.cluster
+    if ask.gpus != 1:
+        nodes = {cluster.nodes[cluster.place_of[gpu][0]].id for gpu in avoided if gpu in cluster.place_of}
+        return placer.place(ask, Where(where.excluded | nodes, where.affine))
+    scored = [
+        (gpu.node not in where.affine, int(cluster.rank[cluster.row_of[gpu.node]]), round(score * GRID), place, gpu)
+        for place, (score, gpu) in enumerate(placer.scored(ask))
+        if gpu.node not in where.excluded and gpu.id not in avoided
+    ]
+    if not scored:
+        return None
+    _, _, score, _, gpu = min(scored)
+    return Spot(gpu.node, (gpu.id,), score / GRID)
 
 
 def candidates(placer: Scorer, ask: Ask, where: Limits, spot: Spot, free: Free) -> tuple[Candidate, ...]:
@@ -133,7 +152,10 @@ def candidates(placer: Scorer, ask: Ask, where: Limits, spot: Spot, free: Free) 
     if ask.gpus != 1 or len(placer.cluster.place_of) > 2 * CANDIDATES_SHOWN:
         found = placer.place(ask, Where(where.excluded, where.wanted), explain=True)
         return found.candidates
-    scored = [(score, gpu) for score, gpu in placer.scored(ask) if gpu.node not in where.excluded]
+    barred = where.avoided
+    scored = [
+        (score, gpu) for score, gpu in placer.scored(ask) if gpu.node not in where.excluded and gpu.id not in barred
+    ]
     scored.sort(key=lambda one: (one[1].id not in spot.gpus, one[0], one[1].id))
     shown = [Candidate(gpu.id, free(gpu.id), score=round(score, 3)) for score, gpu in scored]
     fitting = {gpu.id for _, gpu in scored}

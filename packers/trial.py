@@ -251,10 +251,10 @@ class Trial:
     def berths(self, sleeper: Replica, soon: bool = False) -> list[tuple[GpuId, ...]]:
         """Where it could wake if there is room: where it sleeps, and elsewhere on the node if its model allows that."""
         model = self.models.get(sleeper.model)
-        places = [] if any(self.gpu[gpu].cordoned for gpu in sleeper.gpus) else [sleeper.gpus]
+        places = [] if any(self.gpu[gpu].shut for gpu in sleeper.gpus) else [sleeper.gpus]
         if model is not None and model.wakes_anywhere:
             free = self.soon.free_gpu if soon else self.free_gpu
-            others = [gpu for gpu in self.index.of_node(self.gpu[sleeper.gpu].node) if not gpu.cordoned]
+            others = [gpu for gpu in self.index.of_node(self.gpu[sleeper.gpu].node) if not gpu.shut]
             fits = [gpu for gpu in others if free(gpu.id) >= wake_bytes(sleeper, gpu.id)]
             fits.sort(key=lambda gpu: (free(gpu.id) - wake_bytes(sleeper, gpu.id), gpu.id))
             if len(fits) >= len(sleeper.gpus):

@@ -106,6 +106,12 @@ class Gpu:
     compute_milli: int = 1000
     pool: PoolId = OWNED
     cordoned: bool = False  # an operator wants it empty: nothing new goes there, what is there leaves
+    closed: str = ""  # why nothing new goes there, though what is there may stay; "": it is open
+
+    @property
+    def shut(self) -> bool:
+        """Nothing new goes there."""
+        return self.cordoned or bool(self.closed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +177,7 @@ class Model:
     ``gpu_types``: names of the GPUs it runs on; empty for any. ``affinity``: models on whose nodes it wants to be.
     ``anti_affinity``: models with which it shares no node; its own id keeps its replicas on different nodes.
     ``wakes_anywhere``: asleep it can wake on any GPU of its node, not just where it fell asleep.
+    ``avoid``: GPUs on which it could not be started lately; it goes there when nowhere else can room be made.
     ``resizes``: its KV cache can grow and shrink while it serves. ``wait_s``: what a request may wait at most, for
     autoscaling; None: a share of a start (``packers.load.aim_for``).
     """
@@ -197,6 +204,7 @@ class Model:
     load: Load = NO_LOAD
     scale_memory: ScaleMemory = NO_MEMORY
     wait_s: float | None = None
+    avoid: tuple[GpuId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +245,8 @@ class NoFit:
 
 @dataclass(frozen=True, slots=True)
 class Start:
+    """``gain_gpus``, ``cost_gpu_s``: of a move that pays (``packers.defrag.moves.Move``); of any other start 0."""
+
     model: ModelId
     gpu: GpuId
     footprint: Footprint
@@ -244,6 +254,8 @@ class Start:
     candidates: tuple[Candidate, ...] = ()
     peers: tuple[GpuId, ...] = ()
     replaces: ReplicaId | None = None
+    gain_gpus: float = 0.0
+    cost_gpu_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,10 +148,19 @@ class WeightsSettings(Section):
         default=_WEIGHTS.scrub_bytes_per_s, description="Bytes a second that are read again in the background; 0: none"
     )
     scrub_every: Seconds = Field(default=_WEIGHTS.scrub_every_s, description="How often each file is read again")
+    peer_rate: Bytes = Field(
+        default=_WEIGHTS.peer_bytes_per_s,
+        description="Bytes a second that a node gives to others, shared evenly among them; 0: as fast as it goes",
+    )
 
     def settings(self) -> Settings:
         """As the store takes them."""
-        return Settings(quota_bytes=self.quota, scrub_bytes_per_s=self.scrub_rate, scrub_every_s=self.scrub_every)
+        return Settings(
+            quota_bytes=self.quota,
+            scrub_bytes_per_s=self.scrub_rate,
+            scrub_every_s=self.scrub_every,
+            peer_bytes_per_s=self.peer_rate,
+        )
 
 
 class ServiceConfig(Section):

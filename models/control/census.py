@@ -3,26 +3,31 @@
 With hundreds of models a snapshot made anew costs several milliseconds, most of them for models that nobody has called
 since the last one. So each model is looked at again only when
 
-1. something has happened to it: its demand, one of its replicas, an action (``touch``);
+1. something has happened to it: one of its replicas, an action, callers that wait (``touch``);
 2. time alone changes it: callers or an operator wait for it;
-3. what is known of it is FRESH_S old, or QUIET_FRESH_S where it has neither replicas nor callers. Whatever nobody has
+3. something was heard of it that can wait for some milliseconds, such as how many requests are in flight (``hear``);
+4. what is known of it is FRESH_S old, or QUIET_FRESH_S where it has neither replicas nor callers. Whatever nobody has
    thought of as something that happens is seen then.
 
-Replicas say themselves whether they have changed (``Tracked.version``).
+Of 3 and 4 a step takes AT_ONCE models, and the next step, which follows at once, the next ones: a model that somebody
+waits for never waits for hundreds of others. Replicas say themselves whether they have changed (``Tracked.version``).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from models.control.catalog import Entry
 from models.control.history import FRESH_S
 from models.control.tracked import Tracked
+from models.store.records import ModelRecord, ModelRoute
 from packers.types import Model, ModelId, Replica, ReplicaId
 
 QUIET_FRESH_S = 10.0
+Shown = tuple[ModelRoute, ModelRecord]
+AT_ONCE = 8
 
 
 class Replicas(dict[ReplicaId, Tracked]):
@@ -77,17 +82,31 @@ class Census:
 
     def __init__(self) -> None:
         self._touched: set[ModelId] = set()
+        self._heard: dict[ModelId, None] = {}  # in this order
         self._pressing: set[ModelId] = set()  # time alone changes what is said of them
         self._due = _Line(FRESH_S)
         self._due_quiet = _Line(QUIET_FRESH_S)
+        self._taken = 0  # of the heard ones, for this step
         self._catalog: Mapping[ModelId, Entry] | None = None  # None: all of it is to be looked at
         self._models: dict[ModelId, Model] = {}
         self._ordered: tuple[Model, ...] = ()
+        self._shown: dict[ModelId, Shown] = {}
+        self._unshown: set[ModelId] = set()  # what is shown of them may be out of date
         self._replicas: dict[ReplicaId, tuple[int, Entry | None, Replica]] = {}
 
     def touch(self, *models: ModelId) -> None:
         """Something has happened to these."""
         self._touched.update(models)
+        self._unshown.update(models)
+
+    def hear(self, models: Iterable[ModelId]) -> None:
+        """Something has changed for these that can wait for its turn."""
+        self._heard.update(dict.fromkeys(models))
+
+    @property
+    def behind(self) -> bool:
+        """There is more to be looked at than a step has time for."""
+        return bool(self._heard)
 
     def touch_all(self) -> None:
         self._catalog = None
@@ -97,9 +116,17 @@ class Census:
         if self._catalog is not catalog:
             self._catalog = catalog
             self._models = {name: model for name, model in self._models.items() if name in catalog}
+            self._shown = {name: shown for name, shown in self._shown.items() if name in catalog}
             self._touched = set(catalog)
+            self._heard.clear()
+        self.hear(self._due.pop(now))
+        self.hear(self._due_quiet.pop(now))
+        for _ in range(min(AT_ONCE - self._taken, len(self._heard))):
+            first = next(iter(self._heard))
+            del self._heard[first]
+            self._touched.add(first)
+            self._taken += 1
         self._touched |= self._pressing
-        self._touched.update(self._due.pop(now), self._due_quiet.pop(now))
         self._touched &= catalog.keys()
         return self._touched
 
@@ -113,7 +140,8 @@ class Census:
             if model != self._models.get(name):
                 self._models[name], news = model, True
             self._plan(model, quiet=name not in replicas.models, now=now)
-        self._touched = set()
+        self._unshown |= self._touched
+        self._touched, self._taken = set(), 0
         if news or len(self._ordered) != len(self._models):
             self._ordered = tuple(self._models[name] for name in sorted(self._models))
         return self._ordered
@@ -135,9 +163,20 @@ class Census:
             entry, known = catalog.get(tracked.model), before.get(tracked.id)
             if known is None or known[0] != tracked.version or known[1] is not entry:
                 known = (tracked.version, entry, look(tracked, entry))
+                self._unshown.add(tracked.model)
             after[tracked.id] = known
+        self._unshown.update(before[gone][2].model for gone in before.keys() - after.keys())
         self._replicas = after
         return tuple([known[2] for known in after.values()])
+
+    def shown(self, catalog: Mapping[ModelId, Entry], show: Callable[[Entry], Shown]) -> dict[ModelId, Shown]:
+        """What is shown of each model of the catalog. ``show``: what is to be shown of one."""
+        if self._catalog is not catalog:
+            self._shown, self._unshown = {}, set(catalog)
+        for name in self._unshown & catalog.keys():
+            self._shown[name] = show(catalog[name])
+        self._unshown = set()
+        return self._shown
 
 
 class _Line:

@@ -170,6 +170,8 @@ class Controller:
         for action in plan.actions:  # 4. apply
             self._apply(action, now)
         self.journal.forget_holds({a.model for a in plan.actions if isinstance(a, Hold | Refuse)})
+        if self.world.census.behind:
+            self._rung.set()
 
     async def flush(self) -> None:
         """5. write, then let the fleet begin. What could not be written stays pending."""
@@ -177,7 +179,8 @@ class Controller:
         changed = self._dirty or bool(decisions) or bool(self._begin)
         if changed or now - self._written_s >= HEARTBEAT_S:
             world.routes_version += changed
-            await self._store.write(world.fleet_record(now), world.routes(), world.catalog(), decisions)
+            routes, catalog = world.shown()
+            await self._store.write(world.fleet_record(now), routes, catalog, decisions)
             self.journal.written(len(decisions))
             self._dirty, self._written_s = False, now
         begin, self._begin = self._begin, []
@@ -213,7 +216,7 @@ class Controller:
     def _observe(self, message: Message, now: float) -> None:
         match message:
             case Reported(report):
-                self.world.demand.put(report)
+                self.world.demand.put(report, now)
                 return
             case Ordered(command) if command.verb == "snapshot":
                 self._scribe.show(command)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from packers.ledger import LedgerError
 from packers.state import State
 from packers.types import Snapshot
@@ -35,12 +37,21 @@ class Mirror:
                     state.put_gpu(gpu)
         known = {model.id: model for model in before.models}
         for model in now.models:
-            if known.pop(model.id, None) != model:
+            old_model = known.pop(model.id, None)
+            if old_model is not model and old_model != model:
                 state.put_model(model)
         for gone in known:
             state.drop_model(gone)
         there = {replica.id: replica for replica in before.replicas}
-        changed = [replica for replica in now.replicas if there.pop(replica.id, None) != replica]
+        changed = []
+        for replica in now.replicas:
+            old = there.pop(replica.id, None)
+            if old is replica:
+                continue
+            if old is not None and replace(old, in_flight=replica.in_flight, last_used_s=replica.last_used_s) == replica:
+                state.set_use(replica.id, replica.in_flight, replica.last_used_s)  # what happens all the time
+            else:
+                changed.append(replica)
         # One may take what another leaves: all that change go first, then come back as they are now.
         for left in there:
             state.drop_replica(left)

@@ -6,19 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from models.control.recording import Step
-from packers.decide import Policies, decide
+from packers.counterfactual import alternatives
+from packers.decide import decide
+from packers.state import State
 from packers.types import (
     Action,
     Candidate,
-    Demand,
-    Gpu,
     GpuId,
     Hold,
     Model,
     ModelId,
     Plan,
     Refuse,
-    Replica,
     ReplicaId,
     ReplicaState,
     Sleep,
@@ -28,7 +27,7 @@ from packers.types import (
     Wake,
 )
 
-GPUS_TRIED = 16  # for counterfactuals, those with the most free memory first
+GPUS_SHOWN = 16  # of counterfactuals, those that take least from others first
 
 
 class UnknownName(LookupError):
@@ -103,7 +102,8 @@ def if_called(step: Step, name: ModelId) -> Answer:
     answer = _from_plan(model, plan, asked)
     if answer.outcome != "hold":
         return answer
-    return replace(answer, counterfactuals=tuple(_counterfactuals(model, asked, step.policies)))
+    found = alternatives(State.of(asked), model.id, most=GPUS_SHOWN)
+    return replace(answer, counterfactuals=tuple(one.text for one in found))
 
 
 def _called(model: Model, now_s: float) -> Model:
@@ -179,53 +179,3 @@ def _about(plan: Plan, model: ModelId) -> Iterable[Action]:
 def _candidates(action: Action) -> tuple[Candidate, ...]:
     found: tuple[Candidate, ...] = getattr(action, "candidates", ())
     return found
-
-
-def _counterfactuals(model: Model, snapshot: Snapshot, policies: Policies) -> Iterable[str]:
-    """``would fit on gpu 3 if qwen slept (2.1 s to wake it)``: GPU by GPU, were what is on it idle and not pinned."""
-    free = _free_bytes(snapshot)
-    if model.tensor_parallel > 1:
-        return
-    for gpu in sorted(snapshot.gpus, key=lambda each: (-free[each.id], each.id))[:GPUS_TRIED]:
-        plan = decide(_alone(model, snapshot, gpu), policies)
-        leaving = tuple(_leaving(plan, model.id, snapshot))
-        if leaving:
-            slept = " and ".join(
-                f"{one.model} {'slept' if one.sleeps else 'stopped'} "
-                f"({_span(one.back_s)} to {'wake it' if one.sleeps else 'start it again'})"
-                for one in leaving
-            )
-            yield f"would fit on {gpu.id} if {slept}"
-        elif any(isinstance(action, Start | Wake) and action.model == model.id for action in plan.actions):
-            yield f"would fit on {gpu.id} if what is waited for there were over"
-
-
-def _alone(model: Model, snapshot: Snapshot, gpu: Gpu) -> Snapshot:
-    """That GPU and the model alone in the world, with what is there idle and neither pinned nor kept."""
-    here = tuple(replica for replica in snapshot.replicas if replica.gpus == (gpu.id,))
-    names = {replica.model for replica in here} - {model.id}
-    others = (
-        replace(each, pinned=False, min_replicas=0, demand=Demand()) for each in snapshot.models if each.id in names
-    )
-    return replace(
-        snapshot,
-        gpus=(gpu,),
-        nodes=tuple(node for node in snapshot.nodes if node.id == gpu.node),
-        replicas=tuple(replace(replica, in_flight=0, pinned=False) for replica in here),
-        models=tuple(sorted((model, *others), key=lambda each: each.id)),
-    )
-
-
-def _free_bytes(snapshot: Snapshot) -> dict[GpuId, int]:
-    free = {gpu.id: gpu.memory_bytes for gpu in snapshot.gpus}
-    for replica in snapshot.replicas:
-        for gpu in replica.gpus:
-            free[gpu] -= _held(replica)
-    return free
-
-
-def _held(replica: Replica) -> int:
-    if replica.state is ReplicaState.DEAD:
-        return 0
-    footprint = replica.footprint
-    return footprint.residue_bytes if replica.state is ReplicaState.ASLEEP else footprint.gpu_bytes

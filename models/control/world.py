@@ -122,7 +122,9 @@ class World:
         self.demand.expire(now)
         models, replicas = self.demand.take_changed()
         used = (self.replicas[replica].model for replica in replicas if replica in self.replicas)
-        self.census.touch(*models, *used)
+        held = {model for model in models if self.demand.is_held(model)}
+        self.census.touch(*held)
+        self.census.hear([*(models - held), *used])
         for model in self.census.due(self.entries, now) | self._uncatalogued:
             self._refresh_use_of(model, now)
 
@@ -146,7 +148,7 @@ class World:
 
     def refresh_history(self, now: float) -> dict[ModelId, Traffic]:
         """Tell it what came and went since the last step; that is given back."""
-        traffic = self.demand.take_traffic()
+        traffic = self.demand.take_traffic(self.census.due(self.entries, now))
         self.history.take({model: seen for model, seen in traffic.items() if model in self.entries}, now, self._aim)
         return traffic
 
@@ -160,7 +162,7 @@ class World:
             now_s=now,
             gpus=self.gpus,
             nodes=tuple(as_node(node) for node in self.nodes.values()),
-            replicas=self.census.replicas(self.entries, self.replicas, _as_replica),
+            replicas=self._replicas_now(),
             models=self.census.models(self.entries, lambda entry: self._as_model(entry, now), self.replicas, now),
             pools=self.pools.pools,
         )
@@ -173,11 +175,16 @@ class World:
         footprint = self.judged(entry).footprint
         return entry.as_model(demand, self.failures.retry_at(entry.id), self.history, footprint=footprint, tier=tier)
 
-    def routes(self) -> RouteTable:
-        return RouteTable(
-            version=self.routes_version,
-            models=tuple(self._route(entry) for _, entry in sorted(self.entries.items())),
-        )
+    def _replicas_now(self) -> tuple[Replica, ...]:
+        return self.census.replicas(self.entries, self.replicas, _as_replica)
+
+    def shown(self) -> tuple[RouteTable, tuple[ModelRecord, ...]]:
+        """What gateways route by, and the catalog as operators see it."""
+        self._replicas_now()  # finds those that have changed
+        shown = self.census.shown(self.entries, lambda entry: (self._route(entry), self._model_record(entry)))
+        models = [shown[name] for name in sorted(self.entries)]
+        routes = RouteTable(version=self.routes_version, models=tuple([route for route, _ in models]))
+        return routes, tuple([record for _, record in models])
 
     def _route(self, entry: Entry) -> ModelRoute:
         mine = sorted(self.of_model(entry.id), key=lambda tracked: tracked.id)
@@ -258,9 +265,6 @@ class World:
             measured_bytes=sum(tracked.holds_bytes for tracked in self.replicas.values() if tracked.gpu == gpu.id),
             used_bytes=self.used_bytes.get(gpu.id),
         )
-
-    def catalog(self) -> tuple[ModelRecord, ...]:
-        return tuple(self._model_record(entry) for _, entry in sorted(self.entries.items()))
 
     def _model_record(self, entry: Entry) -> ModelRecord:
         return entry.as_record(

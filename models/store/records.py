@@ -86,6 +86,7 @@ class DemandReport(Struct, frozen=True):
 
     ``routes_version`` is the newest table this worker routes by: it sends nothing new to a replica that this version
     shows as draining. ``replicas``: requests in flight per replica. ``since_unix_s``: when its counters began.
+    ``number``: one more for each report of this worker. Times are by the worker's clock, which is nobody else's.
     """
 
     worker: str
@@ -94,6 +95,7 @@ class DemandReport(Struct, frozen=True):
     since_unix_s: float = 0.0
     models: dict[str, ModelDemand] = msgspec.field(default_factory=dict)
     replicas: dict[str, int] = msgspec.field(default_factory=dict)
+    number: int = 0
 
 
 class Command(Struct, frozen=True):

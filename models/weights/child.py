@@ -6,12 +6,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from models.weights.errors import SourceRefused, TransferFailed, WeightsError
 from models.weights.hub_remote import OFFLINE_VARIABLES
+from models.weights.peers.remote import Peer
 from models.weights.records import Progress, Struct
 
 CODE_ROOT = Path(__file__).resolve().parents[2]
@@ -27,13 +29,31 @@ class Outcome(Struct, frozen=True):
     refused: bool = False
 
 
-async def fetch_in_child(root: Path, source: str, tell: Callable[[Progress], None]) -> Path:
+@dataclass(frozen=True, slots=True)
+class Through:
+    """Peers to ask first. ``download``: whether the source itself may be asked after them. ``me``: this node."""
+
+    peers: tuple[Peer, ...]
+    secret_file: Path
+    me: str
+    download: bool
+
+    def arguments(self) -> list[str]:
+        peers = msgspec.json.encode(self.peers).decode()
+        found = ["--peers", peers, "--secret-file", str(self.secret_file), "--node", self.me]
+        return found if self.download else [*found, "--peers-only"]
+
+
+async def fetch_in_child(
+    root: Path, source: str, tell: Callable[[Progress], None], through: Through | None = None
+) -> Path:
     """Wait until the source is here. Raises WeightsError. When this is cancelled the child ends, and what has arrived
     stays for the next attempt."""
     env = {name: value for name, value in os.environ.items() if name not in OFFLINE_VARIABLES}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(CODE_ROOT), env.get("PYTHONPATH"))))
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "models.weights", "--root", str(root), "--source", source),
+        *(through.arguments() if through is not None else ()),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         env=env,

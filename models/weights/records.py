@@ -22,11 +22,13 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True):
 
 class Settings(Struct, frozen=True):
     """``quota_bytes``: of layouts and downloads together, None for as much as the disk holds. ``scrub_bytes_per_s``:
-    how fast files are read again in the background, 0 for never."""
+    how fast files are read again in the background, 0 for never. ``peer_bytes_per_s``: how fast they are given to
+    other nodes, all of them together; 0 for as fast as it goes."""
 
     quota_bytes: int | None = None
     scrub_bytes_per_s: int = 16 * 2**20
     scrub_every_s: float = 7 * 86_400.0
+    peer_bytes_per_s: int = 0
 
 
 class KnownFile(Struct, frozen=True):

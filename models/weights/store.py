@@ -119,6 +119,10 @@ class WeightStore:
             return self._importer.refer(url, tell)
         return self._importer.fetch(self._remote(url), tell)
 
+    def bring(self, remote: Remote, tell: OnProgress = ignore_progress) -> SourceRecord:
+        """As ``fetch``, from wherever ``remote`` has it."""
+        return self._importer.fetch(remote, tell)
+
     def plan(self, url: SourceUrl) -> Planned:
         """What ``fetch`` would bring. Raises SourceRefused, TransferFailed."""
         remote = self._remote(url)

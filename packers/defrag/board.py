@@ -37,7 +37,7 @@ class Board:
         self.memory: Ints = np.array([gpu.memory_bytes for gpu in self.gpus], np.int64)
         self.free: Ints = np.array([min(now.gpu[gpu], soon.gpu[gpu]) for gpu in ids], np.int64)
         self.milli: Ints = np.array([min(now.compute[gpu], soon.compute[gpu]) for gpu in ids], np.int64)
-        self.open: Bools = np.array([not gpu.cordoned for gpu in self.gpus], np.bool_)
+        self.open: Bools = np.array([not gpu.shut for gpu in self.gpus], np.bool_)
         nodes = sorted(state.nodes)
         place = {node: number for number, node in enumerate(nodes)}
         self.node: Ints = np.array([place[gpu.node] for gpu in self.gpus], np.int64)
@@ -116,11 +116,12 @@ class Board:
         self.cpu[self.node[rows[0]]] -= sign * footprint.cpu_milli * len(rows)
 
 
-def may_move(replica: Replica, board: Board, settle_s: float) -> bool:
-    """By choice: it serves, is settled and idle, nobody has pinned it, and nothing else is done with it."""
+def may_move(replica: Replica, board: Board, settle_s: float, busy: bool = False) -> bool:
+    """By choice: it serves, is settled and idle, nobody has pinned it, and nothing else is done with it. ``busy``: it
+    need not be idle."""
     return (
         replica.state is ReplicaState.READY
-        and replica.in_flight == 0
+        and (busy or replica.in_flight == 0)
         and replica.model in board.models
         and not board.pinned(replica)
         and not board.in_change(replica)

@@ -30,19 +30,25 @@ class Budget:
 
     ``moves``: replicas on the move at once. ``moved_bytes``: weights loaded for them, None for any number.
     ``payback_s``: seconds for which a gain is counted. ``settle_s``: a replica stays where it is for so long after it
-    became ready.
+    became ready. ``busy``: whether one with requests in flight may move; it finishes them where it is. ``at_once``: of
+    the moves that are planned so many are made at a time, None for all of them. ``stay``: replicas that do not move.
     """
 
     moves: int = 1
     moved_bytes: int | None = None
     payback_s: float = PAYBACK_S
     settle_s: float = SETTLE_S
+    busy: bool = False
+    at_once: int | None = None
+    stay: tuple[ReplicaId, ...] = ()
 
     def __post_init__(self) -> None:
         if self.moves < 0:
             raise ValueError(f"budget.moves must not be negative, got {self.moves}")
         if self.moved_bytes is not None and not self.moved_bytes >= 0:
             raise ValueError(f"budget.moved_bytes must not be negative (None: no limit), got {self.moved_bytes}")
+        if self.at_once is not None and self.at_once < 1:
+            raise ValueError(f"budget.at_once must be at least 1 (None: all that are planned), got {self.at_once}")
         for name in ("payback_s", "settle_s"):
             value = getattr(self, name)
             if not (value >= 0 and isfinite(value)):
@@ -76,7 +82,16 @@ class Move:
     def start(self) -> Start:
         """The substitute; of a gap it names nobody, for the old one is gone by then."""
         replaces = self.replica if self.way is Way.OVERLAP else None
-        return Start(self.model, self.target[0], self.footprint, self.reason, peers=self.target[1:], replaces=replaces)
+        return Start(
+            self.model,
+            self.target[0],
+            self.footprint,
+            self.reason,
+            peers=self.target[1:],
+            replaces=replaces,
+            gain_gpus=self.gain_gpus,
+            cost_gpu_s=self.cost_gpu_s,
+        )
 
     @property
     def stop(self) -> Stop:

@@ -26,11 +26,11 @@ def none(state: State, now_s: float, budget: Budget, touched: Collection[Replica
 def moves(state: State, now_s: float, budget: Budget, touched: Collection[ReplicaId] = ()) -> tuple[Move, ...]:
     """The moves that pay, the best first, with what is under way at most as much as the budget allows.
 
-    ``touched``: replicas that stay out of it, because the caller does something else with them. No pinned, busy,
-    starting or leaving one is among the moved. Applied in order, each with its substitute ready before the old one
-    leaves, nothing goes over capacity. Pure: the State stays as it is.
+    ``touched``: replicas that stay out of it, because the caller does something else with them. No pinned, starting or
+    leaving one is among the moved, and no busy one unless the budget says so. Applied in order, each with its
+    substitute ready before the old one leaves, nothing goes over capacity. Pure: the State stays as it is.
     """
-    under_way = _under_way(state)
+    under_way = under_way_now(state)
     moves_left = budget.moves - len(under_way)
     bytes_left = None
     if budget.moved_bytes is not None:
@@ -43,7 +43,7 @@ def moves(state: State, now_s: float, budget: Budget, touched: Collection[Replic
 DEFRAG: dict[str, DefragPolicy] = {"none": none, "ours": moves}
 
 
-def _under_way(state: State) -> list[Replica]:
+def under_way_now(state: State) -> list[Replica]:
     """Substitutes of replicas that are still there."""
     state.settle()
     there = state.replicas

@@ -86,8 +86,12 @@ def _candidates(board: Board, budget: Budget) -> list[Replica]:
     for row in np.argsort(level, kind="stable"):
         if used[row] and len(found) < MOST_ITEMS:
             there = board.on(board.gpus[row].id)
-            found += [one for one in there if not one.peers and may_move(one, board, budget.settle_s)]
+            found += [one for one in there if not one.peers and _may_move(one, board, budget)]
     return found[:MOST_ITEMS]
+
+
+def _may_move(replica: Replica, board: Board, budget: Budget) -> bool:
+    return replica.id not in budget.stay and may_move(replica, board, budget.settle_s, budget.busy)
 
 
 def _best(board: Board, items: Items, budget: Budget, moves: int, bytes_left: int | None) -> Pick | None:

@@ -71,7 +71,7 @@ class Cluster:
                 self.total_bytes[row, column] = whole_number(f"gpu {gpu.id}", "memory_bytes", gpu.memory_bytes)
                 self.total_milli[row, column] = whole_number(f"gpu {gpu.id}", "compute_milli", gpu.compute_milli)
                 self.present[row, column] = True
-                self.cordoned[row, column] = gpu.cordoned
+                self.cordoned[row, column] = gpu.shut
                 self.type[row, column] = self.types[gpu.name]
         # Nodes with the same types of GPUs are of one kind: a policy weighs what fits per kind, not per node.
         codes = [tuple(sorted({code for code in row if code >= 0})) for row in self.type.tolist()]

@@ -119,7 +119,7 @@ async def test_explained_each_model_says_what_a_call_would_meet(ruled: World) ->
     n, m = plan["models"]
     assert n["if_called"]["outcome"] == "serves"
     assert m["if_called"]["outcome"] == "hold"
-    assert m["if_called"]["counterfactuals"] == ["would fit on node/0 if n slept (1.0 s to wake it)"]
+    assert m["if_called"]["counterfactuals"] == ["fits on node/0 if n (busy) sleeps: 1 s to wake it again"]
     assert one["models"] == [m], "an alias names its model"
 
 

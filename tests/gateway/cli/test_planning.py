@@ -33,7 +33,7 @@ def test_nothing_to_be_done_is_said(cli: Cli, planned: FakeAdmin) -> None:
 
 def test_explained_it_says_what_would_help(cli: Cli, planned: FakeAdmin) -> None:
     shown = cli("plan", "--explain")
-    assert "\n  would fit on node/0 if n slept (1.0 s to wake it)\n" in shown.out
+    assert "\n  fits on node/0 if n (busy) sleeps: 1 s to wake it again\n" in shown.out
     assert "n: serves now: a request goes there at once (n-1 on node/0)" in shown.out
 
 

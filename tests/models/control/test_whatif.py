@@ -99,15 +99,15 @@ def test_a_hold_says_what_would_end_it() -> None:
     answer = if_called(step([model(A), busy], [replica(B, 0, in_flight=1)]), A)
     assert answer.outcome == "hold"
     assert answer.wait_s is None
-    assert answer.counterfactuals == ("would fit on n/0 if b slept (2.1 s to wake it)",)
+    assert answer.counterfactuals == ("fits on n/0 if b (busy) sleeps: 2.1 s to wake it again",)
 
 
 def test_every_gpu_has_its_counterfactual() -> None:
     models = [model(A), model(B, demand=Demand(in_flight=1)), model(C, pinned=True)]
     answer = if_called(step(models, [replica(B, 0, in_flight=1), replica(C, 1, pinned=True)], gpus=2), A)
     assert sorted(answer.counterfactuals) == [
-        "would fit on n/0 if b slept (2.1 s to wake it)",
-        "would fit on n/1 if c slept (2.1 s to wake it)",
+        "fits on n/0 if b (busy) sleeps: 2.1 s to wake it again",
+        "fits on n/1 if c (pinned) sleeps: 2.1 s to wake it again",
     ]
 
 
