@@ -12,8 +12,9 @@ from fastapi.responses import Response
 
 from gateway import admin_documents as shapes
 from gateway import admin_views as views
-from gateway import logs_api, packing_api
+from gateway import decisions_api, logs_api, packing_api, warm_api
 from gateway.clock import Clock
+from gateway.decision_stream import DecisionStream
 from gateway.documents import answer, shape
 from gateway.errors import ModelNotFound
 from gateway.keys_api import keys_router
@@ -30,7 +31,14 @@ from models.store.records import CommandReply
 PREFIX = "/admin/v1"
 ACCEPT_TIMEOUT_S = 10.0
 
-DOCUMENTS = (*shapes.DOCUMENTS, *packing_api.DOCUMENTS, *logs_api.DOCUMENTS, CommandReply)
+DOCUMENTS = (
+    *shapes.DOCUMENTS,
+    *packing_api.DOCUMENTS,
+    *decisions_api.DOCUMENTS,
+    *logs_api.DOCUMENTS,
+    *warm_api.DOCUMENTS,
+    CommandReply,
+)
 Verb = Literal["wake", "sleep", "stop"]
 
 
@@ -51,10 +59,12 @@ def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> API
     router = APIRouter(prefix=PREFIX, tags=["admin"], dependencies=[Depends(require_admin)])
     _add_fleet(router, parts)
     _add_models(router, parts)
+    warm_api.add_warm(router, parts.state, parts.orders)
     _add_orders(router, parts)
     packing_api.add_plan(router, parts.state, parts.orders)
     packing_api.add_cordon(router, parts.orders)
     packing_api.add_recording(router, parts.state, parts.orders)
+    decisions_api.add_decisions(router, DecisionStream(parts.orders.redis, parts.keys), parts.leaving)
     logs_api.add_logs(router, parts.state, parts.home, parts.leaving)
     router.include_router(keys_router(parts.key_client, parts.keys, parts.clock))
     return router
@@ -86,15 +96,6 @@ def _add_fleet(router: APIRouter, parts: AdminParts) -> None:
     async def ledger() -> Response:
         """Which replica has reserved which bytes of which GPU, and of each node's host RAM."""
         return answer(views.ledger(await state.fleet()))
-
-    @router.get("/decisions", responses=shape(shapes.DecisionList), operation_id="list_decisions")
-    async def decisions(
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        model: str | None = None,
-        before: Annotated[str | None, Query(pattern=r"^\d{1,20}-\d{1,20}$")] = None,
-    ) -> Response:
-        """What was decided and why, newest first."""
-        return answer(views.decision_list(await state.decisions(limit, model, before), limit))
 
 
 def _add_models(router: APIRouter, parts: AdminParts) -> None:

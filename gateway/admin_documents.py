@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 
 from models.store.records import (
-    DecisionRecord,
     GpuRecord,
     KeyRecord,
     ModelRecord,
@@ -92,14 +91,6 @@ class Ledger(msgspec.Struct, kw_only=True):
     nodes: tuple[HostLedger, ...]
 
 
-class DecisionList(msgspec.Struct, kw_only=True):
-    """Newest first. ``next_before``: give it as ``before`` for the next page; null when this was the last."""
-
-    object: str = "list"
-    data: tuple[DecisionRecord, ...]
-    next_before: str | None
-
-
 class ControllerStatus(msgspec.Struct, kw_only=True):
     pid: int
     seq: int
@@ -161,7 +152,6 @@ DOCUMENTS = (
     ModelDetail,
     ReplicaList,
     Ledger,
-    DecisionList,
     Status,
     KeyList,
     NewKey,

@@ -11,7 +11,6 @@ import msgspec
 
 from gateway.admin_documents import (
     ControllerStatus,
-    DecisionList,
     GatewayStatus,
     GpuLedger,
     GpuList,
@@ -24,7 +23,7 @@ from gateway.admin_documents import (
     ReplicaList,
     Status,
 )
-from models.store.records import DecisionRecord, FleetRecord, ModelDemand, ModelRecord, ReplicaRecord
+from models.store.records import FleetRecord, ModelDemand, ModelRecord, ReplicaRecord
 
 CONTROLLER_SILENT_S = 5.0  # it writes at least once a second
 
@@ -111,11 +110,6 @@ def ledger(fleet: FleetRecord) -> Ledger:
         for node in fleet.nodes
     )
     return Ledger(seq=fleet.seq, simulated=simulated(fleet), gpus=gpus, nodes=nodes)
-
-
-def decision_list(decisions: tuple[DecisionRecord, ...], limit: int) -> DecisionList:
-    full = len(decisions) == limit
-    return DecisionList(data=decisions, next_before=decisions[-1].id if full else None)
 
 
 @dataclass(frozen=True, slots=True)

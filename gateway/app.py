@@ -100,7 +100,9 @@ def create_app(deps: Deps) -> Plane:
         admission.routes_changed()
         upstreams.retain(routes.endpoints)
 
-    watcher = RouteWatcher(deps.redis, deps.keys, routes, health, on_routes, authenticator.invalidate)
+    watcher = RouteWatcher(
+        deps.redis, deps.keys, routes, health, on_routes, authenticator.invalidate, now_unix_s=deps.clock.steady
+    )
     publisher = DemandPublisher(deps.redis, deps.keys, deps.worker, demand, routes, deps.clock, news)
     state, figures = State(deps.redis, deps.keys), WorkerMetrics(deps.siblings, deps.worker, metrics.render)
     parts = ControlParts(

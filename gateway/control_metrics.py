@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 from models.store.records import ControlMeters
 
 TRANSITION_SECONDS = "roundhouse_transition_seconds"
+ESTIMATE_ERROR_SECONDS = "roundhouse_estimate_error_seconds"
+ESTIMATED_SECONDS = "roundhouse_estimated_seconds_total"
 QUARANTINED = "roundhouse_quarantined_total"
 REPLICAS_LOST = "roundhouse_replicas_lost_total"
 FOOTPRINT_EXCESS_BYTES = "roundhouse_footprint_excess_bytes"
@@ -34,6 +36,8 @@ class ControlCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield self._transitions()
+        yield self._estimate_errors()
+        yield self._estimated()
         yield _by_model(
             CounterMetricFamily(
                 QUARANTINED, "Replicas that computed other tokens than they should.", labels=("model",)
@@ -64,6 +68,30 @@ class ControlCollector(Collector):
         for meter in self._meters.transitions:
             buckets = list(zip(bounds, map(float, meter.counts), strict=True))
             family.add_metric((meter.model_id, meter.transition, meter.tier), buckets, meter.sum_s)
+        return family
+
+
+    def _estimate_errors(self) -> Metric:
+        """Divide the rate of its sum by that of ``roundhouse_estimated_seconds_total`` for the relative error."""
+        family = HistogramMetricFamily(
+            ESTIMATE_ERROR_SECONDS,
+            "How far the measured time of a transition was from what it had been estimated to take, either way.",
+            labels=("model", "transition"),
+        )
+        bounds = [*(f"{bound_s:g}" for bound_s in self._meters.bounds_s), "+Inf"]
+        for meter in self._meters.estimates:
+            buckets = list(zip(bounds, map(float, meter.counts), strict=True))
+            family.add_metric((meter.model_id, meter.transition), buckets, meter.sum_s)
+        return family
+
+    def _estimated(self) -> Metric:
+        family = CounterMetricFamily(
+            ESTIMATED_SECONDS,
+            "What transitions were estimated to take, summed up; of those that are done.",
+            labels=("model", "transition"),
+        )
+        for meter in self._meters.estimates:
+            family.add_metric((meter.model_id, meter.transition), meter.estimated_s)
         return family
 
 

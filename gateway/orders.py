@@ -47,9 +47,26 @@ class Orders:
         timeout_s: float,
         gpu: str | None = None,
         for_s: float = 0.0,
+        node: str | None = None,
+        replicas: int | None = None,
+        until_unix_s: float | None = None,
+        moves: int | None = None,
+        dry_run: bool = False,
     ) -> CommandReply:
         """Raises what ``refusal`` makes of a refused order, ControllerUnavailable, OrderPending, StoreUnavailable."""
-        command = Command(id=uuid.uuid4().hex, verb=verb, model_id=model_id, wait=wait, gpu=gpu, for_s=for_s)
+        command = Command(
+            id=uuid.uuid4().hex,
+            verb=verb,
+            model_id=model_id,
+            wait=wait,
+            gpu=gpu,
+            for_s=for_s,
+            node=node,
+            replicas=replicas,
+            until_unix_s=until_unix_s,
+            moves=moves,
+            dry_run=dry_run,
+        )
         order = encode(command)
         async with asking_redis():
             await self.redis.rpush(self.keys.commands, order)
@@ -90,7 +107,7 @@ def refusal(reply: CommandReply, model_id: str | None) -> GatewayError:
             return ModelNotFound(model_id or "", f"{reply.message}.")
         case "gpu_not_found":
             return NotFound(f"{reply.message}.", code=reply.code)
-        case "unknown_command" | "invalid_configuration":
+        case "unknown_command" | "invalid_configuration" | "invalid_request":
             return InvalidRequest(reply.message, code=reply.code)
         case "insufficient_gpu_memory" | "model_start_failed":
             return Unavailable(reply.message, param="model", code=reply.code)

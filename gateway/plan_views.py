@@ -18,7 +18,7 @@ from gateway.plan_documents import (
 from models.catalog.policies import described
 from models.control.recording import RecordingError, Step, decode_line
 from models.control.whatif import Answer, UnknownName, if_called, plan_of, with_call, with_drain
-from packers.types import Action, Candidate, Model
+from packers.types import Action, Candidate, Model, Snapshot
 
 __all__ = ["UnknownName", "plan_document", "read_step"]
 
@@ -56,6 +56,11 @@ def plan_document(step: Step, *, explain: bool, model: str | None, wake: str | N
         ),
         models=tuple(_model(each, supposed, explain) for each in chosen),
     )
+
+
+def supposed_actions(step: Step, snapshot: Snapshot) -> tuple[PlannedAction, ...]:
+    """What would be decided if the snapshot were that one."""
+    return tuple(_action(each) for each in plan_of(step, snapshot).actions)
 
 
 def _action(action: Action) -> PlannedAction:

@@ -20,6 +20,7 @@ _VERSION = re.compile(rb'\{"version":(\d+),')  # the first field of what ``codec
 class _Unread(msgspec.Struct, frozen=True):
     version: int
     models: tuple[msgspec.Raw, ...] = ()
+    written_unix_s: float | None = None
 
 
 class RouteReader:
@@ -50,7 +51,7 @@ class RouteReader:
             known = {bytes(each): model for each, model in zip(self._raws, self._models, strict=True)}
             models = tuple(known.get(bytes(each)) or decode(bytes(each), ModelRoute, key) for each in raws)
         self._raws, self._models = raws, models
-        return RouteTable(version=unread.version, models=models)
+        return RouteTable(version=unread.version, models=models, written_unix_s=unread.written_unix_s)
 
 
 def version_in(head: bytes) -> int | None:

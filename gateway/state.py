@@ -1,4 +1,4 @@
-"""What the admin API reads from Redis: the controller's records, the workers' reports, the decisions."""
+"""What the admin API reads from Redis: the controller's records, the workers' reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -15,11 +14,10 @@ from gateway.errors import ControllerUnavailable, StoreUnavailable
 from models.store.codec import decode, load_async
 from models.store.errors import StoreDataError
 from models.store.keys import Keys
-from models.store.records import ControlMeters, DecisionRecord, DemandReport, FleetRecord, ModelDemand, ModelRecord
+from models.store.records import ControlMeters, DemandReport, FleetRecord, ModelDemand, ModelRecord
 
 TIMEOUT_S = 2.0
 METERS_TIMEOUT_S = 0.5
-PAGE = 500
 
 
 @asynccontextmanager
@@ -72,19 +70,6 @@ class State:
         except (StoreUnavailable, StoreDataError):
             return None
 
-    async def decisions(self, limit: int, model: str | None, before: str | None) -> tuple[DecisionRecord, ...]:
-        """The newest first; older than the stream id ``before`` when it is given."""
-        found: list[DecisionRecord] = []
-        end = f"({before}" if before else "+"
-        async with asking_redis():
-            while len(found) < limit:
-                page = await self._page(end)
-                found += [record for record in page if model is None or record.model_id == model]
-                if len(page) < PAGE:
-                    break
-                end = f"({page[-1].id}"
-        return tuple(found[:limit])
-
     async def snapshot(self) -> bytes:
         """What the controller showed last. Raises ControllerUnavailable, StoreUnavailable."""
         async with asking_redis():
@@ -104,15 +89,6 @@ class State:
         async with asking_redis():
             entries: Any = await self._redis.xrevrange(self._keys.recording, count=1)
         return entries[0][0].decode() if entries else "0-0"
-
-    async def _page(self, end: str) -> list[DecisionRecord]:
-        entries: Any = await self._redis.xrevrange(self._keys.decisions, max=end, count=PAGE)
-        records = []
-        for entry_id, fields in entries:
-            stream_id = entry_id.decode()
-            record = decode(fields[b"d"], DecisionRecord, f"decision {stream_id}")
-            records.append(msgspec.structs.replace(record, id=stream_id))
-        return records
 
 
 def _together(one: ModelDemand | None, other: ModelDemand) -> ModelDemand:

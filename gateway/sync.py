@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from redis.exceptions import RedisError
 
 from gateway.clock import Clock
 from gateway.demand import Demand
+from gateway.route_clock import by_this_clock
 from gateway.route_reader import RouteReader
 from gateway.routing import Routes
 from models.store.codec import encode
@@ -59,6 +61,7 @@ class RouteWatcher:
     on_routes: Callable[[], Awaitable[None]]
     on_keys_changed: Callable[[], None]
     reader: RouteReader = field(default_factory=RouteReader)
+    now_unix_s: Callable[[], float] = time.time
     looked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def first_look(self) -> None:
@@ -108,7 +111,7 @@ class RouteWatcher:
                 log.error("the route table cannot be read; the last one stays in force", reason=str(broken))
                 table = None
         self.health.answered()
-        if table is not None and self.routes.offer(table):
+        if table is not None and self.routes.offer(by_this_clock(table, self.now_unix_s())):
             log.info("routes", version=table.version, models=len(table.models))
             await self.on_routes()
         self.looked.set()
@@ -139,7 +142,7 @@ class DemandPublisher:
     async def publish(self) -> None:
         # What changes while Redis is being told belongs to the next report.
         self.demand.pace.sent(self.clock.monotonic())
-        report = self.demand.report(self.worker, self.routes.version, self.clock.unix())
+        report = self.demand.report(self.worker, self.routes.version, self.clock.steady())
         async with asyncio.timeout(STORE_TIMEOUT_S), self.redis.pipeline(transaction=False) as pipe:
             pipe.set(self.keys.demand(self.worker), encode(report), px=int(DEMAND_TTL_S * 1000))
             pipe.publish(self.keys.demand_channel, self.worker)

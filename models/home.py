@@ -111,8 +111,18 @@ class Home:
         return self.root / "cluster.secret"
 
     @property
+    def fence(self) -> Path:
+        """The latest controller that this node obeys (``models.fleet.fence``)."""
+        return self.run / "epoch"
+
+    @property
+    def cluster_id(self) -> Path:
+        """By which the store tells this cluster from others (``models.control.office``)."""
+        return self.root / "cluster.id"
+
+    @property
     def lost_gpus(self) -> Path:
-        """Simulated GPUs that are to count as lost, a line each: index and why. Stands for a driver's word."""
+        """GPUs that count as lost, a line each: index and why (``models.fleet.gpu_watch``)."""
         return self.run / "lost-gpus"
 
     @property

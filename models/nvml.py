@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -104,6 +104,66 @@ def keep_open() -> None:
     """
     with _nvml() as nvml:
         nvml.nvmlInit()  # counted: the one that is never undone
+
+
+class GpuHealth:
+    """Listens to what the driver says of some GPUs (by UUID) from now on; keeps the driver's library open.
+
+    Not before a fork. Raises NvmlUnavailable.
+    """
+
+    def __init__(self, uuids: Sequence[str]) -> None:
+        with _nvml() as nvml:
+            nvml.nvmlInit()  # counted: the one that is never undone
+            self._nvml = nvml
+            self._uuids = tuple(uuids)
+            self._events = nvml.nvmlEventSetCreate()
+            self._of_parent: dict[str, list[str]] = {}  # errors are reported of whole GPUs
+            for uuid in uuids:
+                self._listen(uuid)
+
+    def _listen(self, uuid: str) -> None:
+        nvml = self._nvml
+        try:
+            handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            if uuid.startswith("MIG-"):
+                handle = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+            parent = _text(nvml.nvmlDeviceGetUUID(handle))
+            if parent not in self._of_parent:
+                nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, self._events)
+            self._of_parent.setdefault(parent, []).append(uuid)
+        except nvml.NVMLError as error:  # an old GPU reports no events; its loss still shows
+            _log.warning("Xid errors of %s are not watched: %s", uuid, _reason(error))
+
+    def missing(self) -> dict[str, str]:
+        """UUID -> why it cannot be used now. What the driver cannot tell at this moment is not missing."""
+        gone = tuple(getattr(self._nvml, name) for name in _GONE)
+        found = {}
+        for uuid in self._uuids:
+            try:
+                self._nvml.nvmlDeviceGetMemoryInfo(self._nvml.nvmlDeviceGetHandleByUUID(uuid))
+            except gone as error:
+                found[uuid] = _reason(error)
+            except self._nvml.NVMLError as error:
+                _log.warning("the state of %s is unknown: %s", uuid, _reason(error))
+        return found
+
+    def take_xids(self) -> list[tuple[str, int]]:
+        """(UUID, Xid) of the errors reported since the last call; of a split GPU for each of its instances."""
+        found: list[tuple[str, int]] = []
+        while True:
+            try:
+                event = self._nvml.nvmlEventSetWait_v2(self._events, 0)
+                parent = _text(self._nvml.nvmlDeviceGetUUID(event.device))
+            except self._nvml.NVMLError_Timeout:
+                return found
+            except self._nvml.NVMLError as error:  # a lost GPU, which ``missing`` tells
+                _log.warning("the driver's events cannot be read: %s", _reason(error))
+                return found
+            found += [(uuid, int(event.eventData)) for uuid in self._of_parent.get(parent, ())]
+
+
+_GONE = ("NVMLError_GpuIsLost", "NVMLError_NotFound", "NVMLError_ResetRequired")
 
 
 @contextmanager

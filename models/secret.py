@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 from typing import Literal
 
-Purpose = Literal["ray", "redis", "engines", "weights"]
+Purpose = Literal["door", "ray", "redis", "engines", "weights"]
 LEAST_CHARACTERS = 32
 
 

@@ -62,7 +62,12 @@ from packers.eviction import EVICTION
 from packers.foresight import defragment, prewarm
 from packers.load import ScaleMemory
 from packers.placement import RULES
-from packers.residency.patience import DEFAULT_PATIENCE_S, overdue
+from packers.residency.patience import (
+    DEFAULT_PATIENCE_S,
+    DEFAULT_SWAPS_PER_MINUTE,
+    LEAST_SWAPS_PER_MINUTE,
+    overdue,
+)
 from packers.residency.patience import rank as patient_rank
 from packers.scaled import Answers, scaled
 from packers.scaling import last_use_s
@@ -84,7 +89,8 @@ class Policies:
     """Which policies decide, by their names in the registries. Raises UnknownPolicy, ValueError.
 
     ``patience_s``: a request that has waited for so long comes before all others, and what was just started stays a
-    while (``packers.residency.patience``; None: neither). ``prewarm``: bring models back before they are asked for.
+    while (``packers.residency.patience``; None: neither). ``swaps_per_minute``: so often replicas are evicted from one
+    GPU for others, evenly spread (None: as often as there are needs). ``prewarm``: bring models back before they are asked for.
     ``look_at``: of a cluster with more GPUs than that, so many are looked at closely at a time, the likeliest first.
     """
 
@@ -94,6 +100,7 @@ class Policies:
     defrag: str = "none"
     defrag_budget: Budget = field(default_factory=Budget)
     patience_s: float | None = DEFAULT_PATIENCE_S
+    swaps_per_minute: float | None = DEFAULT_SWAPS_PER_MINUTE
     prewarm: bool = False
     look_at: int = LOOK_AT
 
@@ -111,8 +118,16 @@ class Policies:
                 )
         if self.patience_s is not None and not self.patience_s >= 0:
             raise ValueError(f"policies.patience_s: a time in seconds, or None, got {self.patience_s}")
+        if self.swaps_per_minute is not None and not self.swaps_per_minute >= LEAST_SWAPS_PER_MINUTE:
+            least = f"a number of at least {LEAST_SWAPS_PER_MINUTE}, or None"
+            raise ValueError(f"policies.swaps_per_minute: {least}, got {self.swaps_per_minute}")
         if self.look_at < 1:
             raise ValueError(f"policies.look_at: at least one GPU has to be looked at, got {self.look_at}")
+
+    @property
+    def rest_s(self) -> float:
+        """From one eviction on a GPU to the next."""
+        return 0.0 if self.swaps_per_minute is None else 60.0 / self.swaps_per_minute
 
 
 DEFAULT_POLICIES = Policies()
@@ -132,7 +147,7 @@ def decide_on(state: State, snapshot_id: str, now_s: float, policies: Policies =
     Takes as long as what there is to decide, not as long as the cluster is large.
     """
     trial = Trial(state, now_s, policies.look_at, policies.placement)
-    trial.patience_s = policies.patience_s
+    trial.patience_s, trial.rest_s = policies.patience_s, policies.rest_s
     draft = Draft(trial, policies.eviction)
     memories = _scale(trial, policies)
     try:
@@ -265,6 +280,7 @@ def _besiege(need: Need, draft: Draft) -> None:
 
 def _close_to_growth(need: Need, trial: Trial) -> None:
     """Keep the GPU that comes closest for a waiting first replica from filling up further."""
+    trial.serve(need.model)
     closest = obstacle(need, trial.limits(need.model), trial) if need.urgent else None
     if closest is not None:
         trial.close(need.model, closest.gpu.id)

@@ -159,7 +159,7 @@ class Draft:
         """Keep ``gpu`` for ``need`` whatever becomes free there; whoever may go from it goes."""
         trial = self.trial
         needs_bytes = bytes_needed(need, gpu, sleeper) or 0
-        may_go = tuple(victims(need, gpu, sleeper, trial))
+        may_go = () if trial.resting(gpu.id) else tuple(victims(need, gpu, sleeper, trial))
         shelf = Shelf(gpu, needs_bytes, trial.soon.gpu[gpu.id], sleeper, may_go, trial.now_s)
         part = Eviction(shelf, may_go, 0.0, "for it has waited for too long")
         self._clear(need, part, {gpu.id: max(0, part.slack_bytes)}, ())
@@ -186,6 +186,8 @@ class Draft:
         self, need: Need, part: Eviction, slack_bytes: dict[GpuId, int], candidates: tuple[Candidate, ...]
     ) -> None:
         """``slack_bytes``: what of each GPU that is cleared stays free, for what sleeping ones leave behind."""
+        if part.victims:
+            self.trial.swap(part.shelf.gpu.id)
         # The dearest victim first: it has the first claim on sleeping instead of ending.
         for victim in reversed(part.victims):
             replica = victim.replica

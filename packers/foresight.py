@@ -38,8 +38,10 @@ def defragment(draft: Draft, policy: DefragPolicy, budget: Budget) -> None:
         if at_once < 1:
             return
         model = trial.models[move.model]
+        trial.serve(model)
         where = trial.limits(model)  # what this very decision starts is a neighbour, too
         free = all(where.refusal(trial.gpu[gpu]) is None for gpu in move.target)
+        free = free and all(trial.free_gpu(gpu) >= move.footprint.gpu_bytes for gpu in move.target)
         if free and not move.after and move.way is Way.OVERLAP and _as_its_card_says(move, model):
             draft.move(move)
             at_once -= 1
@@ -69,6 +71,7 @@ def prewarm(draft: Draft) -> None:
 
     back = returns(residency, _sleepers(draft), places, trial.now_s, turnover_s(since_s, trial.now_s), under_way)
     if back is not None:
+        trial.serve(back.sleeper.model)
         trial.taken.add(back.sleeper.replica.id)  # it does not make room in host RAM for those that leave for it
         draft.bring_back(back)
 
@@ -102,6 +105,7 @@ def _being_cleared(trial: Trial) -> set[GpuId]:
 def _places(sleeper: Sleeper, draft: Draft) -> Sequence[Eviction]:
     """Where it could wake at once, the fullest GPU first; else where room could be made, or is being made: nowhere."""
     trial, replica = draft.trial, sleeper.replica
+    trial.serve(sleeper.model)
     where = trial.limits(sleeper.model)
     free = _berths(replica, where, trial)
     if free:

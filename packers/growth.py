@@ -25,11 +25,12 @@ def make_way(
     no catalog. Raises LedgerError when the snapshot contradicts itself.
     """
     trial = Trial(State.of(snapshot), snapshot.now_s, policies.look_at, policies.placement)
-    trial.patience_s = policies.patience_s
+    trial.patience_s = policies.patience_s  # but no rest: what it holds it holds already
     one = trial.state.replicas[replica]
     model, gpu = trial.models.get(one.model), trial.gpu[one.gpu]
     if model is None or one.peers:
         return None
+    trial.serve(model)
     draft = Draft(trial, policies.eviction)
     need = Need(model, 2, f"{replica} holds {size(more_bytes)} more than was reserved")
     # The growing one neither makes room for itself nor sleeps meanwhile.

@@ -5,7 +5,8 @@
    names itself. A sleeping replica is no neighbour: it becomes one when it wakes.
 3. It would rather be on a node where a model of its ``affinity`` is.
 4. A model with ``min_replicas`` or a priority above 0 would rather not be on GPUs that may be taken away.
-5. Where it could not be started lately it goes only when nowhere else can room be made (``packers.serve``).
+5. Nothing goes to a GPU of which so much is guaranteed to others that it could not be there (``packers.guarantees``).
+6. Where it could not be started lately it goes only when nowhere else can room be made (``packers.serve``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from packers.guarantees import Guarantees
 from packers.index import Index
 from packers.types import Gpu, GpuId, Model, ModelId, NodeId, Pool, PoolId, PoolKind, ReplicaState
 
@@ -21,7 +23,8 @@ from packers.types import Gpu, GpuId, Model, ModelId, NodeId, Pool, PoolId, Pool
 class Limits:
     """``excluded``: nodes ruled out by anti-affinity; ``wanted`` and ``unwanted`` ones are preferences.
 
-    ``avoided``: GPUs that are ruled out as long as there may be room elsewhere.
+    ``avoided``: GPUs that are ruled out as long as there may be room elsewhere. ``barred``: those of which others are
+    guaranteed so much that it could not be there.
     """
 
     types: tuple[str, ...] = ()
@@ -29,6 +32,7 @@ class Limits:
     wanted: frozenset[NodeId] = frozenset()
     unwanted: frozenset[NodeId] = frozenset()
     avoided: frozenset[GpuId] = frozenset()
+    barred: frozenset[GpuId] = frozenset()
 
     def refusal(self, gpu: Gpu) -> str | None:
         """Why nothing may go there, whatever is free."""
@@ -40,6 +44,8 @@ class Limits:
             return f"not of type {' or '.join(self.types)}"
         if gpu.node in self.excluded:
             return "kept apart by anti_affinity"
+        if gpu.id in self.barred:
+            return "guaranteed to others"
         if gpu.id in self.avoided:
             return "a start failed there lately"
         return None
@@ -51,7 +57,7 @@ class Limits:
     @property
     def none(self) -> bool:
         """Only cordoned and closed GPUs are ruled out."""
-        return not self.types and not self.excluded and not self.avoided
+        return not self.types and not self.excluded and not self.avoided and not self.barred
 
 
 NO_LIMITS = Limits()
@@ -61,11 +67,12 @@ def limits(model: Model, index: Index, surroundings: Surroundings, entered: dict
     """``entered``: nodes to which the present decision brings models."""
     apart = surroundings.rivals.get(model.id)
     risky = surroundings.risky_nodes if model.min_replicas or model.priority > 0 else frozenset()
-    if not (apart or model.anti_affinity or model.affinity or model.gpu_types or risky):
+    barred = surroundings.guarantees.barred(model, index.order)
+    if not (apart or model.anti_affinity or model.affinity or model.gpu_types or risky or barred):
         return NO_LIMITS
     excluded = frozenset(_nodes({*model.anti_affinity, *(apart or ())}, index, entered))
     wanted = frozenset(_nodes(model.affinity, index, entered))
-    return Limits(model.gpu_types, excluded, wanted, risky)
+    return Limits(model.gpu_types, excluded, wanted, risky, barred=barred)
 
 
 def _nodes(models: Iterable[ModelId], index: Index, entered: dict[ModelId, set[NodeId]]) -> Iterator[NodeId]:
@@ -84,6 +91,7 @@ class Surroundings:
     rivals: dict[ModelId, set[ModelId]] = field(default_factory=dict)
     risky_nodes: frozenset[NodeId] = frozenset()
     rented: frozenset[PoolId] = frozenset()
+    guarantees: Guarantees = field(default_factory=Guarantees)
 
     def know(self, before: Model | None, after: Model | None) -> None:
         """A model has come, changed, or gone (``after`` None)."""

@@ -201,7 +201,12 @@ def _wanted(model: Model, serving: bool) -> tuple[int, str]:
         return count, f"{counted(requests, 'request')} in flight or held"
     if asked and not model.min_replicas:
         return count, "an operator asked for it"
-    return count, f"min_replicas is {model.min_replicas}"
+    return count, kept_why(model)
+
+
+def kept_why(model: Model) -> str:
+    """Why it has replicas that nobody calls."""
+    return model.floor_why or f"min_replicas is {model.min_replicas}"
 
 
 def _doubled(ready: list[Replica], substitutes: list[Replica]) -> int:

@@ -18,6 +18,7 @@ from packers.verdicts import Need
 
 def serve(need: Need, draft: Draft) -> Outcome:
     """Enter into the draft what is to be done about the missing replica."""
+    draft.trial.serve(need.model)
     where = draft.trial.limits(need.model)
     return _turn_away(need, where, draft) or _wake(need, where, draft) or _start(need, where, draft)
 
@@ -25,8 +26,8 @@ def serve(need: Need, draft: Draft) -> Outcome:
 def _turn_away(need: Need, where: Limits, draft: Draft) -> Outcome | None:
     model, trial = need.model, draft.trial
     # 7.
-    if not _possible(model, trial) and not trial.sleepers(model.id, falling_asleep=True):
-        why = trial.no_room(model, model.footprint, where)
+    if not _possible(model, where, trial) and not trial.sleepers(model.id, falling_asleep=True):
+        why = replace(trial.no_room(model, model.footprint, where), ever=False)
         if need.first and trial.gpus:
             return draft.refuse(model, why)
         draft.hold(model, why.reason, why)
@@ -38,8 +39,10 @@ def _turn_away(need: Need, where: Limits, draft: Draft) -> Outcome | None:
     return None
 
 
-def _possible(model: Model, trial: Trial) -> bool:
+def _possible(model: Model, where: Limits, trial: Trial) -> bool:
     footprint = model.footprint
+    if where.barred:
+        return could_ever_fit(model, [gpu for gpu in trial.gpus if gpu.id not in where.barred])
     if footprint.gpu_min_bytes > trial.index.largest_bytes:
         return False
     plain = model.tensor_parallel == 1 and not model.gpu_types and not footprint.compute_milli
@@ -137,6 +140,8 @@ def _explain(why: NoFit, closest: Obstacle | None, trial: Trial) -> str:
     sentence = f"{why.reason} In the way on {gpu}: {in_the_way}." if in_the_way else why.reason
     if closest.promised_to:
         sentence += f" Memory there is promised to {names(closest.promised_to)}."
+    if closest.resting:
+        sentence += f" Replicas were evicted there a moment ago: at most {60 / trial.rest_s:g} times a minute."
     if closest.would_do:
         sentence += f" It would fit on {gpu} {trial.if_gone(closest.would_do)}."
     return sentence

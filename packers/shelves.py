@@ -8,6 +8,7 @@ from itertools import islice
 
 from packers.eviction import Shelf
 from packers.explain import size
+from packers.guarantees import KEPT_FOR
 from packers.limits import Limits
 from packers.placement import CANDIDATES_SHOWN
 from packers.trial import Trial, wake_bytes
@@ -26,6 +27,7 @@ class Obstacle:
     blockers: tuple[tuple[Replica, str], ...]
     would_do: tuple[Replica, ...]
     promised_to: tuple[ModelId, ...]
+    resting: bool = False  # nobody is evicted there for a moment
 
 
 def shelves(need: Need, where: Limits, trial: Trial) -> list[Shelf]:
@@ -69,7 +71,7 @@ def shelf_on(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> She
     free_bytes = trial.soon.gpu[gpu.id]
     if free_bytes + trial.idle_bytes(gpu.id) < needs_bytes:
         return None  # only a bound, but it spares looking closely at most GPUs of a busy cluster
-    may_go = victims(need, gpu, sleeper, trial)
+    may_go = [] if trial.resting(gpu.id) else victims(need, gpu, sleeper, trial)
     if free_bytes + sum([victim.frees_bytes for victim in may_go]) < needs_bytes:
         return None
     milli = need.model.footprint.compute_milli
@@ -109,12 +111,13 @@ def obstacle(need: Need, where: Limits, trial: Trial) -> Obstacle | None:
     free_bytes = trial.soon.gpu[gpu.id]
     free_bytes += sum(victim.frees_bytes for victim in victims(need, gpu, sleeper, trial))
     would_do = []
-    for replica, _ in sorted(stay, key=lambda blocker: blocker[0].id):
-        if free_bytes < needs_bytes and not trial.pinned(replica):
+    for replica, why_not in sorted(stay, key=lambda blocker: blocker[0].id):
+        if free_bytes < needs_bytes and not trial.pinned(replica) and not why_not.startswith(KEPT_FOR):
             would_do.append(replica)
             free_bytes += trial.held_bytes(replica)
     fits = free_bytes >= needs_bytes
-    return Obstacle(gpu, stay, tuple(would_do) if fits else (), tuple(trial.promised.get(gpu.id, ())))
+    promised_to = tuple(trial.promised.get(gpu.id, ()))
+    return Obstacle(gpu, stay, tuple(would_do) if fits else (), promised_to, trial.resting(gpu.id))
 
 
 def _closest(need: Need, sleepers: dict[GpuId, Replica], where: Limits, trial: Trial) -> Gpu | None:
@@ -137,4 +140,6 @@ def _hindrance(need: Need, where: Limits, gpu: Gpu, sleeper: Replica | None, tri
     if bytes_needed(need, gpu, sleeper) is None:
         return f"too small: {size(gpu.memory_bytes)}"
     in_the_way = [f"{replica.model} is {why_not}" for replica, why_not in blockers(need, gpu, sleeper, trial)]
+    if not in_the_way and trial.resting(gpu.id):
+        return "replicas were evicted there a moment ago"
     return "; ".join(dict.fromkeys(in_the_way)) or "its free memory is promised to others"

@@ -62,6 +62,7 @@ def grow_back(draft: Draft) -> None:
     lacking = trial.state.outlook.lacking
     if not lacking or draft.somebody_waits:
         return
+    trial.serve(None)  # what is guaranteed is not for caches that could do without
     gpus = sorted({gpu for name in lacking for one in trial.index.of_model[name].values() for gpu in one.gpus})
     free_bytes = {gpu: trial.free_gpu(gpu) for gpu in trial.gpu}
     touched = {*trial.going, *trial.taken, *trial.resized, *draft.replaced}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from packers.columns import Columns
+from packers.guarantees import Guarantees
 from packers.index import Index
 from packers.ledger import LedgerError
 from packers.limits import Surroundings
@@ -27,6 +28,7 @@ from packers.types import (
     Demand,
     Gpu,
     GpuId,
+    Guarantee,
     Model,
     ModelId,
     Node,
@@ -52,7 +54,8 @@ class State:
         self.columns = Columns()
         self.spots = Spots()
         self.kept: dict[str, Any] = {}  # what deciders want to find again, by their own names
-        self._unseen: dict[str, set[GpuId]] = {"columns": set(), "spots": set()}
+        self.swapped: dict[GpuId, float] = {}  # when replicas were last evicted there for others
+        self._unseen: dict[str, set[GpuId]] = {"columns": set(), "spots": set(), "guarantees": set()}
         self._asks: dict[ModelId, Ask] = {}
         self._asks_version = 0
         self.gpus: dict[GpuId, Gpu] = self.index.gpus  # to read; changed by put_ and drop_
@@ -78,6 +81,8 @@ class State:
     def of(cls, snapshot: Snapshot) -> State:
         """Raises LedgerError when the snapshot contradicts itself."""
         state = cls(snapshot.gpus, snapshot.nodes, snapshot.pools)
+        state.put_guarantees(snapshot.guarantees)
+        state.put_swapped(snapshot.swapped)
         for model in snapshot.models:
             state.put_model(model)
         for replica in snapshot.replicas:
@@ -96,18 +101,24 @@ class State:
             replicas=tuple(self._replicas[key] for key in sorted(self._replicas)),
             models=tuple(self._models[key] for key in sorted(self._models)),
             pools=tuple(self.pools[key] for key in sorted(self.pools)),
+            guarantees=self.surroundings.guarantees.listed,
+            swapped=tuple(sorted(self.swapped.items())),
         )
 
-    def next_time_s(self, now_s: float, patience_s: float | None = None, prewarm: bool = False) -> float | None:
+    def next_time_s(
+        self, now_s: float, patience_s: float | None = None, prewarm: bool = False, rest_s: float = 0.0
+    ) -> float | None:
         """The earliest time later than ``now_s`` at which time alone can make a decision say something new.
 
-        ``patience_s``, ``prewarm``: as the policies have them. Autoscaling other than by demand, and residency policies
+        ``patience_s``, ``prewarm``, ``rest_s``: as the policies have them. Autoscaling other than by demand, and residency policies
         whose worths drift, may change their minds at any time: ask for those every second or so while there is load.
         """
         self.settle()
         times = [self.outlook.next_time_s(now_s)]
         if patience_s is not None and self.outlook.wanting:
             times += self._patience_ends_s(now_s, patience_s)
+        if rest_s and self.outlook.wanting:
+            times += [at_s + rest_s for at_s in self.swapped.values()]
         if prewarm and any(self.index.asleep_on.values()):
             times.append(max(one.state_since_s for one in self._replicas.values()) + EVERY_S)
         return min((at_s for at_s in times if at_s is not None and at_s > now_s), default=None)
@@ -125,6 +136,12 @@ class State:
         return [at_s for at_s in found if at_s > now_s]
 
     # What decisions look at besides the index
+
+    def guarantees_now(self) -> Guarantees:
+        found = self.surroundings.guarantees
+        found.fit(self.index.order)
+        found.forget(self._touched("guarantees"))
+        return found
 
     def columns_now(self, priority: Callable[[Replica], int]) -> Columns:
         self.columns.refresh(self.index, priority, self._touched("columns"))
@@ -167,6 +184,14 @@ class State:
 
     def put_node(self, node: Node) -> None:
         self.index.put_node(node)
+
+    def put_guarantees(self, guarantees: Iterable[Guarantee]) -> None:
+        """In place of those before. Those on GPUs that are not there have no effect."""
+        self.surroundings.guarantees.put(guarantees)
+
+    def put_swapped(self, swapped: Iterable[tuple[GpuId, float]]) -> None:
+        """In place of what was said before."""
+        self.swapped = dict(swapped)
 
     def put_pool(self, pool: Pool) -> None:
         self.pools[pool.id] = pool
@@ -256,6 +281,8 @@ class State:
     def _know(self, before: Model | None, after: Model | None) -> None:
         """What of the card matters to the placement of others, too."""
         self.surroundings.know(before, after)
+        if (before.groups if before is not None else ()) != (after.groups if after is not None else ()):
+            self.surroundings.guarantees.forget()
         if after is None:
             if before is not None:
                 del self._asks[before.id]

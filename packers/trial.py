@@ -10,9 +10,11 @@ What a decision enters goes into the State's own tallies, so that nothing has to
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import inf
 
 from packers.columns import Columns
 from packers.explain import names, span
+from packers.guarantees import Spare
 from packers.ledger import Holding, Tally, awake, host_bytes
 from packers.limits import Limits, limits
 from packers.no_room import no_room
@@ -34,6 +36,7 @@ from packers.types import (
     ReplicaState,
     Snapshot,
 )
+from packers.withheld import Withheld
 
 LOOK_AT = 32  # GPUs of a cluster that is looked at as a whole
 
@@ -64,6 +67,7 @@ class Trial:
         state.settle()
         self.look_at, self.placement = look_at, placement
         self.patience_s: float | None = None  # the bound on waiting, if there is one
+        self.rest_s = 0.0  # from one eviction on a GPU to the next
         self.now_s = now_s
         self.state = state
         self.index = state.index
@@ -83,6 +87,8 @@ class Trial:
         self._now_of: dict[ReplicaId, Holding] = {}  # where it is not what the index says
         self._soon_of: dict[ReplicaId, Holding] = {}
         self._ready_less: dict[ModelId, int] = {}
+        self._swapped: set[GpuId] = set()  # by this decision
+        self._withheld = Withheld(state)
         self._log: list[tuple[Tally, Holding, bool]] = []
         self._idle_log: list[tuple[GpuId, int]] = []
 
@@ -93,12 +99,38 @@ class Trial:
 
     def undo(self) -> None:
         """Leave the State as it was before."""
+        self._withheld.undo()
         for tally, holding, added in self._log:
             (tally.remove if added else tally.add)(holding)
         for gpu, idle_bytes in self._idle_log:
             self.index.idle_bytes[gpu] += idle_bytes
         self._log.clear()
         self._idle_log.clear()
+
+    # What is kept from whom
+
+    def serve(self, model: Model | None) -> None:
+        """From now on there is room for this model: what is guaranteed to others counts as taken."""
+        if self._withheld:
+            self._withheld.keep_from(model)
+
+    def spare(self, gpu: GpuId, model: Model) -> Spare | None:
+        """What of others' guarantees may be evicted there for it; None: there are none."""
+        return self._withheld.spare(gpu, model) if self._withheld else None
+
+    def group(self, gpu: GpuId, replica: Replica) -> str | None:
+        """Whose guarantee the replica uses there."""
+        return self._withheld.group(gpu, self.models.get(replica.model))
+
+    def resting(self, gpu: GpuId) -> bool:
+        """Replicas were evicted there for others not long ago, or by this decision: no more for now."""
+        if not self.rest_s:
+            return False
+        return gpu in self._swapped or self.now_s < self.state.swapped.get(gpu, -inf) + self.rest_s
+
+    def swap(self, gpu: GpuId) -> None:
+        """Replicas are evicted there by this decision."""
+        self._swapped.add(gpu)
 
     # What is there
 
@@ -277,7 +309,7 @@ class Trial:
     def start(self, model: Model, gpus: tuple[GpuId, ...], footprint: Footprint) -> None:
         wanted = awake(footprint, gpus, self.gpu[gpus[0]].node, footprint.gpu_bytes)
         for tally in (self.now, self.soon):
-            self._reserve(tally, ReplicaId(f"start/{model.id}"), wanted)
+            self._reserve(tally, ReplicaId(f"start/{model.id}"), model.id, wanted)
         self._enter(model.id, wanted.node)
 
     def promise(self, model: Model, gpus: tuple[GpuId, ...], footprint: Footprint) -> None:
@@ -292,7 +324,7 @@ class Trial:
         self.closed.add(gpu)
 
     def _promise(self, model: Model, wanted: Holding) -> None:
-        self._reserve(self.soon, ReplicaId(f"promise/{model.id}"), wanted)
+        self._reserve(self.soon, ReplicaId(f"promise/{model.id}"), model.id, wanted)
         for gpu in wanted.gpus:
             self.promised.setdefault(gpu, []).append(model.id)
 
@@ -303,7 +335,7 @@ class Trial:
         for there in (tuple(gpu for gpu in gpus if (gpu in replica.gpus) is home) for home in (True, False)):
             if there:
                 more_bytes = wake_bytes(replica, there[0])
-                self._reserve(self.now, replica.id, awake(replica.footprint, there, node, more_bytes))
+                self._reserve(self.now, replica.id, replica.model, awake(replica.footprint, there, node, more_bytes))
         self.promise_wake(replica, gpus)
 
     def promise_wake(self, replica: Replica, gpus: tuple[GpuId, ...]) -> None:
@@ -360,18 +392,24 @@ class Trial:
     def _change(self, replica: Replica, wanted: Holding) -> None:
         before = self._now_of.get(replica.id) or self.index.held(replica.id).now
         self._now_of[replica.id] = wanted
-        self._reserve(self.now, replica.id, wanted, before)
+        self._reserve(self.now, replica.id, replica.model, wanted, before)
 
     def _change_soon(self, replica: Replica, wanted: Holding) -> None:
         before = self._soon_of.get(replica.id) or self.index.held(replica.id).soon
         self._soon_of[replica.id] = wanted
-        self._reserve(self.soon, replica.id, wanted, before)
+        self._reserve(self.soon, replica.id, replica.model, wanted, before)
 
-    def _reserve(self, tally: Tally, name: ReplicaId, wanted: Holding, before: Holding | None = None) -> None:
+    def _reserve(
+        self, tally: Tally, name: ReplicaId, model: ModelId, wanted: Holding, before: Holding | None = None
+    ) -> None:
         tally.check(name, wanted, before)
+        if self._withheld:
+            self._withheld.note(tally, self.models.get(model), wanted, 1)
         if before is not None:
             tally.remove(before)
             self._log.append((tally, before, False))
+            if self._withheld:
+                self._withheld.note(tally, self.models.get(model), before, -1)
         tally.add(wanted)
         self._log.append((tally, wanted, True))
 

@@ -177,6 +177,8 @@ class Model:
     ``gpu_types``: names of the GPUs it runs on; empty for any. ``affinity``: models on whose nodes it wants to be.
     ``anti_affinity``: models with which it shares no node; its own id keeps its replicas on different nodes.
     ``wakes_anywhere``: asleep it can wake on any GPU of its node, not just where it fell asleep.
+    ``groups``: those to which memory may be guaranteed that it is in (``packers.guarantees``).
+    ``floor_why``: why ``min_replicas`` is raised for a while; "": it is as its card says.
     ``avoid``: GPUs on which it could not be started lately; it goes there when nowhere else can room be made.
     ``resizes``: its KV cache can grow and shrink while it serves. ``wait_s``: what a request may wait at most, for
     autoscaling; None: a share of a start (``packers.load.aim_for``).
@@ -205,11 +207,29 @@ class Model:
     scale_memory: ScaleMemory = NO_MEMORY
     wait_s: float | None = None
     avoid: tuple[GpuId, ...] = ()
+    floor_why: str = ""
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """``gpu_bytes`` of a GPU that only models of the group may hold (``packers.guarantees``)."""
+
+    group: str
+    gpu: GpuId
+    gpu_bytes: int
+
+    def __post_init__(self) -> None:
+        if not self.gpu_bytes >= 0:
+            raise ValueError(f"guarantee of {self.group} on {self.gpu}: gpu_bytes is negative: {self.gpu_bytes}")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The world at ``now_s``. Ordered tuples, so that equal worlds give equal plans."""
+    """The world at ``now_s``. Ordered tuples, so that equal worlds give equal plans.
+
+    ``swapped``: when replicas were last evicted from a GPU for others, of those where that is not long ago.
+    """
 
     id: str
     now_s: float
@@ -218,6 +238,8 @@ class Snapshot:
     replicas: tuple[Replica, ...]
     models: tuple[Model, ...]
     pools: tuple[Pool, ...] = ()
+    guarantees: tuple[Guarantee, ...] = ()
+    swapped: tuple[tuple[GpuId, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ A replica may be evicted for a needing model unless
 6. it is asleep and its model is about to wake it. It may go all the same when callers of the needing model are
    waiting and it has no replica at all: two sleeping models must not block each other for good;
 7. it is ready and of the needing model itself;
-8. with ``Policies.patience_s``: it is ready, but not for as long as its start took, or has not served yet, unless
+8. it holds no more than is guaranteed to its group on that GPU, and the needing model is not in that group: what it
+   gave back would be its group's (``packers.guarantees``). Of more than that, only the rest is to be had;
+9. with ``Policies.patience_s``: it is ready, but not for as long as its start took, or has not served yet, unless
    the need is overdue (``packers.residency.patience``): no swap storms, and nobody waits for ever.
 """
 
@@ -23,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from packers.eviction import Harm, Victim
+from packers.guarantees import KEPT_FOR
 from packers.residency.patience import settled
 from packers.scaling import stay_s
 from packers.trial import Trial
@@ -62,12 +65,15 @@ def victims(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> list
     spare: dict[ModelId, int] = {}
     going, taken, resized, models = trial.going, trial.taken, trial.resized, trial.models
     found: list[Victim] = []
+    others = trial.spare(gpu.id, need.model)
     for replica, frees_bytes, used_s in trial.idle_on(gpu.id):
         if replica is sleeper or replica.id in going or replica.id in taken or replica.id in resized:
             continue
         model = models.get(replica.model)
         why_not, harm = _judge_idle(need, replica, model, spare, trial)
-        if why_not is None:
+        if why_not is None and others is not None:
+            frees_bytes = others.frees(trial.group(gpu.id, replica), frees_bytes)
+        if why_not is None and frees_bytes:
             asleep = replica.state is ReplicaState.ASLEEP
             priority = replica.priority if model is None else model.priority
             found.append(Victim(replica, asleep, frees_bytes, used_s, priority, harm, model))
@@ -77,11 +83,15 @@ def victims(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> list
 def blockers(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> Iterator[tuple[Replica, str]]:
     """Who may not, longest unused first, and why."""
     spare: dict[ModelId, int] = {}
+    others = trial.spare(gpu.id, need.model)
     for replica in trial.on_gpu(gpu.id):
         if replica is sleeper or replica.id in trial.going or not trial.held_bytes(replica):
             continue
         model = trial.models.get(replica.model)
         why_not = _stuck(replica, trial) or _judge_idle(need, replica, model, spare, trial)[0]
+        group = trial.group(gpu.id, replica) if others is not None and why_not is None else None
+        if others is not None and group is not None and not others.frees(group, trial.held_bytes(replica)):
+            why_not = f"{KEPT_FOR}{group}"
         if why_not is not None:
             yield replica, why_not
 
@@ -129,7 +139,7 @@ def _judge_ready(
         return "its own", Harm.NONE
     if model is None:
         return None, Harm.NONE
-    # 8.
+    # 9.
     if trial.patience_s is not None and not need.overdue and not _stayed(replica, model, trial.now_s):
         return "only just there", Harm.NONE
     # 3.
@@ -145,4 +155,6 @@ def _judge_ready(
     # 4.
     if need.model.priority > model.priority:
         return None, Harm.MINIMUM
-    return ("kept for what may come" if stands.count > model.min_replicas else "kept by min_replicas"), Harm.NONE
+    if stands.count > model.min_replicas:
+        return "kept for what may come", Harm.NONE
+    return ("kept warm" if model.floor_why else "kept by min_replicas"), Harm.NONE

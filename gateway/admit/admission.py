@@ -97,7 +97,7 @@ class Admission:
         raise ModelNotFound(name)
 
     def arrived(self, route: ModelRoute) -> None:
-        self.demand.arrived(ModelId(route.model_id), self.clock.unix())
+        self.demand.arrived(ModelId(route.model_id), self.clock.steady())
 
     def admit(self, inquiry: Inquiry, seat: Seat) -> Claim | None:
         """A place now, or None: then ``seat`` is told later. An inquiry with ``avoid`` is a retry.
@@ -139,7 +139,7 @@ class Admission:
         now_s = self.clock.monotonic()
         busy_s = now_s - claim.since_s
         draining = not target.ready
-        self.demand.ended(claim.model, claim.replica, draining=draining, now_unix_s=self.clock.unix(), busy_s=busy_s)
+        self.demand.ended(claim.model, claim.replica, draining=draining, now_unix_s=self.clock.steady(), busy_s=busy_s)
         if outcome is Outcome.OK:
             desk.pace.took(busy_s)
             if self.rotation:
@@ -301,9 +301,9 @@ class Admission:
 
     def _check(self, desk: Desk, inquiry: Inquiry, now_s: float) -> None:
         """Raises what the request is refused with, when it is not to be held."""
-        refused = refusal(desk, inquiry, now_s, self.clock.unix(), self.queue_wait_s)
+        refused = refusal(desk, inquiry, now_s, self.clock.steady(), self.queue_wait_s)
         if isinstance(refused, HoldTimeout):
-            self._returning.expect(desk.model, now_s + (desk.start_left_s(now_s) or 0.0), self.clock.unix())
+            self._returning.expect(desk.model, now_s + (desk.start_left_s(now_s) or 0.0), self.clock.steady())
             if desk.cold_since_s is None:
                 desk.cold_since_s = now_s
         if refused is not None:
@@ -316,7 +316,7 @@ class Admission:
         self._refuse(leaves, displaced(desk.model, desk.start_left_s(now_s) if desk.cold else None))
 
     def _hold(self, desk: Desk, name: str, inquiry: Inquiry, seat: Seat, now_s: float) -> Ticket:
-        caller, cold, now_unix_s = inquiry.caller, desk.cold, self.clock.unix()
+        caller, cold, now_unix_s = inquiry.caller, desk.cold, self.clock.steady()
         deadline_s = inquiry.deadline_s if cold else min(inquiry.deadline_s, now_s + self.queue_wait_s)
         ticket = Ticket(
             id=next(self._ids),
@@ -403,7 +403,7 @@ class Admission:
         """A start failed: those who waited for it need not wait on."""
         if not desk.cold or desk.route.failure is None:
             return
-        now_unix_s = self.clock.unix()
+        now_unix_s = self.clock.steady()
         for ticket in desk.tickets():
             failed = refused_while_held(desk.route.failure, ticket.since_unix_s, now_unix_s)
             if failed is not None:

@@ -28,6 +28,7 @@ from gateway.cli import (
     status,
     up,
     version,
+    warm,
     weights,
 )
 from gateway.cli.errors import AskedWrongly, CliError
@@ -46,6 +47,7 @@ app.command("gateway")(gateway.gateway)
 app.command("status")(status.status)
 app.add_typer(models.app, name="models")
 app.add_typer(gpus.app, name="gpus")
+app.command("warm")(warm.warm)
 app.add_typer(weights.app, name="weights")
 app.command("replicas")(replicas.replicas)
 keys.app.command("hash")(key_hash.show_hash)

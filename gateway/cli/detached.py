@@ -1,10 +1,11 @@
-"""``up --detach``: the service in a session of its own, started by a command that waits until it serves."""
+"""``--detach``: the service in a session of its own, started by a command that waits until it serves."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -12,24 +13,23 @@ import msgspec
 
 from gateway.cli.errors import AskedWrongly, CliError
 from gateway.cli.plan import Planned
-from gateway.cli.summary import serving_event
 from gateway.cli.up import show_serving
 from gateway.service.parts import environment
 from gateway.service.report import Event, Report, to_screen
+from models.home import Home
 
 LOG_NAME = "supervisor.log"
 STOP_WAIT_S = 60.0
 
 
-def start_detached(planned: Planned, json: bool) -> None:
+def start_detached(home: Home, words: Sequence[str], serving: Callable[[], Event], json: bool) -> None:
     """Returns once the service answers. Raises CliError with what kept it from doing so."""
-    home = planned.installation.home
     log = home.logs / LOG_NAME
     reading, writing = os.pipe()
     with log.open("ab") as output:
         log.chmod(0o600)
         child = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli", "up", *_arguments(planned), "--report-to", str(writing)],
+            [sys.executable, "-m", "gateway.cli", *words, "--report-to", str(writing)],
             cwd=home.root,
             env=environment(home),
             stdin=subprocess.DEVNULL,
@@ -47,10 +47,10 @@ def start_detached(planned: Planned, json: bool) -> None:
         child.wait(STOP_WAIT_S)
         raise
     # Told anew: paths are shown as seen from here.
-    show_serving(serving_event(planned, detached=True), json)
+    show_serving(serving(), json)
 
 
-def _arguments(planned: Planned) -> list[str]:
+def arguments(planned: Planned) -> list[str]:
     this = planned.installation
     words = ["--home", str(this.home.root), "--config", str(this.config)]
     words += ["--host", this.gateway.host, "--port", str(this.gateway.port)]

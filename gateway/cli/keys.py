@@ -134,13 +134,13 @@ def _running_server(home: Home) -> Iterator[None]:
 
     from gateway.cli.plan import uses_own_redis
     from gateway.service import record
-    from models.store.client import connect, unix_url
+    from models.store.client import connect, embedded_url
     from models.store.embedded import EmbeddedRedis
 
     if uses_own_redis(home) or record.holder(home) is not None:
         yield
         return
-    client = connect(unix_url(home.redis_socket))
+    client = connect(embedded_url(home))
     try:
         client.ping()
     except redis.ConnectionError:

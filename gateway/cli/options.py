@@ -45,3 +45,11 @@ Port = Annotated[
     int | None,
     typer.Option("--port", min=0, max=65535, help="0 takes a free one; default: as configured", show_default=False),
 ]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return once it serves; end it with `down`.")]
+ReportTo = Annotated[int | None, typer.Option("--report-to", hidden=True)]
+NodeName = Annotated[
+    str | None,
+    typer.Option(
+        "--name", help="Of this machine in its cluster; default: as before, else its host name", show_default=False
+    ),
+]

@@ -19,6 +19,7 @@ from models.home import Home
 
 if TYPE_CHECKING:
     from models.catalog.service import ServiceConfig
+    from models.cluster import Cluster
 
 PYTHONS = ((3, 11), (3, 12))
 # Import name -> what to install. Looked for, not imported.
@@ -53,6 +54,7 @@ def plan(
     home: Path | None,
     workers: str | None = None,
     look_for_gpus: bool = True,
+    cluster: Cluster | None = None,
 ) -> Planned:
     """Raises CliError; AskedWrongly when trying again would change nothing."""
     check_python()
@@ -77,6 +79,7 @@ def plan(
         own_redis=uses_own_redis(found),
         ray_address=ray_head.outside_address(),
         demo_models=found.models if choice.demo else None,
+        cluster=cluster,
     )
     return Planned(installation, service, gateway.url)
 
@@ -141,14 +144,22 @@ def check_gpus(config: ServiceConfig, gpus: str | None) -> None:
 
 
 def uses_own_redis(home: Home) -> bool:
-    """Whether ROUNDHOUSE_REDIS_URL names a server. Raises AskedWrongly when it cannot be read."""
-    from models.store.client import keys_from, redis_url, unix_url
+    """Whether it is none of this machine's: ROUNDHOUSE_REDIS_URL names a server, or the head of a cluster has it.
+
+    Raises AskedWrongly when the setting cannot be read.
+    """
+    from models import cluster
+    from models.store.client import embedded_url, keys_from, redis_url, unix_url
     from models.store.errors import StoreSettingError
 
     try:
         keys_from()
-        return redis_url(home) != unix_url(home.redis_socket)
-    except StoreSettingError as error:
+        url = redis_url(home)
+        joined = cluster.read(home)
+        if joined is not None and not joined.leads:
+            return True
+        return url not in (embedded_url(home), unix_url(home.redis_socket))
+    except (StoreSettingError, cluster.ClusterFileError) as error:
         raise AskedWrongly(str(error), code="invalid_setting") from None
 
 

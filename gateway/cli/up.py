@@ -10,12 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.errors import CliError
-from gateway.cli.options import ConfigFile, DryRun, Gpus, HomeFolder, Host, Json, Port, Workers
+from gateway.cli.options import (
+    ConfigFile,
+    Detach,
+    DryRun,
+    Gpus,
+    HomeFolder,
+    Host,
+    Json,
+    NodeName,
+    Port,
+    ReportTo,
+    Workers,
+)
 from gateway.cli.output import show_json, show_text
 
 if TYPE_CHECKING:
     from gateway.cli.plan import Planned
     from gateway.service.report import Event, Report
+    from gateway.service.run import Run
 
 
 def up(
@@ -25,27 +38,45 @@ def up(
     home: HomeFolder = None,
     gpus: Gpus = None,
     workers: Workers = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it serves; end it with `down`.")] = False,
+    lead: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS[:PORT]",
+            help="Lead a cluster: other machines reach this one there and may `join`; without it all is on loopback",
+            show_default=False,
+        ),
+    ] = None,
+    name: NodeName = None,
+    detach: Detach = False,
     dry_run: DryRun = False,
     json: Json = False,
-    report_to: Annotated[int | None, typer.Option("--report-to", hidden=True)] = None,
+    report_to: ReportTo = None,
 ) -> None:
     """Start the service and serve until Ctrl-C.
 
     Without a configuration it serves the demo: several real models on simulated GPUs.
     """
-    from gateway.cli.plan import plan
+    from gateway.cli.membership import leading, settle
+    from gateway.cli.plan import create_home, plan
+    from gateway.cli.summary import serving_event
+    from gateway.service.run import Run
 
     refuse_second(home)
-    planned = plan(config=config, host=host, port=port, gpus=gpus, home=home, workers=workers)
+    led = leading(create_home(home), lead, name)
+    planned = plan(config=config, host=host, port=port, gpus=gpus, home=home, workers=workers, cluster=led.cluster)
     if dry_run:
         _show_parts(planned, json)
-    elif detach:
-        from gateway.cli.detached import start_detached
+        return
+    settle(planned.installation.home, led)
+    if detach:
+        from gateway.cli.detached import arguments, start_detached
 
-        start_detached(planned, json)
-    else:
-        _serve(planned, json, report_to)
+        words = arguments(planned) + led.words()
+        start_detached(planned.installation.home, ("up", *words), lambda: serving_event(planned, detached=True), json)
+        return
+    detached = report_to is not None
+    serve(Run(planned.installation, planned.url, serving_event(planned, detached), detached), json, report_to)
 
 
 def refuse_second(home: Path | None) -> None:
@@ -65,17 +96,15 @@ def already_running(problem: Exception) -> CliError:
     return CliError(str(problem), code="already_running", cure="use it, or end it: roundhouse down", details=details)
 
 
-def _serve(planned: Planned, json: bool, report_to: int | None) -> None:
-    from gateway.cli.summary import serving_event
+def serve(this: Run, json: bool, report_to: int | None) -> None:
+    """Until it is ended. Raises CliError."""
     from gateway.service.report import Event, to_all, to_json_lines
-    from gateway.service.run import Run, run
+    from gateway.service.run import run
 
     report = _reporter(json)
     if report_to is not None:
         report = to_all(report, to_json_lines(open(report_to, "w", encoding="utf-8")))  # noqa: SIM115 - until the end
-    detached = report_to is not None
-    this = Run(planned.installation, planned.url, serving_event(planned, detached), detached)
-    report(Event(kind="note", text=f"Roundhouse starts in {planned.installation.home.root}"))
+    report(Event(kind="note", text=f"Roundhouse starts in {this.installation.home.root}"))
     try:
         translated(lambda: run(this, report))
     except CliError as error:
@@ -90,6 +119,7 @@ def translated(action: Callable[[], None]) -> None:
     from gateway.service.record import AlreadyRunning
     from gateway.service.run import LeftBehind
     from gateway.service.supervisor import StartFailed
+    from models.secret import NoSecret
 
     try:
         action()
@@ -107,6 +137,8 @@ def translated(action: Callable[[], None]) -> None:
             cure="roundhouse doctor looks at what it needs; the logs are in the state folder, under logs",
             details={"part": problem.part, "log": list(problem.lines)},
         ) from None
+    except NoSecret as problem:
+        raise CliError(str(problem), code="no_secret") from None
     except OSError as problem:
         raise CliError(f"the service could not be started: {problem}", code="start_failed") from None
 

@@ -40,7 +40,7 @@ def default(context: typer.Context, home: HomeFolder = None, json: Json = False)
 @app.command("list")
 def list_weights(home: HomeFolder = None, json: Json = False) -> None:
     """Everything that takes room, what is on its way, and what was found damaged."""
-    from gateway.cli.weights_views import listing
+    from models.weights.listing import listing
 
     found = listing(_store(home))
     if json:

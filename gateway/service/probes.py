@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from gateway.service.spec import Probe
+from models.store.errors import StoreError
+from models.store.exposed import PONG, ping
 
 ANSWER_TIMEOUT_S = 2.0
 LONGEST_LINE_BYTES = 64 * 1024
@@ -17,13 +19,32 @@ LONGEST_LINE_BYTES = 64 * 1024
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-def redis_answers(socket_path: Path) -> Probe:
-    """PONG; while Redis still loads its data it answers with an error."""
+def redis_answers(socket_path: Path, password: Callable[[], str | None] = lambda: None) -> Probe:
+    """PONG; while Redis still loads its data it answers with an error. ``password``: raises StoreError."""
 
     async def probe() -> bool:
-        return await _ask(socket_path, b"PING\r\n") == b"+PONG\r\n"
+        try:
+            question = ping(password())
+        except StoreError:
+            return False
+        return await _ask(socket_path, question, answered_lines=question.count(b"\n")) == PONG
 
     return probe
+
+
+def listens(host: str, port: int) -> Probe:
+    async def probe() -> bool:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(ANSWER_TIMEOUT_S), _hang_up(await asyncio.open_connection(host, port)):
+                return True
+        return False
+
+    return probe
+
+
+async def never() -> bool:
+    """Of a part that could only end."""
+    return False
 
 
 def launcher_is_warm(socket_path: Path) -> Probe:
@@ -100,11 +121,15 @@ def _any_certificate() -> ssl.SSLContext:
     return context
 
 
-async def _ask(socket_path: Path, question: bytes) -> bytes:
+async def _ask(socket_path: Path, question: bytes, answered_lines: int = 1) -> bytes:
+    """The last line of the answer; empty when there is none in time."""
     with contextlib.suppress(OSError, TimeoutError, ValueError):
         connecting = asyncio.open_unix_connection(socket_path, limit=LONGEST_LINE_BYTES)
         async with asyncio.timeout(ANSWER_TIMEOUT_S), _hang_up(await connecting) as streams:
-            return await _line(streams, question)
+            line = await _line(streams, question)
+            for _ in range(answered_lines - 1):
+                line = await streams[0].readline()
+            return line
     return b""
 
 

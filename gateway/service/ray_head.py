@@ -1,4 +1,7 @@
-"""How Ray's head node is run for one machine: on loopback, with a token, small, silent, without usage reports."""
+"""How Ray's head node is run, and a node that joins it: with a token, small, silent, without usage reports.
+
+For one machine it is on loopback; the head of a cluster is at the address by which the others reach it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from models import secret
+from models.cluster import Cluster
 from models.home import Home
 
 ADDRESS_ENV = "ROUNDHOUSE_RAY_ADDRESS"
@@ -25,9 +30,10 @@ def outside_address(env: Mapping[str, str] = os.environ) -> str | None:
     return env.get(ADDRESS_ENV, "").strip() or None
 
 
-def address(home: Home) -> str:
-    """Where this installation's head listens: a free port that is chosen once and kept for all of its parts."""
-    return f"{LOOPBACK}:{_port(home)}"
+def address(home: Home, joined: Cluster | None = None) -> str:
+    """Where this installation's head listens: a free port that is chosen once and kept for all of its parts, or where
+    its cluster's does."""
+    return f"{LOOPBACK}:{_port(home)}" if joined is None else joined.ray_address
 
 
 def started_file(home: Home) -> Path:
@@ -35,12 +41,21 @@ def started_file(home: Home) -> Path:
     return home.ray / "ray_current_cluster"
 
 
-def command(home: Home) -> tuple[str, ...]:
-    options = {
-        "node-ip-address": LOOPBACK,
-        "port": _port(home),
+def command(home: Home, joined: Cluster | None = None) -> tuple[str, ...]:
+    host, port = (LOOPBACK, _port(home)) if joined is None else (joined.head, joined.ray_port)
+    own = {"port": port, "include-dashboard": "false"}
+    return _start("--head", "--no-monitor", **own, **_node_options(home, host, joined))
+
+
+def node_command(home: Home, joined: Cluster, host: str) -> tuple[str, ...]:
+    """Of this machine's node in a cluster that another one leads. ``host``: where the others reach it."""
+    return _start(address=joined.ray_address, **_node_options(home, host, joined))
+
+
+def _node_options(home: Home, host: str, joined: Cluster | None) -> dict[str, object]:
+    return {
+        "node-ip-address": host,
         "temp-dir": home.ray,
-        "include-dashboard": "false",
         "include-log-monitor": "false",
         "dashboard-agent-listen-port": 0,  # the default is one fixed port for every Ray on the machine
         "num-cpus": SPARE_WORKERS,
@@ -48,22 +63,29 @@ def command(home: Home) -> tuple[str, ...]:
         "object-store-memory": OBJECT_STORE_BYTES,
         "log-style": "record",
         "log-color": "false",
+        **({} if joined is None else joined.ray_node_ports),
     }
+
+
+def _start(*flags: str, **options: object) -> tuple[str, ...]:
     words = (f"--{name}={value}" for name, value in options.items())
-    head = ("start", "--head", "--block", "--no-monitor", "--disable-usage-stats", *words)
-    return (sys.executable, "-m", "ray.scripts.scripts", *head)
+    fixed = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats")
+    return (*fixed, *flags, *words)
 
 
-def environment(home: Home) -> dict[str, str]:
-    """For the head, and for whatever joins it from this machine. Makes the token on first use. Raises OSError."""
+def environment(home: Home, joined: Cluster | None = None) -> dict[str, str]:
+    """For the node, and for whatever joins it from this machine. Makes the token on first use.
+
+    Raises OSError, NoSecret.
+    """
     return {
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(_token_file(home)),
+        "RAY_AUTH_TOKEN_PATH": str(_token_file(home) if joined is None else _shared_token(home)),
         # Ray replaces a loopback address by the machine's own and listens on every interface, unless it believes that
-        # this system has no clusters. Joining nodes are for a cluster of the operator's own (ADDRESS_ENV).
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        # The Ray Client server has no switch of its own and a fixed port.
-        "RAY_START_HOOK": "gateway.service.ray_hook.without_client_server",
+        # this system has no clusters.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if joined is None else "1",
+        # Labels, and no Ray Client server, which has no switch of its own and a fixed port.
+        "RAY_START_HOOK": "gateway.service.ray_hook.on_start",
         "RAY_USAGE_STATS_ENABLED": "0",
         # It would kill actors when the page cache makes the machine look full; engines are not Ray's processes anyway.
         "RAY_memory_monitor_refresh_ms": "0",
@@ -71,6 +93,14 @@ def environment(home: Home) -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # says in advance what the next Ray does, instead of warning of it
         "RAY_DEDUP_LOGS": "0",
     }
+
+
+def session(home: Home) -> str | None:
+    """Of the head that runs now: another one has another. None while it does not run."""
+    try:
+        return (home.ray / "session_latest").readlink().name if started_file(home).exists() else None
+    except OSError:
+        return None
 
 
 def prepare(home: Home) -> None:
@@ -87,6 +117,22 @@ def _token_file(home: Home) -> Path:
             file.write(secrets.token_hex(32))
     except FileExistsError:
         path.chmod(0o600)
+    return path
+
+
+def _shared_token(home: Home) -> Path:
+    """The same on every node, for each makes it from the cluster's secret."""
+    path = home.root / "ray-cluster.token"
+    if not home.cluster_secret.exists():  # nothing is about to be run: it is made, or copied, before
+        return path
+    token = secret.key(secret.read(home.cluster_secret), "ray")
+    if not path.exists() or path.read_text() != token:
+        beside = path.with_suffix(".new")
+        beside.unlink(missing_ok=True)
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(token)
+        beside.rename(path)
+    path.chmod(0o600)
     return path
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.service import credentials, ray_head, record
+from gateway.service.departure import leave
 from gateway.service.guardian import Guardian
 from gateway.service.host import LocalHost
 from gateway.service.parts import Installation, all_parts, reachable
@@ -50,10 +51,9 @@ def run(this: Run, report: Report, make_parts: Callable[[Installation], tuple[Pa
     held = record.lock(home)
     try:
         clear_leftovers(this.installation, report)
-        gateway = this.installation.gateway
-        for host, port in [(gateway.host, gateway.port), *([gateway.admin] if gateway.admin else [])]:
+        for host, port in this.installation.listens:
             check_free(host, port)
-        if this.installation.ray_address is None:
+        if this.installation.ray_address is None and this.installation.cluster is None:
             ray_head.choose_port_again(home)
         asyncio.run(_Service(this, report, make_parts(this.installation)).run())
     finally:
@@ -114,9 +114,11 @@ class _Service:
     async def _serve(self) -> None:
         began_s = time.monotonic()
         self._write_record()
+        self._home.reclaim_notice.unlink(missing_ok=True)  # of an earlier leave
         await self._supervisor.start()
-        await self._answers()
-        await self._write_credentials()
+        if self._this.installation.serves:
+            await self._answers()
+            await self._write_credentials()
         self._state = "serving"
         self._write_record()
         took = Event(kind="note", text=f"Ready after {time.monotonic() - began_s:.1f} s.")
@@ -147,9 +149,12 @@ class _Service:
 
     async def _end(self, guardian: Guardian) -> None:
         self._stop.set()
+        was_serving = self._state == "serving"
         self._state = "stopping"
         self._write_record()
         self._report(Event(kind="stopping", text="Stopping."))
+        if was_serving and self._this.installation.joined:
+            await leave(self._home, self._report, self._hurry)
         await self._supervisor.stop(self._hurry)
 
         guarding = guardian.id

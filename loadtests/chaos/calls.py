@@ -79,9 +79,7 @@ def place(target: Target, request: ChatRequest, call: Call, clock: Clock, timeou
         link.close()
 
 
-def _talk(
-    link: http.client.HTTPConnection, target: Target, request: ChatRequest, call: Call, clock: Clock
-) -> None:
+def _talk(link: http.client.HTTPConnection, target: Target, request: ChatRequest, call: Call, clock: Clock) -> None:
     try:
         link.connect()
     except OSError as problem:

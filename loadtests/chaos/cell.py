@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +94,6 @@ class Play:
     before: Mapping[str, int]
     silent_s: float
     recover_within_s: float = RECOVER_WITHIN_S
-    say: Callable[[str], None] = print
 
     def cell(self, fault: Fault, moment: Moment) -> Result:
         """Plays it; what goes wrong is in the result."""

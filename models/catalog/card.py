@@ -14,6 +14,7 @@ from models.catalog.engine_args import check_engine_args, plain_name
 from models.catalog.errors import WrongValue
 from models.catalog.fields import AdapterFolder, Count, Name, Price, PriceUnit, Seconds
 from models.catalog.footprint import SIMULATED, Declared, DeviceDefaults
+from models.catalog.schedule import Hours
 from models.catalog.source_info import SourceInfo
 from models.weights.errors import SourceRefused
 from models.weights.urls import HF_SCHEME, is_remote, parse_remote
@@ -41,6 +42,7 @@ class ModelCard(BaseModel):
     declared: Declared = Field(default=Declared(), description="Memory by kind; what is left out is estimated")
     min_replicas: Count = Field(default=0, description="Kept running without demand")
     max_replicas: Annotated[Count, Field(ge=1)] = Field(default=1, validate_default=True)
+    schedule: tuple[Hours, ...] = Field(default=(), description="Hours in which more than min_replicas are kept")
     ttl: Seconds = Field(default=600.0, description="An idle replica is put to sleep after this time")
     priority: Annotated[int, Field(strict=True, ge=-1_000_000, le=1_000_000)] = 0
     pinned: bool = Field(default=False, description="Never evicted for another model")
@@ -104,6 +106,16 @@ class ModelCard(BaseModel):
         least = info.data.get("min_replicas", 0)
         if value < least:
             raise WrongValue(f"{value} is below min_replicas ({least})", f"set it to {least} or more")
+        return value
+
+    @field_validator("schedule")
+    @classmethod
+    def _check_schedule(cls, value: tuple[Hours, ...], info: ValidationInfo) -> tuple[Hours, ...]:
+        most = info.data.get("max_replicas")
+        for index, hours in enumerate(value):
+            if most is not None and hours.replicas > most:
+                cure = "raise max_replicas, or keep fewer"
+                raise WrongValue(f"{hours.replicas} is above max_replicas ({most})", cure, f"[{index}].replicas")
         return value
 
     @field_validator("aliases")

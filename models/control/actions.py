@@ -18,15 +18,16 @@ from models.control.catalog import Entry
 from models.control.content import Source
 from models.control.messages import BecameReady, CouldNotStart, FellAsleep, Lost, Message, Quarantined, Stopped
 from models.control.tracked import Tracked
-from models.fleet.protocol import Fleet, StartFailed
+from models.fleet.protocol import Fleet, StartFailed, Superseded
 from models.fleet.tag import Tag
 from models.runtimes.protocol import Budget, Device, EngineOrder, EngineStatus, Fault
-from packers.types import GpuId, ReplicaId
+from packers.types import GpuId, NodeId, ReplicaId
 
 log = logging.getLogger("roundhouse.control")
 START_TIMEOUT_S = 300.0
 NOT_READY = f"the engine was not ready within {START_TIMEOUT_S:.0f} s"
 LEASE_S = 60.0
+AGAIN_S = 1.0
 Post = Callable[[Message], None]
 
 
@@ -38,7 +39,8 @@ class _Attempt:
 
 
 class Actions:
-    """``check``: a card's source, looked at anew before each start (raises SourceError). ``logs``: for engines.
+    """``check``: a card's source on the node that will run it, looked at anew before each start and brought there
+    where it is not (raises SourceError, StartFailed). ``logs``: for engines.
 
     ``clock``: the loop's.
     """
@@ -47,7 +49,7 @@ class Actions:
         self,
         fleet: Fleet,
         *,
-        check: Callable[[ModelCard], Awaitable[Source]],
+        check: Callable[[ModelCard, NodeId], Awaitable[Source]],
         logs: Path,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -80,7 +82,7 @@ class Actions:
             post(BecameReady(tracked.id, status, queued_s))
 
     async def _look_at_source(self, tracked: Tracked, entry: Entry, attempt: _Attempt) -> EngineOrder:
-        source = await self._check(entry.card)
+        source = await self._check(entry.card, tracked.node)
         attempt.content = source.content
         return self._order(tracked, entry, source)
 
@@ -88,7 +90,7 @@ class Actions:
         self, tracked: Tracked, order: EngineOrder, problem: StartFailed, post: Post
     ) -> tuple[EngineStatus, float]:
         """In the same place, once: whoever computes other tokens from the source itself has failed."""
-        await self._fleet.stop(tracked.id)
+        await self._stop(tracked.id)
         post(Quarantined(tracked.id, str(problem)))
         cold = msgspec.structs.replace(order, cold=True)
         return await self._load(tracked.gpu, lambda: self._fleet.start(tracked.node, cold))
@@ -111,7 +113,7 @@ class Actions:
             post(BecameReady(tracked.id, status))
         except (StartFailed, TimeoutError) as problem:
             fault = problem.fault if isinstance(problem, StartFailed) else "hang"
-            await self._fleet.stop(tracked.id)
+            await self._stop(tracked.id)
             post(Lost(tracked.id, str(problem) or NOT_READY, fault))
 
     async def sleep(self, tracked: Tracked, post: Post) -> None:
@@ -125,8 +127,17 @@ class Actions:
         await self.end(tracked.id, post)
 
     async def end(self, replica: ReplicaId, post: Post) -> None:
-        await self._fleet.stop(replica)
+        await self._stop(replica)
         post(Stopped(replica))
+
+    async def _stop(self, replica: ReplicaId) -> None:
+        """Until it is gone, or its node is given up: its memory must not count as free before."""
+        while True:
+            try:
+                return await self._fleet.stop(replica)
+            except StartFailed as problem:
+                log.warning("%s could not be ended, which is tried again: %s", replica, problem)
+                await asyncio.sleep(AGAIN_S)
 
     @asynccontextmanager
     async def _attempt(self, replica: ReplicaId, post: Post) -> AsyncIterator[_Attempt]:
@@ -142,10 +153,12 @@ class Actions:
             message, fault, attempt.content = str(problem), "weights", None  # looking again costs nothing
         except TimeoutError:
             message, fault = NOT_READY, "hang"
+        except Superseded:  # whatever runs is the later controller's to see to
+            raise
         except Exception:
             log.exception("starting %s failed", replica)
             message = "an internal error; see the controller's log"
-        await self._fleet.stop(replica)
+        await self._stop(replica)
         post(CouldNotStart(replica, message, fault, attempt.content))
 
     def _lock(self, gpu: GpuId) -> asyncio.Lock:

@@ -8,29 +8,36 @@ import os
 import secrets
 import sys
 import time
+from functools import partial
+from typing import Any
 
 from models.catalog.footprint import CUDA, SIMULATED
 from models.catalog.service import ServiceConfig
 from models.catalog.watch import ConfigWatcher, Rejected
+from models.clock import SteadyClock
 from models.control.actions import Actions
 from models.control.catalog import CatalogReader, Entry
 from models.control.controller import Controller
 from models.control.demand import DemandBook
 from models.control.fetching import SourceDesk
 from models.control.listeners import listen_commands, listen_demand, watch_config
-from models.control.messages import CatalogChanged, Lost, Message, Reported
+from models.control.messages import CatalogChanged, Message
+from models.control.news import message_of
+from models.control.office import Nodes, deposed, stay_in_office, take_office
 from models.control.onlooker import Onlooker
 from models.control.pools import PoolBook
-from models.control.recovery import recover
 from models.control.settings import ControlSettings
-from models.control.store import LeaseLost, RedisControlStore
+from models.control.store import RedisControlStore
+from models.control.supplier import Supplier
+from models.control.takeover import move_into_store, take_over
 from models.control.world import World
-from models.fleet.protocol import FleetEvent, NodeLost, ReplicaLost
+from models.fleet import node_file
+from models.fleet.protocol import FleetEvent
 from models.fleet.ray_fleet import RayFleet
-from models.home import Home
+from models.home import Home, node_name
 from models.store.client import connect_async
 from models.store.keys import Keys
-from packers.types import ModelId, ReplicaId
+from packers.types import ModelId, NodeId, ReplicaId
 
 log = logging.getLogger("roundhouse.control")
 
@@ -41,6 +48,17 @@ def new_replica_id(model: ModelId) -> ReplicaId:
     return ReplicaId(f"{stem}-{secrets.token_hex(3)}")
 
 
+class _Obedient:
+    """Stands for nodes that do not know of epochs."""
+
+    async def claim(self, epoch: int) -> int:
+        return 0
+
+
+def _nodes(fleet: Any) -> Nodes:
+    return fleet if hasattr(fleet, "claim") else _Obedient()
+
+
 class ControllerActor:
     def __init__(self, settings: ControlSettings) -> None:
         logging.basicConfig(
@@ -48,9 +66,12 @@ class ControllerActor:
         )
         self._settings = settings
         self._home = Home.find(settings.home)
+        self._here = NodeId(node_file.read(self._home.node_file, otherwise=node_name()).name)
+        self._clock = SteadyClock()
         self._ready = asyncio.Event()
         self._problem: BaseException | None = None
         self._fleet: RayFleet | None = None
+        self._early: list[Message] | None = []
         self._controller: Controller | None = None
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -74,12 +95,12 @@ class ControllerActor:
     async def _run(self) -> None:
         try:
             await self._serve()
-        except LeaseLost:
-            log.error("another controller has taken over; this one ends")
-            os._exit(0)
         except asyncio.CancelledError:
             raise
         except BaseException as problem:
+            if deposed(problem):
+                log.error("another controller has taken over; this one ends: %s", problem)
+                os._exit(0)
             log.exception("the controller could not start")
             self._problem = problem
             self._ready.set()
@@ -97,19 +118,14 @@ class ControllerActor:
         self._fleet = fleet = await RayFleet(settings.home, simulated, settings.host_bytes(config)).open()
         defaults = SIMULATED if simulated is not None else CUDA
         reader = CatalogReader(settings.config_path.parent, self._home.weights, defaults)
-        world = World.empty(await fleet.nodes(), reader.entries(config.models))
-        world.demand, world.pools = DemandBook(time.time()), PoolBook.of(config.pools)
-        self._controller = controller = self._build(world, fleet, store, config, reader)
-        await store.take_lease()
-        before = await store.load()
-        for report in await store.all_demand():
-            controller.post(Reported(report))
-        past = await store.recall()
-        if past is not None:
-            world.history.recall(past, time.time())
-            world.history.keep(world.revision(entry) for entry in world.entries.values())
-        adopted = await recover(controller, fleet, before, time.time())
         fleet.subscribe(self._on_event)
+        world = World.empty(await fleet.nodes(), reader.entries(config.models))
+        world.demand, world.pools = DemandBook(self._clock()), PoolBook.of(config.pools)
+        self._controller = controller = self._build(world, fleet, store, config, reader)
+        await move_into_store(redis, keys, self._home.cluster_id, self._clock())
+        await take_office(store.fence, _nodes(fleet))
+        adopted = await take_over(controller, store, fleet, self._clock())
+        self._catch_up()
         log.info(
             "controller ready: %d models, %d GPUs, %d replicas re-adopted", len(world.entries), len(world.gpus), adopted
         )
@@ -117,14 +133,15 @@ class ControllerActor:
             tasks.create_task(listen_demand(redis, keys, store, controller.post))
             tasks.create_task(listen_commands(redis, keys, store, watcher, controller.post))
             tasks.create_task(watch_config(watcher, controller.post))
-            tasks.create_task(Onlooker(world, fleet, controller.post, inspect=reader.inspect, clock=time.time).run())
+            tasks.create_task(Onlooker(world, fleet, controller.post, inspect=reader.inspect, clock=self._clock).run())
             tasks.create_task(controller.run())
             self._ready.set()
 
     def _build(
         self, world: World, fleet: RayFleet, store: RedisControlStore, config: ServiceConfig, reader: CatalogReader
     ) -> Controller:
-        sources = SourceDesk(reader, post=self._post)
+        supplier = Supplier(fleet, lambda: list(world.nodes))
+        sources = SourceDesk(reader, post=self._post, supplier=supplier, here=self._here)
         sources.configure(config.weights)
 
         def load_catalog(message: CatalogChanged) -> dict[ModelId, Entry]:
@@ -133,15 +150,16 @@ class ControllerActor:
 
         return Controller(
             world,
-            Actions(fleet, check=sources.check, logs=self._home.engine_logs),
+            Actions(fleet, check=sources.check, logs=self._home.engine_logs, clock=self._clock),
             store,
-            clock=time.time,
+            clock=self._clock,
             new_replica_id=new_replica_id,
             load_catalog=load_catalog,
             load_policies=lambda message: (message.config.policies.policies(), PoolBook.of(message.config.pools)),
             reread=reader.entry,
             policies=config.policies.policies(),
             drain_timeout_s=config.drain_timeout,
+            remain=partial(stay_in_office, store.fence, _nodes(fleet)),
         )
 
     def _post(self, message: Message) -> None:
@@ -149,11 +167,13 @@ class ControllerActor:
         self._controller.post(message)
 
     async def _on_event(self, event: FleetEvent) -> None:
-        assert self._controller is not None
-        match event:
-            case ReplicaLost(replica_id=replica, reason=reason, fault=fault):
-                self._controller.post(Lost(replica, reason, fault))
-            case NodeLost(node=node, reason=reason):
-                for tracked in list(self._controller.world.replicas.values()):
-                    if tracked.node == node:
-                        self._controller.post(Lost(tracked.id, reason, with_node=True))
+        """What is told before the state is back waits for that: it may be about nodes that are not there yet."""
+        if self._early is not None:
+            self._early.append(message_of(event))
+        else:
+            self._post(message_of(event))
+
+    def _catch_up(self) -> None:
+        early, self._early = self._early or [], None
+        for message in early:
+            self._post(message)

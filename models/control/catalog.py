@@ -9,12 +9,15 @@ from pathlib import Path
 from models.catalog.capabilities import capabilities_of
 from models.catalog.card import ModelCard
 from models.catalog.footprint import DeviceDefaults
+from models.catalog.known import KnownSources, SourceFacts
 from models.catalog.source import SourceError, SourceInfo, check_source, resolve_source
 from models.control.costs import UNKNOWN_TIER
 from models.control.footprints import Judged, Learned, judge
 from models.control.history import History
 from models.control.tracked import footprint_dict, held_dict
 from models.store.records import Failure, ModelRecord
+from models.weights.errors import WeightsError
+from models.weights.urls import parse_source
 from packers.load import Aim, aim_for
 from packers.types import Demand, Footprint, Model, ModelId
 
@@ -29,6 +32,7 @@ class Entry:
     created_unix_s: int = 0  # when its folder was made; 0 while there is none
     folder: str = ""  # where its files are; "" while they are not here, or cannot be served
     capabilities: tuple[str, ...] = ()  # none: only its engine knows
+    source: str = ""  # its whole name, the same on every node
 
     @property
     def id(self) -> ModelId:
@@ -48,14 +52,16 @@ class Entry:
         *,
         footprint: Footprint | None = None,
         tier: str | None = None,
+        floor: tuple[int, str] | None = None,
     ) -> Model:
         """``footprint``: what its next replica reserves; the card's where nothing was measured. ``tier``: where a start
-        would find its weights now."""
+        would find its weights now. ``floor``: how many replicas are kept, and why where the card asks for fewer."""
         card = self.card
+        min_replicas, floor_why = floor or (card.min_replicas, "")
         return Model(
             id=self.id,
             footprint=footprint or self.footprint,
-            min_replicas=card.min_replicas,
+            min_replicas=min_replicas,
             max_replicas=card.max_replicas,
             ttl_s=card.ttl,
             priority=card.priority,
@@ -72,6 +78,7 @@ class Entry:
             load=history.load(self.id),
             scale_memory=history.memory(self.id),
             wait_s=card.max_wait,
+            floor_why=floor_why,
         )
 
     def aim(self, history: History, *, asleep: bool, tier: str | None = None) -> Aim:
@@ -124,6 +131,24 @@ class CatalogReader:
     cache_dir: Path
     defaults: DeviceDefaults
 
+    def source_of(self, card: ModelCard) -> str:
+        """By its whole name, the same on every node. Raises SourceError."""
+        try:
+            return str(parse_source(card.model_source, self.config_dir))
+        except WeightsError as error:
+            raise SourceError(f"Model {card.model_id!r} cannot be started from {card.model_source}: {error}.") from None
+
+    def known(self, card: ModelCard) -> tuple[SourceFacts, Path] | None:
+        """Of a source that is on other nodes only, once one of them has told of it."""
+        try:
+            return KnownSources(self.cache_dir).find(self.source_of(card))
+        except SourceError:
+            return None
+
+    def learn(self, card: ModelCard, facts: SourceFacts) -> bool:
+        """True when that is news. Raises SourceError, OSError."""
+        return KnownSources(self.cache_dir).learn(self.source_of(card), facts)
+
     def inspect(self, card: ModelCard) -> tuple[Path, SourceInfo]:
         """The model's folder and what is in it. Raises SourceError with one clear sentence."""
         folder = resolve_source(card, self.config_dir, self.cache_dir)
@@ -134,12 +159,25 @@ class CatalogReader:
         try:
             folder, info = self.inspect(card)
         except SourceError:
-            footprint = card.footprint(None, self.defaults)
-            return Entry(card, footprint, _asked_model_len(card), capabilities=capabilities_of(card, None))
+            return self._elsewhere(card)
         length = _asked_model_len(card) or info.max_model_len
         created = int((folder / "config.json").stat().st_mtime)
         footprint = card.footprint(info, self.defaults)
-        return Entry(card, footprint, length, created, str(folder), capabilities_of(card, folder))
+        source = self.source_of(card)
+        return Entry(card, footprint, length, created, str(folder), capabilities_of(card, folder), source=source)
+
+    def _elsewhere(self, card: ModelCard) -> Entry:
+        """Its source is not here, or broken."""
+        known = self.known(card)
+        info, folder = (known[0].info, known[1]) if known is not None else (None, None)
+        length = _asked_model_len(card) or (info.max_model_len if info is not None else None)
+        created = known[0].created_unix_s if known is not None else 0
+        try:
+            source = self.source_of(card)
+        except SourceError:
+            source = ""
+        footprint = card.footprint(info, self.defaults)
+        return Entry(card, footprint, length, created, capabilities=capabilities_of(card, folder), source=source)
 
     def entries(self, cards: Iterable[ModelCard]) -> dict[ModelId, Entry]:
         return {entry.id: entry for entry in map(self.entry, cards)}

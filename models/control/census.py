@@ -9,12 +9,13 @@ since the last one. So each model is looked at again only when
 4. what is known of it is FRESH_S old, or QUIET_FRESH_S where it has neither replicas nor callers. Whatever nobody has
    thought of as something that happens is seen then.
 
-Of 3 and 4 a step takes AT_ONCE models, and the next step, which follows at once, the next ones: a model that somebody
+3 and 4 are done in pieces of AT_ONCE models between two steps, and in steps that nothing presses: a model that somebody
 waits for never waits for hundreds of others. Replicas say themselves whether they have changed (``Tracked.version``).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -27,7 +28,7 @@ from packers.types import Model, ModelId, Replica, ReplicaId
 
 QUIET_FRESH_S = 10.0
 Shown = tuple[ModelRoute, ModelRecord]
-AT_ONCE = 8
+AT_ONCE = 4
 
 
 class Replicas(dict[ReplicaId, Tracked]):
@@ -86,7 +87,6 @@ class Census:
         self._pressing: set[ModelId] = set()  # time alone changes what is said of them
         self._due = _Line(FRESH_S)
         self._due_quiet = _Line(QUIET_FRESH_S)
-        self._taken = 0  # of the heard ones, for this step
         self._catalog: Mapping[ModelId, Entry] | None = None  # None: all of it is to be looked at
         self._models: dict[ModelId, Model] = {}
         self._ordered: tuple[Model, ...] = ()
@@ -102,6 +102,17 @@ class Census:
     def hear(self, models: Iterable[ModelId]) -> None:
         """Something has changed for these that can wait for its turn."""
         self._heard.update(dict.fromkeys(models))
+
+    def take_some(self) -> None:
+        """The turn of some of those that can wait has come."""
+        for name in list(itertools.islice(self._heard, AT_ONCE)):
+            del self._heard[name]
+            self._touched.add(name)
+
+    @property
+    def presses(self) -> bool:
+        """Something is to be looked at that others have to wait for."""
+        return bool(self._touched or self._pressing)
 
     @property
     def behind(self) -> bool:
@@ -121,11 +132,6 @@ class Census:
             self._heard.clear()
         self.hear(self._due.pop(now))
         self.hear(self._due_quiet.pop(now))
-        for _ in range(min(AT_ONCE - self._taken, len(self._heard))):
-            first = next(iter(self._heard))
-            del self._heard[first]
-            self._touched.add(first)
-            self._taken += 1
         self._touched |= self._pressing
         self._touched &= catalog.keys()
         return self._touched
@@ -141,7 +147,7 @@ class Census:
                 self._models[name], news = model, True
             self._plan(model, quiet=name not in replicas.models, now=now)
         self._unshown |= self._touched
-        self._touched, self._taken = set(), 0
+        self._touched = set()
         if news or len(self._ordered) != len(self._models):
             self._ordered = tuple(self._models[name] for name in sorted(self._models))
         return self._ordered

@@ -95,6 +95,9 @@ class CommandDesk:
                 f"{model} has min_replicas {card.min_replicas}: it would be started again; lower it in its card first"
             )
             return self._answer(command, False, text, "min_replicas")
+        if model in self._world.floors.floors:
+            text = f"{model} is kept warm ({self._world.floors.floors[model].why}): it would be started again"
+            return self._answer(command, False, f"{text}; end that first: roundhouse warm {model} --off", "kept_warm")
         if to_sleep and not card.can_sleep:
             return self._answer(
                 command, False, f"{model} has can_sleep: false in its card; stop it instead", "cannot_sleep"
@@ -149,7 +152,7 @@ class CommandDesk:
         mine = self._world.of_model(model)
         if command.verb == "wake":
             ready = [tracked.id for tracked in mine if tracked.state is ReplicaState.READY]
-            failure = self._world.failures.get(model)
+            failure = self._world.failures.told(model)
             if ready:
                 self._answer(command, True, f"{model} is ready", actions=list(ready))
             elif failure is not None and failure.at_unix_s >= waiting.since_s:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from redis.exceptions import RedisError
 from models.catalog.card import ModelCard
 from models.catalog.units import format_bytes
 from models.control.actions import Actions
+from models.control.adoption import Adopter
 from models.control.catalog import Entry
 from models.control.commands import CommandDesk
 from models.control.costs import UNKNOWN_TIER
@@ -31,26 +33,35 @@ from models.control.messages import (
     CatalogRejected,
     ContentChanged,
     Message,
+    NodeGone,
     Ordered,
     Reported,
 )
 from models.control.mirror import Mirror
+from models.control.node_orders import NODE_VERBS, NodeOrders
+from models.control.nodes import NodeDesk
 from models.control.pools import PoolBook
 from models.control.reconcile import Reconciler
 from models.control.recorder import Recorder
 from models.control.recording import Step
 from models.control.replicas import ReplicaDesk
 from models.control.scribe import Scribe
-from models.control.store import ControlStore, LeaseLost
+from models.control.senses import Senses
+from models.control.store import ControlStore, LeaseLost, StateForgotten
 from models.control.tracked import Tracked, socket_paths
+from models.control.warming import WarmDesk
+from models.control.work import Work
 from models.control.world import World
+from models.fleet.protocol import GpuBack, GpuLost, NodeAway, NodeJoined, NodeLeaving, Superseded
 from models.runtimes.protocol import EngineStatus
+from models.store.records import CommandReply, DecisionRecord, FleetRecord, ModelRecord, RouteTable
 from packers.decide import Policies, decide_on
 from packers.ledger import LedgerError
 from packers.types import Action, Hold, ModelId, Refuse, ReplicaId, ReplicaState, Resize, Sleep, Start, Stop, Wake
 
 log = logging.getLogger("roundhouse.control")
 TICK_S = 0.1
+AGAIN_AFTER_S = 1.0  # an engine that could not be told to end is told so again
 HEARTBEAT_S = 1.0  # the state is written at least this often: figures stay fresh, the lease stays held
 
 
@@ -70,7 +81,9 @@ class Controller:
         reread: Callable[[ModelCard], Entry] | None = None,
         policies: Policies | None = None,
         drain_timeout_s: float = 30.0,
+        remain: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """``remain``: has the nodes confirm that this controller is in office when the store has forgotten it."""
         self.world = world
         self._actions = actions
         self._store = store
@@ -81,16 +94,32 @@ class Controller:
         self._reread = reread
         self._policies = policies or Policies()
         self._drain_timeout_s = drain_timeout_s
+        self._remain = remain
+        self.senses = Senses()
+        self._deposed: Exception | None = None  # what told that a later controller is in office
+        self._replies: list[CommandReply] = []  # that could not be given yet
         self._inbox: list[Message] = []
         self._rung = asyncio.Event()
-        self._begin: list[Coroutine[Any, Any, None]] = []  # fleet actions that wait for the state to be written
+        self._work = Work()  # fleet actions, which wait for the state to be written
         self._tasks: set[asyncio.Task[None]] = set()
         self.journal = Journal(world)
         self._mirror = Mirror()
         recorder = Recorder()
         self._reconciler = Reconciler(world, self.journal, self._drain, lambda: self._policies)
         self._replicas = ReplicaDesk(world, self.journal, self._reconciler, clock)
-        self._desk = CommandDesk(world, self._drain, recorder)
+        self.adopter = Adopter(world, self.journal, adopt=self.adopt, put_down=self.put_down)
+        self.nodes = NodeDesk(
+            world,
+            self.journal,
+            self._replicas,
+            self.adopter,
+            self._work,
+            put_down=self.put_down,
+            drain=self._put_out,
+        )
+        self._node_orders = NodeOrders(world, self.nodes, lambda: self._policies)
+        self._desk = CommandDesk(world, self._put_out, recorder)
+        self._warming = WarmDesk(world, self.journal)
         self._scribe = Scribe(store, recorder, self._spawn, clock())
         self._dirty = True
         self._written_s = 0.0
@@ -103,7 +132,7 @@ class Controller:
         self._rung.set()
 
     async def run(self) -> None:
-        """Until ``close``; on every message and at least every TICK_S. Raises LeaseLost."""
+        """Until ``close``; on every message and at least every TICK_S. Raises LeaseLost, Superseded."""
         while not self._closed:
             try:
                 async with asyncio.timeout(TICK_S):
@@ -111,27 +140,39 @@ class Controller:
             except TimeoutError:
                 pass
             self._rung.clear()
+            if self._deposed is not None:
+                raise self._deposed
             try:
                 self.step()
                 await self.flush()
-            except LeaseLost:
+                await self.catch_up()
+            except (LeaseLost, Superseded):
                 raise
-            except RedisError as problem:
-                log.warning("Redis does not answer, scaling pauses: %s", problem)
+            except RedisError:  # ``flush`` has told the senses
                 await asyncio.sleep(TICK_S)
             except Exception:
                 log.exception("a step failed; the loop goes on")
                 await asyncio.sleep(TICK_S)
 
+    async def catch_up(self) -> None:
+        """Look at what a step had no time for, in small pieces: whatever comes meanwhile goes first."""
+        while self.world.census.behind and not self._inbox:
+            now = self._clock()
+            self.world.look_on(now)
+            with suppress(LedgerError):  # a bug: the step will tell of it
+                self._mirror.follow(self.world.snapshot(now)).settle()
+            self._rung.set()  # and then decide
+            await asyncio.sleep(0)
+
     def adopt(self, tracked: Tracked, status: EngineStatus) -> None:
         """Take over a replica found alive; its memory is reserved already."""
         self.world.replicas[tracked.id] = tracked
-        self._begin.append(self._actions.adopt(tracked, status, self.post))
+        self._work.order(tracked.id, self._actions.adopt(tracked, status, self.post))
         self.journal.note("adopt", tracked, f"{tracked.id} was found {status.state} and re-adopted")
 
     def put_down(self, replica: ReplicaId) -> None:
         """Stop an engine that has no place in this world."""
-        self._begin.append(self._actions.end(replica, self.post))
+        self._work.order(replica, self._actions.end(replica, self.post))
 
     def close(self) -> None:
         self._closed = True
@@ -149,46 +190,71 @@ class Controller:
 
     def step(self) -> None:
         now = self.world.now = self._clock()
-        inbox, self._inbox = self._inbox, []
-        for message in inbox:  # 1. observe
-            self._touch(message)
-            self._observe(message, now)
+        self.senses.look(self.world.demand, now)
+        self._take_in(now)  # 1. observe
         self.world.refresh_use(now)
+        if not self.senses.may_decide(self.world.demand, now):
+            return
         traffic = self.world.refresh_history(now)
         self._retire_outdated(now)
         self._finish_drained(now)  # 2. finish
+        self._dirty |= self.nodes.settle(now) | self._replicas.settle(now)
         self._reconciler.settle(now)
+        self._dirty |= self._warming.settle(now)
         self.world.seq += 1
         snapshot = self.world.snapshot(now)
         try:
-            plan = decide_on(self._mirror.follow(snapshot), snapshot.id, now, self._policies)  # 3. decide
+            state = self._mirror.follow(snapshot)
+            plan = decide_on(state, snapshot.id, now, self._policies)  # 3. decide
         except LedgerError:  # a bug: no new decisions, but what was begun goes on
             log.exception("snapshot %s holds more than there is", snapshot.id)
             return
         self._scribe.decided(Step(snapshot=snapshot, policies=self._policies, plan=plan), traffic)
         self.world.history.decided(plan)
+        self.journal.decides_on(state)
         for action in plan.actions:  # 4. apply
             self._apply(action, now)
         self.journal.forget_holds({a.model for a in plan.actions if isinstance(a, Hold | Refuse)})
-        if self.world.census.behind:
-            self._rung.set()
+        self._warming.decided(plan, now)
 
     async def flush(self) -> None:
         """5. write, then let the fleet begin. What could not be written stays pending."""
         now, world, decisions = self._clock(), self.world, self.journal.pending
-        changed = self._dirty or bool(decisions) or bool(self._begin)
-        if changed or now - self._written_s >= HEARTBEAT_S:
+        changed = self._dirty or bool(decisions) or bool(self._work)
+        if changed or now - self._written_s >= HEARTBEAT_S or not self.senses.store_answers:
             world.routes_version += changed
             routes, catalog = world.shown()
-            await self._store.write(world.fleet_record(now), routes, catalog, decisions)
+            await self._write(world.fleet_record(now), routes, catalog, decisions)
             self.journal.written(len(decisions))
             self._dirty, self._written_s = False, now
-        begin, self._begin = self._begin, []
-        for work in begin:
+        for work in self._work.take():
             self._spawn(work)
-        for reply in self._desk.due():
-            await self._store.reply(reply)
+        self._replies += [*self._desk.due(), *self._warming.due(), *self._node_orders.due()]
+        while self._replies:
+            await self._store.reply(self._replies[0])
+            del self._replies[0]
         self._scribe.write(world, now)
+
+    async def _write(
+        self,
+        fleet: FleetRecord,
+        routes: RouteTable,
+        catalog: tuple[ModelRecord, ...],
+        decisions: tuple[DecisionRecord, ...],
+    ) -> None:
+        try:
+            try:
+                await self._store.write(fleet, routes, catalog, decisions)
+            except StateForgotten:
+                if self._remain is None:
+                    raise
+                await self._remain()
+                self._scribe.rewrite()
+                await self._store.write(fleet, routes, catalog, decisions)
+        except RedisError as problem:
+            self.senses.could_not_write(problem)
+            raise
+        self.senses.wrote()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -198,8 +264,12 @@ class Controller:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a fleet action failed", exc_info=task.exception())
+        problem = None if task.cancelled() else task.exception()
+        if isinstance(problem, LeaseLost | Superseded):
+            self._deposed = problem
+            self._rung.set()
+        elif problem is not None:
+            log.error("a fleet action failed", exc_info=problem)
 
     # -- 1. observe ----------------------------------------------------------------------------------------------
 
@@ -213,14 +283,37 @@ class Controller:
         else:
             self.world.census.touch_all()
 
+    def _take_in(self, now: float) -> None:
+        """Everything in the inbox. Where one message raises, the others are still there for the next step."""
+        inbox, self._inbox = self._inbox, []
+        for place, message in enumerate(inbox):
+            try:
+                self._touch(message)
+                self._observe(message, now)
+            except Exception:
+                self._inbox[:0] = inbox[place + 1 :]
+                if isinstance(message, Ordered):
+                    text = "an internal error; see the controller's log"
+                    self._replies.append(
+                        CommandReply(id=message.command.id, ok=False, message=text, code="internal_error")
+                    )
+                raise
+
     def _observe(self, message: Message, now: float) -> None:
         match message:
             case Reported(report):
                 self.world.demand.put(report, now)
+                if report.routes_version > self.world.routes_version:
+                    # Its table is one that the store has lost. A smaller number would look old to gateways.
+                    self.world.routes_version, self._dirty = report.routes_version, True
                 return
             case Ordered(command) if command.verb == "snapshot":
                 self._scribe.show(command)
                 return
+            case Ordered(command) if command.verb == "warm":
+                self._warming.take(command, now)
+            case Ordered(command) if command.node is not None or command.verb in NODE_VERBS:
+                self._node_orders.take(command, now)
             case Ordered(command):
                 self._desk.take(command, now)
             case CatalogChanged():
@@ -229,6 +322,8 @@ class Controller:
                 self.world.config_error = error
             case ContentChanged(model):
                 self._content_changed(model)
+            case NodeJoined() | NodeAway() | NodeGone() | NodeLeaving() | GpuLost() | GpuBack():
+                self.nodes.take(message, now)
             case _:
                 self._dirty |= self._replicas.take(message, now)
                 return
@@ -264,21 +359,27 @@ class Controller:
             entry = self.world.entries.get(tracked.model)
             if entry is None or entry.card.engine_hash != tracked.card_hash:
                 why = "its model was removed from the catalog" if entry is None else "its card changed"
-                self._drain(tracked, ReplicaState.DEAD, why, now)
+                self._put_out(tracked, ReplicaState.DEAD, why, now)
 
     # -- 2. finish -----------------------------------------------------------------------------------------------
 
     def _finish_drained(self, now: float) -> None:
         for tracked in self.world.replicas.values():
-            if tracked.state is not ReplicaState.DRAINING or tracked.ending:
+            if tracked.state is not ReplicaState.DRAINING or tracked.out_of_reach or not self._may_end(tracked, now):
                 continue
             if tracked.drain_version > self.world.routes_version:  # gateways have not been told yet
                 continue
-            overdue = now - tracked.state_since_s > self._drain_timeout_s
+            overdue = now - tracked.state_since_s > self._drain_timeout_s or self.nodes.must_end(tracked, now)
             if overdue or self.world.demand.drained(tracked.id, tracked.drain_version):
                 tracked.ending, tracked.ending_since_s = True, now
                 act = self._actions.sleep if tracked.draining_to is ReplicaState.ASLEEP else self._actions.stop
-                self._begin.append(act(tracked, self.post))
+                self._work.order(tracked.id, act(tracked, self.post))
+
+    def _may_end(self, tracked: Tracked, now: float) -> bool:
+        """It was not told to yet, or whoever was to tell it could not reach it."""
+        if not tracked.ending:
+            return True
+        return now - tracked.ending_since_s >= AGAIN_AFTER_S and not self._work.under_way(tracked.id)
 
     def _drain(self, tracked: Tracked, to: ReplicaState, reason: str, now: float) -> None:
         """Take a replica out of the routes; ``_finish_drained`` goes on when nothing is in flight on it."""
@@ -291,6 +392,14 @@ class Controller:
                 self.world.ledger.hold(tracked.as_replica(pinned=False, priority=0))
         elif tracked.state is ReplicaState.DRAINING and to is ReplicaState.DEAD and not tracked.ending:
             tracked.draining_to, tracked.reason = to, reason
+
+    def _put_out(self, tracked: Tracked, to: ReplicaState, reason: str, now: float) -> None:
+        """It is an operator, or the configuration, that wants it gone: a decision like any other."""
+        was = tracked.state
+        self._drain(tracked, to, reason, now)
+        if was is not ReplicaState.DRAINING and tracked.state is ReplicaState.DRAINING:
+            action = Sleep if to is ReplicaState.ASLEEP else Stop
+            self.journal.ordered(action(tracked.id, tracked.model, tracked.gpu, reason))
 
     # -- 4. apply ------------------------------------------------------------------------------------------------
 
@@ -343,7 +452,7 @@ class Controller:
             cold_since_s=now,
         )
         self.world.replicas[replica] = tracked
-        self._begin.append(self._actions.start(tracked, entry, self.post))
+        self._work.order(replica, self._actions.start(tracked, entry, self.post))
         self.journal.plan(action, replica)
 
     def _wake(self, action: Wake, now: float) -> None:
@@ -354,7 +463,7 @@ class Controller:
         self.world.ledger.reserve(tracked.id, tracked.model, tracked.gpu, tracked.footprint.gpu_bytes)
         tracked.move(ReplicaState.STARTING, action.reason, now)
         tracked.cold = False
-        self._begin.append(self._actions.wake(tracked, self.world.entries[action.model], self.post))
+        self._work.order(tracked.id, self._actions.wake(tracked, self.world.entries[action.model], self.post))
         self.journal.plan(action)
 
     def _refuse(self, action: Refuse, now: float) -> None:

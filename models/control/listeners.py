@@ -1,4 +1,9 @@
-"""The controller's ears: demand reports, operators' commands, and changes of the configuration file."""
+"""The controller's ears: demand reports, operators' commands, and changes of the configuration file.
+
+Redis may go away, fall silent and come back at any time: whatever is asked of it ends in time, is complained of once,
+and is tried again. No order is lost on the way: one that is taken stays in a list of its own until it is answered, and
+whoever takes office, or hears again, looks there first.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,12 @@ import logging
 import time
 from collections.abc import Callable
 
-import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from models.catalog.errors import ConfigError
 from models.catalog.watch import Changed, ConfigWatcher, Rejected
+from models.control.fence import in_time
 from models.control.messages import CatalogChanged, CatalogRejected, Message, Ordered, Reported
 from models.control.store import RedisControlStore
 from models.store.keys import Keys
@@ -20,50 +25,87 @@ from models.store.records import Command, CommandReply
 
 log = logging.getLogger("roundhouse.control")
 Post = Callable[[Message], None]
-RETRY_S = 0.5
+RETRY_S = 0.2
 SWEEP_S = 1.0
 WATCH_S = 1.0
-POP_S = 5
+POP_S = 1.0
+_DOWN = (RedisError, OSError)
 
 
 async def listen_demand(redis: Redis, keys: Keys, store: RedisControlStore, post: Post) -> None:
     """Each announcement names a worker whose report is then read; a sweep catches what was announced unheard."""
+    hearing = _Hearing("demand")
     while True:
         try:
             async with redis.pubsub() as channel:
-                await channel.subscribe(keys.demand_channel)
-                swept_s = 0.0
+                async with in_time():
+                    await channel.subscribe(keys.demand_channel)
+                swept_s = float("-inf")
                 while True:
-                    message = await channel.get_message(ignore_subscribe_messages=True, timeout=SWEEP_S)
-                    if message is not None:
-                        report = await store.demand(message["data"].decode())
-                        if report is not None:
-                            post(Reported(report))
                     if time.monotonic() - swept_s >= SWEEP_S:
                         swept_s = time.monotonic()
                         for report in await store.all_demand():
                             post(Reported(report))
-        except (RedisError, OSError, msgspec.MsgspecError) as problem:
-            log.warning("demand cannot be read: %s", problem)
-            await asyncio.sleep(RETRY_S)
+                        hearing.works()
+                    message = await channel.get_message(ignore_subscribe_messages=True, timeout=SWEEP_S)
+                    if message is not None:
+                        announced = await store.demand(_text(message["data"]))
+                        if announced is not None:
+                            post(Reported(announced))
+        except _DOWN as problem:
+            await hearing.fails(problem)
 
 
 async def listen_commands(
     redis: Redis, keys: Keys, store: RedisControlStore, watcher: ConfigWatcher, post: Post
 ) -> None:
+    hearing = _Hearing("commands")
     while True:
         try:
-            popped = await redis.blpop([keys.commands], timeout=POP_S)
-            if popped is None:
-                continue
-            command = msgspec.json.decode(popped[1], type=Command)
-            if command.verb == "reload":
-                await store.reply(_reload(command, watcher, post))
-            else:
-                post(Ordered(command))
-        except (RedisError, OSError, msgspec.MsgspecError) as problem:
-            log.warning("commands cannot be read: %s", problem)
-            await asyncio.sleep(RETRY_S)
+            for command in await store.untold_commands():
+                await _tell(command, store, watcher, post)
+            hearing.works()
+            while True:
+                taken = await store.take_command(POP_S)
+                if taken is not None:
+                    await _tell(taken, store, watcher, post)
+        except _DOWN as problem:
+            await hearing.fails(problem)
+
+
+async def _tell(command: Command, store: RedisControlStore, watcher: ConfigWatcher, post: Post) -> None:
+    if command.verb == "reload":
+        try:
+            await store.reply(_reload(command, watcher, post))
+        except _DOWN:
+            store.untell(command)
+            raise
+    else:
+        post(Ordered(command))
+
+
+class _Hearing:
+    """Says once when something cannot be read, and once when it can again."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._problem = ""
+
+    def works(self) -> None:
+        if self._problem:
+            log.info("%s can be read again", self._what)
+        self._problem = ""
+
+    async def fails(self, problem: Exception) -> None:
+        text = f"{type(problem).__name__}: {problem}"
+        if text != self._problem:
+            log.warning("%s cannot be read: %s", self._what, text)
+        self._problem = text
+        await asyncio.sleep(RETRY_S)
+
+
+def _text(data: bytes | str) -> str:
+    return data.decode(errors="replace") if isinstance(data, bytes) else data
 
 
 async def watch_config(watcher: ConfigWatcher, post: Post) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from models.control.costs import Transition
-from models.store.records import ControlMeters, TransitionMeter
+from models.store.records import ControlMeters, EstimateMeter, TransitionMeter
 from packers.types import ModelId
 
 BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -31,16 +31,31 @@ class _Histogram:
         return tuple(found)
 
 
+@dataclass(slots=True)
+class _Estimates:
+    errors: _Histogram = field(default_factory=_Histogram)
+    estimated_s: float = 0.0
+    took_s: float = 0.0
+
+
 class Meters:
     """Models that leave the catalog are forgotten: no label outlives them."""
 
     def __init__(self) -> None:
         self._transitions: dict[tuple[ModelId, Transition, str], _Histogram] = {}
+        self._estimates: dict[tuple[ModelId, str], _Estimates] = {}
         self._quarantined: Counter[ModelId] = Counter()
         self._lost: Counter[ModelId] = Counter()
 
     def took(self, model: ModelId, transition: Transition, tier: str, seconds: float) -> None:
         self._transitions.setdefault((model, transition, tier), _Histogram()).observe(seconds)
+
+    def estimated(self, model: ModelId, transition: str, estimate_s: float, took_s: float) -> None:
+        """A transition that was estimated from measurements is done. ``transition``: start, wake, sleep or stop."""
+        known = self._estimates.setdefault((model, transition), _Estimates())
+        known.errors.observe(abs(took_s - estimate_s))
+        known.estimated_s += estimate_s
+        known.took_s += took_s
 
     def quarantine(self, model: ModelId) -> None:
         self._quarantined[model] += 1
@@ -60,6 +75,7 @@ class Meters:
 
     def forget(self, model: ModelId) -> None:
         self._transitions = {key: meter for key, meter in self._transitions.items() if key[0] != model}
+        self._estimates = {key: known for key, known in self._estimates.items() if key[0] != model}
         del self._quarantined[model], self._lost[model]
 
     def record(self, excess_bytes: Mapping[ModelId, int]) -> ControlMeters:
@@ -71,6 +87,17 @@ class Meters:
                     model_id=model, transition=transition, tier=tier, counts=meter.cumulated(), sum_s=meter.sum_s
                 )
                 for (model, transition, tier), meter in sorted(self._transitions.items())
+            ),
+            estimates=tuple(
+                EstimateMeter(
+                    model_id=model,
+                    transition=transition,
+                    counts=known.errors.cumulated(),
+                    sum_s=known.errors.sum_s,
+                    estimated_s=known.estimated_s,
+                    took_s=known.took_s,
+                )
+                for (model, transition), known in sorted(self._estimates.items())
             ),
             quarantined={model: count for model, count in sorted(self._quarantined.items()) if count},
             lost={model: count for model, count in sorted(self._lost.items()) if count},

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from operator import attrgetter
 
 from packers.ledger import LedgerError
 from packers.state import State
-from packers.types import Snapshot
+from packers.types import Replica, Snapshot
 
 
 class Mirror:
@@ -48,7 +48,7 @@ class Mirror:
             old = there.pop(replica.id, None)
             if old is replica:
                 continue
-            if old is not None and replace(old, in_flight=replica.in_flight, last_used_s=replica.last_used_s) == replica:
+            if old is not None and _but_for_use(old) == _but_for_use(replica):
                 state.set_use(replica.id, replica.in_flight, replica.last_used_s)  # what happens all the time
             else:
                 changed.append(replica)
@@ -69,3 +69,6 @@ def _same_hardware(one: Snapshot, other: Snapshot) -> bool:
         (left.id, left.node, left.memory_bytes) == (right.id, right.node, right.memory_bytes)
         for left, right in zip(one.gpus, other.gpus, strict=True)
     )
+
+
+_but_for_use = attrgetter(*(name for name in Replica.__slots__ if name not in ("in_flight", "last_used_s")))

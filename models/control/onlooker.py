@@ -67,7 +67,8 @@ class Onlooker:
         now, due = self._clock(), [tracked for tracked in self._world.replicas.values() if self._is_due(tracked)]
         self._measured_s = {one: at_s for one, at_s in self._measured_s.items() if one in self._world.replicas}
         self._measured_s.update({tracked.id: now for tracked in due})
-        sources = {str(model): entry.folder for model, entry in self._world.entries.items() if entry.folder}
+        entries = self._world.entries
+        sources = {str(model): named for model, entry in entries.items() if (named := entry.source or entry.folder)}
         return {
             node: NodeLook(engines=tuple(tracked.control for tracked in due if tracked.node == node), sources=sources)
             for node in self._world.nodes

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
-
 from models.control.controller import Controller
-from models.control.costs import UNKNOWN_TIER, cost_name
-from models.control.tracked import Tracked
+from models.control.nodes import JOIN_WITHIN_S
 from models.fleet.protocol import Fleet
-from models.fleet.tag import Tag
-from models.runtimes.protocol import EngineStatus
-from models.store.records import FleetRecord, ReplicaRecord
-from packers.ledger import OverCapacity, UnknownGpu
-from packers.types import GpuId, ModelId, NodeId, ReplicaId, ReplicaState
+from models.store.records import FleetRecord, NodeRecord
+from packers.types import GpuId, ModelId, NodeId, ReplicaState
 
 log = logging.getLogger("roundhouse.control")
 
@@ -24,8 +18,9 @@ async def recover(controller: Controller, fleet: Fleet, before: FleetRecord | No
 
     1. An engine whose model, card and reservation still hold is adopted: ready and asleep ones as they are, loading
        ones once they are ready.
-    2. Any other engine is stopped.
-    3. A recorded replica that is not alive is noted as dead.
+    2. Any other engine is stopped, and its memory stays reserved until it is gone.
+    3. Recorded replicas of a recorded node that does not answer are kept: it has JOIN_WITHIN_S to join.
+    4. Any other recorded replica that is not alive is noted as dead.
     """
     world = controller.world
     world.now = now
@@ -35,66 +30,38 @@ async def recover(controller: Controller, fleet: Fleet, before: FleetRecord | No
         for gpu in before.gpus:
             if gpu.cordoned:
                 world.cordoned.add(GpuId(gpu.id))
-    adopted: set[str] = set()
-    for node, statuses in (await fleet.observe()).items():
-        for status in statuses:
-            replica = status.order.replica_id
-            tracked = _tracked(controller, node, status, records.get(replica), now)
-            if tracked is None:
-                log.warning("engine %s belongs to nobody and is stopped", replica)
-                controller.put_down(ReplicaId(replica))
-                continue
-            adopted.add(replica)
-            controller.adopt(tracked, status)
+        world.floors.recall(before.warm, now)
+    known: set[str] = set()
+    adopted = 0
+    found = await fleet.observe()
+    for node, statuses in found.items():
+        taken = controller.adopter.take_over(node, statuses, now, records=records)
+        known |= taken
+        adopted += len(taken)
+    if before is not None:
+        known |= _keep_silent(controller, before, {NodeId(node) for node in found}, now)
+        world.yard.recall(before)
     for replica, record in records.items():
-        if replica not in adopted and record.state != ReplicaState.DEAD:
+        if replica not in known and record.state != ReplicaState.DEAD:
             controller.journal.note_text(
                 "died", ModelId(record.model_id), f"{replica} ended while no controller watched"
             )
-    return len(adopted)
+    return adopted
 
 
-def _tracked(
-    controller: Controller, node: NodeId, status: EngineStatus, record: ReplicaRecord | None, now: float
-) -> Tracked | None:
-    """The replica with its memory reserved, or None when it cannot be kept."""
-    world, order = controller.world, status.order
-    entry = world.entries.get(ModelId(order.model_id))
-    try:
-        tag = Tag.decode(order.tag)
-    except msgspec.MsgspecError:
-        return None
-    if entry is None or entry.card.engine_hash != tag.card_hash or status.state == "failed":
-        return None
-    asleep = status.state == "asleep"
-    footprint = tag.footprint
-    gpu_bytes, host_bytes = (footprint.residue_bytes, footprint.host_bytes) if asleep else (footprint.gpu_bytes, 0)
-    replica = ReplicaId(order.replica_id)
-    try:
-        world.ledger.reserve(replica, entry.id, tag.gpu, gpu_bytes, host_bytes)
-    except (OverCapacity, UnknownGpu) as problem:
-        log.warning("engine %s cannot be kept: %s", replica, problem)
-        return None
-    tracked = Tracked(
-        id=replica,
-        model=entry.id,
-        node=node,
-        gpu=tag.gpu,
-        footprint=footprint,
-        endpoint=f"unix:{order.http_path}",
-        control=order.control_path,
-        card_hash=tag.card_hash,
-        simulated=world.is_simulated(tag.gpu),
-        state={"asleep": ReplicaState.ASLEEP, "ready": ReplicaState.READY}.get(status.state, ReplicaState.STARTING),
-        reason="re-adopted",
-        adopted=True,
-        state_since_s=record.state_since_unix_s if record else now,
-        last_used_s=record.last_used_unix_s if record else now,
-        replaces=ReplicaId(record.replaces) if record and record.replaces else None,
-    )
-    tracked.ready_since_s = tracked.state_since_s
-    tracked.cold = order.cold
-    tracked.learn(status)
-    if tracked.start_s is not None and not tracked.cold:  # better than nothing, where nothing was remembered
-        world.history.costs.recall({entry.id: {cost_name("start", UNKNOWN_TIER): (tracked.start_s,)}})
-    return tracked
+def _keep_silent(controller: Controller, before: FleetRecord, found: set[NodeId], now: float) -> set[str]:
+    """The replicas of nodes that were there, and do not say anything now."""
+    kept: set[str] = set()
+    for record in before.nodes:
+        if NodeId(record.id) in found or record.state == "lost":
+            continue
+        count = controller.nodes.restored.put(record, before, now, JOIN_WITHIN_S)
+        kept |= {one.replica_id for one in before.replicas if one.node == record.id}
+        _say(controller, record, count)
+    return kept
+
+
+def _say(controller: Controller, record: NodeRecord, count: int) -> None:
+    text = f"{record.id} does not answer: its {count} replicas are kept, it has {JOIN_WITHIN_S:.0f} s to join"
+    log.warning("%s", text)
+    controller.journal.note_text("node_away", None, text, node=record.id)

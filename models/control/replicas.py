@@ -22,8 +22,8 @@ from models.control.reconcile import Reconciler
 from models.control.tracked import Tracked
 from models.control.world import World
 from models.fleet.protocol import NodeView
-from models.runtimes.protocol import EngineStatus
-from packers.types import NodeId, ReplicaId, ReplicaState
+from models.runtimes.protocol import EngineStatus, Fault
+from packers.types import ModelId, NodeId, ReplicaId, ReplicaState
 
 log = logging.getLogger("roundhouse.control")
 # What an engine says of its state -> what its replica is in when that is news about its memory.
@@ -73,16 +73,18 @@ class ReplicaDesk:
 
     def _begin_to_serve(self, tracked: Tracked, queued_s: float, now: float) -> None:
         began_s = tracked.cold_since_s if tracked.cold else tracked.state_since_s
-        took_s = max(0.0, now - began_s - queued_s)
+        took_s, whole_s = max(0.0, now - began_s - queued_s), max(0.0, now - tracked.state_since_s)
         tracked.move(ReplicaState.READY, f"ready after {now - tracked.state_since_s:.2f} s", now)
         tracked.last_used_s = tracked.ready_since_s = now
         if not tracked.adopted:
             self._measure_start(tracked, took_s)
         if tracked.cold:
             self._world.suspects.discard(tracked.model)
-        self._world.failures.served(tracked.model)
+        self._world.failures.served(tracked.model, tracked.gpu)
         self._world.operator_wakes.pop(tracked.model, None)
-        self._journal.note("ready", tracked, tracked.reason, start_s=round(took_s, 4))
+        self._journal.outcome(
+            "ready", tracked, tracked.reason, whole_s, start_s=round(took_s, 4), queued_s=round(queued_s, 4)
+        )
 
     def _measure_start(self, tracked: Tracked, took_s: float) -> None:
         took = self._world.history.took
@@ -105,15 +107,21 @@ class ReplicaDesk:
         self._world.ledger.reserve(
             tracked.id, tracked.model, tracked.gpu, footprint.residue_bytes, footprint.host_bytes
         )
-        self._world.history.took(tracked.model, "sleep", "gpu", max(0.0, now - tracked.ending_since_s))
+        took_s = max(0.0, now - tracked.ending_since_s)
+        drained_s = round(max(0.0, tracked.ending_since_s - tracked.state_since_s), 4)
+        self._world.history.took(tracked.model, "sleep", "gpu", took_s)
         tracked.move(ReplicaState.ASLEEP, tracked.reason, now)
+        self._journal.outcome("asleep", tracked, tracked.reason, took_s, drained_s=drained_s)
         self._reconciler.measured(tracked, status)
 
     def _stopped(self, replica: ReplicaId, now: float) -> None:
         tracked = self._world.replicas.get(replica)
         if tracked is not None and tracked.ending:
             tier = "host" if tracked.was_asleep else "gpu"
-            self._world.history.took(tracked.model, "stop", tier, max(0.0, now - tracked.ending_since_s))
+            took_s = max(0.0, now - tracked.ending_since_s)
+            drained_s = round(max(0.0, tracked.ending_since_s - tracked.state_since_s), 4)
+            self._world.history.took(tracked.model, "stop", tier, took_s)
+            self._journal.outcome("stopped", tracked, tracked.reason, took_s, drained_s=drained_s)
         self.gone(replica, "stopped")
 
     def _could_not_start(self, news: CouldNotStart, now: float) -> None:
@@ -121,10 +129,37 @@ class ReplicaDesk:
         if tracked is None:
             return
         text, fault = tracked.lost_reason or news.message, news.fault
-        failure = self._world.failures.failed(tracked.model, text, now, fault=fault, content=news.content)
-        self._world.operator_wakes.pop(tracked.model, None)
+        if tracked.out_of_reach:  # that is its node's doing, and no reason to wait before it is started elsewhere
+            self._journal.outcome("failed", tracked, text, fault=fault)
+            return
+        failures, elsewhere = self._world.failures, self._elsewhere(tracked, fault, now)
+        failure = failures.failed(tracked.model, text, now, fault=fault, content=news.content, elsewhere=elsewhere)
+        if failures.told(tracked.model) is not None:
+            self._world.operator_wakes.pop(tracked.model, None)
         wait = {} if failure.permanent else {"retry_in_s": round(failure.retry_at_unix_s - now, 3)}
-        self._journal.note("failed", tracked, text, fault=fault, **wait)
+        self._journal.outcome("failed", tracked, text, fault=fault, **wait)
+
+    def _elsewhere(self, tracked: Tracked, fault: Fault, now: float) -> bool:
+        """Note where it failed; whether there is a GPU that it could be on and where it was not tried yet."""
+        world, entry = self._world, self._world.entries.get(tracked.model)
+        here = next((gpu for gpu in world.gpus if gpu.id == tracked.gpu), None)
+        if here is None or entry is None:
+            return False
+        world.failures.failed_on(tracked.model, here, now, fault)
+        avoided = world.failures.avoided(tracked.model, world.gpus, now)
+        least_bytes = world.judged(entry).footprint.gpu_min_bytes
+        return any(gpu.id not in avoided and not gpu.shut and gpu.memory_bytes >= least_bytes for gpu in world.gpus)
+
+    def settle(self, now: float) -> bool:
+        """Failures that callers hear of only now, for no other place was tried; True when there are any."""
+        told = self._world.failures.tell(now, self._is_starting)
+        for model in told:
+            self._world.operator_wakes.pop(model, None)
+            self._world.census.touch(model)
+        return bool(told)
+
+    def _is_starting(self, model: ModelId) -> bool:
+        return any(tracked.state is ReplicaState.STARTING for tracked in self._world.of_model(model))
 
     def _quarantined(self, replica: ReplicaId, text: str, now: float) -> None:
         """Its process is gone; what held the place of it is kept for the same replica, started from the source."""
@@ -151,7 +186,7 @@ class ReplicaDesk:
             return
         served, ready_for_s = tracked.state is ReplicaState.READY, now - tracked.ready_since_s
         self.gone(replica, reason)
-        self._journal.note("died", tracked, f"{replica} is gone: {reason}", fault=fault)
+        self._journal.outcome("died", tracked, f"{replica} is gone: {reason}", fault=fault)
         self._world.history.meters.lose(tracked.model)
         if served and not news.with_node:
             failure = self._world.failures.crashed(tracked.model, reason, now, ready_for_s=ready_for_s, fault=fault)

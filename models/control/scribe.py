@@ -64,6 +64,10 @@ class Scribe:
             lines = self._recorder.take()
             self._recording = self._spawn(self._record(lines)) if lines else None
 
+    def rewrite(self) -> None:
+        """The store has lost what was written: all of it is due."""
+        self._remembered_s = self._metered_s = float("-inf")
+
     async def _show(self, step: Step, curious: list[Command]) -> None:
         await self._store.show(step)
         for command in curious:

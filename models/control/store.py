@@ -1,17 +1,21 @@
-"""The controller's side of Redis. Every write carries the fencing token: one that lost its lease writes nothing."""
+"""The controller's side of Redis. Every write is fenced: a controller that is not in office writes nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
+from models.clock import SinceBoot, since_boot
+from models.control.fence import Fence, LeaseLost, StateForgotten, in_time
 from models.control.history import Remembered
 from models.control.recording import Line, Step, encode_line
+from models.store.inspection import LEASE_S
 from models.store.keys import (
     DECISIONS_MAX,
     METERS_TTL_S,
@@ -22,6 +26,7 @@ from models.store.keys import (
     Keys,
 )
 from models.store.records import (
+    Command,
     CommandReply,
     ControlMeters,
     DecisionRecord,
@@ -31,32 +36,55 @@ from models.store.records import (
     RouteTable,
 )
 
+__all__ = ["ControlStore", "LeaseLost", "RedisControlStore", "StateForgotten"]
 log = logging.getLogger("roundhouse.control")
-LEASE_MS = 10_000
+LEASE_MS = round(LEASE_S * 1000)
+SCAN_COUNT = 1000
+T = TypeVar("T")
 
-# KEYS: lease, fleet, routes, catalog, decisions, routes channel.
-# ARGV: token, lease ms, fleet, routes, catalog, version, decisions max, decisions...
+# KEYS: epoch, lease, fleet, routes, catalog, decisions, decisions written, decisions aside, routes channel.
+# ARGV: epoch, lease ms, fleet, routes, catalog, version, decisions max, decisions written before, decisions...
+# Of a write whose answer was lost nobody knows whether it was carried out: it is tried again, and what of its decisions
+# is there already is left out.
 _WRITE = """
-local holder = redis.call('get', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('set', KEYS[2], ARGV[3])
-redis.call('set', KEYS[4], ARGV[5])
-for i = 8, #ARGV do
-  redis.call('xadd', KEYS[5], 'MAXLEN', '~', ARGV[7], '*', 'd', ARGV[i])
+redis.call('set', KEYS[2], ARGV[1], 'PX', ARGV[2])
+redis.call('set', KEYS[3], ARGV[3])
+redis.call('set', KEYS[5], ARGV[5])
+local before = tonumber(ARGV[8])
+local epoch, count = string.match(redis.call('get', KEYS[7]) or '', '^(%d+) (%d+)$')
+local there = epoch == ARGV[1] and tonumber(count) - before or 0
+local kind = redis.call('type', KEYS[6]).ok
+if kind ~= 'stream' and kind ~= 'none' then redis.call('rename', KEYS[6], KEYS[8]) end
+for i = 9 + math.max(0, there), #ARGV do
+  redis.call('xadd', KEYS[6], 'MAXLEN', '~', ARGV[7], '*', 'd', ARGV[i])
 end
-redis.call('set', KEYS[3], ARGV[4])
-redis.call('publish', KEYS[6], ARGV[6])
+redis.call('set', KEYS[7], ARGV[1] .. ' ' .. string.format('%d', before + #ARGV - 8))
+redis.call('set', KEYS[4], ARGV[4])
+redis.call('publish', KEYS[9], ARGV[6])
+return 1
+"""
+# KEYS: epoch, reply, commands taken. ARGV: epoch, reply, ttl s, the command as it was taken.
+_REPLY = """
+redis.call('rpush', KEYS[2], ARGV[2])
+redis.call('expire', KEYS[2], ARGV[3])
+redis.call('lrem', KEYS[3], 1, ARGV[4])
+return 1
+"""
+# KEYS: epoch, recording. ARGV: epoch, most lines, ttl s, number of the first line, lines...
+_RECORD = """
+for i = 5, #ARGV do
+  redis.call('xadd', KEYS[2], 'MAXLEN', ARGV[2], '*', 'l', ARGV[i], 'n', tonumber(ARGV[4]) + i - 5)
+end
+redis.call('expire', KEYS[2], ARGV[3])
 return 1
 """
 
 
-class LeaseLost(Exception):
-    """Another controller writes now; this one must stop."""
-
-
 class ControlStore(Protocol):
-    """Where the loop keeps its state; tests record, production writes to Redis."""
+    """Where the loop keeps its state; tests record, production writes to Redis.
+
+    What changes something raises LeaseLost, StateForgotten and RedisError, and has then changed nothing.
+    """
 
     async def load(self) -> FleetRecord | None: ...
 
@@ -67,7 +95,7 @@ class ControlStore(Protocol):
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
     ) -> None:
-        """All or nothing. Raises LeaseLost."""
+        """All or nothing. Trying again is safe: no decision is written twice."""
 
     async def reply(self, reply: CommandReply) -> None: ...
 
@@ -87,20 +115,44 @@ class ControlStore(Protocol):
 
 
 class RedisControlStore:
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    """``problems``: what was found under the controller's keys that it could not read, for operators."""
+
+    def __init__(self, redis: Redis, keys: Keys, machine: Callable[[], SinceBoot] = since_boot) -> None:
+        self._machine = machine
         self._redis = redis
         self._keys = keys
-        self._token = uuid.uuid4().hex
+        self.fence = Fence(redis, keys.controller_epoch)
+        self.problems: tuple[str, ...] = ()
+        self._taken: dict[str, bytes] = {}  # commands that are not answered yet, as they lie in the list
+        self._unreadable: dict[str, str] = {}  # demand reports that were complained of already
+        self._decisions = 0
         self._recorded = 0
-        self._script = redis.register_script(_WRITE)
+        self._write, self._reply, self._record = map(self.fence.script, (_WRITE, _REPLY, _RECORD))
 
-    async def take_lease(self) -> None:
-        """Become the one writer. Ray keeps one controller actor; an older one finds its token replaced."""
-        await self._redis.set(self._keys.controller_lease, self._token, px=LEASE_MS)
+    @property
+    def epoch(self) -> int:
+        return self.fence.epoch
 
     async def load(self) -> FleetRecord | None:
-        raw = await self._redis.get(self._keys.fleet)
-        return None if raw is None else msgspec.json.decode(raw, type=FleetRecord)
+        """What cannot be read is set aside: engines tell what they are themselves, and the rest is made anew."""
+        return await self._load(self._keys.fleet, FleetRecord, "GPUs that were drained by hand may take replicas again")
+
+    async def recall(self) -> Remembered | None:
+        return await self._load(self._keys.history, Remembered, "what models cost to start and hold is learned anew")
+
+    async def _load(self, key: str, kind: type[T], lost: str) -> T | None:
+        async with in_time():
+            raw = await self._redis.get(key)
+        try:
+            return None if raw is None else msgspec.json.decode(raw, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+            aside = self._keys.set_aside(key)
+            async with in_time():
+                await self._redis.rename(key, aside)
+            text = f"{key} could not be read ({problem}) and was set aside as {aside}: {lost}"
+            log.error("%s", text)
+            self.problems = (*self.problems, text)
+            return None
 
     async def write(
         self,
@@ -109,72 +161,121 @@ class RedisControlStore:
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
     ) -> None:
-        keys = self._keys
-        encode = msgspec.json.encode
-        written = await self._script(
+        keys, encode = self._keys, msgspec.json.encode
+        machine = self._machine()
+        fleet = msgspec.structs.replace(
+            fleet,
+            epoch=self.epoch,
+            problems=(*fleet.problems, *self.problems),
+            boot=machine.boot,
+            since_boot_s=machine.since_s,
+        )
+        routes = msgspec.structs.replace(routes, written_unix_s=fleet.updated_unix_s)
+        await self._write(
             keys=[
                 keys.controller_lease,
                 keys.fleet,
                 keys.routes,
                 keys.catalog,
                 keys.decisions,
+                keys.decisions_written,
+                keys.set_aside(keys.decisions),
                 keys.routes_channel,
             ],
             args=[
-                self._token,
                 LEASE_MS,
                 encode(fleet),
                 encode(routes),
                 encode(catalog),
                 routes.version,
                 DECISIONS_MAX,
+                self._decisions,
                 *(encode(decision) for decision in decisions),
             ],
         )
-        if not written:
-            raise LeaseLost("another controller holds the lease")
+        self._decisions += len(decisions)
+
+    async def take_command(self, wait_s: float) -> Command | None:
+        """The next one that somebody has pushed, within ``wait_s``. It stays in the list of those taken until it is
+        answered. None also for what cannot be read, which is thrown away."""
+        async with in_time(wait_s + 2.0):
+            raw: Any = await self._redis.blmove(self._keys.commands, self._keys.commands_taken, wait_s, "LEFT", "RIGHT")  # type: ignore[arg-type]
+        return None if raw is None else await self._read_command(raw)
+
+    async def untold_commands(self) -> list[Command]:
+        """Those that were taken and not answered, by an earlier controller, or unheard because the connection broke."""
+        async with in_time():
+            raws: Any = await self._redis.lrange(self._keys.commands_taken, 0, -1)
+        known = set(self._taken.values())
+        found = [await self._read_command(raw) for raw in raws if raw not in known]
+        return [command for command in found if command is not None]
+
+    async def _read_command(self, raw: bytes) -> Command | None:
+        try:
+            command = msgspec.json.decode(raw, type=Command)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+            log.warning(
+                "what somebody pushed on %s is no command and was thrown away: %s", self._keys.commands, problem
+            )
+            async with in_time():
+                await self._redis.lrem(self._keys.commands_taken, 1, raw)  # type: ignore[arg-type]
+            return None
+        self._taken[command.id] = raw
+        return command
+
+    def untell(self, command: Command) -> None:
+        """It could not be seen to: ``untold_commands`` is to give it again."""
+        self._taken.pop(command.id, None)
 
     async def reply(self, reply: CommandReply) -> None:
-        key = self._keys.reply(reply.id)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.rpush(key, msgspec.json.encode(reply))
-            pipe.expire(key, REPLY_TTL_S)
-            await pipe.execute()
-
-    async def recall(self) -> Remembered | None:
-        raw = await self._redis.get(self._keys.history)
-        try:
-            return None if raw is None else msgspec.json.decode(raw, type=Remembered)
-        except msgspec.MsgspecError as problem:
-            log.warning("what the last controller knew of the past cannot be read: %s", problem)
-            return None
+        taken = self._taken.get(reply.id, b"")
+        await self._reply(
+            keys=[self._keys.reply(reply.id), self._keys.commands_taken],
+            args=[msgspec.json.encode(reply), REPLY_TTL_S, taken],
+        )
+        self._taken.pop(reply.id, None)
 
     async def remember(self, past: Remembered) -> None:
-        await self._redis.set(self._keys.history, await asyncio.to_thread(msgspec.json.encode, past))
+        await self.fence.put(self._keys.history, await asyncio.to_thread(msgspec.json.encode, past))
 
     async def meter(self, meters: ControlMeters) -> None:
-        await self._redis.set(self._keys.meters, msgspec.json.encode(meters), ex=METERS_TTL_S)
+        await self.fence.put(self._keys.meters, msgspec.json.encode(meters), METERS_TTL_S)
 
     async def show(self, step: Step) -> None:
-        line = await asyncio.to_thread(encode_line, step)
-        await self._redis.set(self._keys.snapshot, line, ex=SNAPSHOT_TTL_S)
+        await self.fence.put(self._keys.snapshot, await asyncio.to_thread(encode_line, step), SNAPSHOT_TTL_S)
 
     async def record(self, lines: tuple[Line, ...]) -> None:
         written = await asyncio.to_thread(lambda: [encode_line(line) for line in lines])
-        key = self._keys.recording
         most = max(1, RECORDING_BYTES_MAX // max(map(len, written)))
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for line in written:
-                self._recorded += 1
-                pipe.xadd(key, {"l": line, "n": self._recorded}, maxlen=most, approximate=False)
-            pipe.expire(key, RECORDING_TTL_S)
-            await pipe.execute()
+        first, self._recorded = self._recorded + 1, self._recorded + len(written)
+        await self._record(keys=[self._keys.recording], args=[most, RECORDING_TTL_S, first, *written])
 
     async def demand(self, worker: str) -> DemandReport | None:
-        raw = await self._redis.get(self._keys.demand(worker))
-        return None if raw is None else msgspec.json.decode(raw, type=DemandReport)
+        key = self._keys.demand(worker)
+        try:
+            async with in_time():
+                raw = await self._redis.get(key)
+        except ResponseError as wrong_type:
+            self._complain(key, wrong_type)
+            return None
+        return None if raw is None else self._report(key, raw)
 
     async def all_demand(self) -> list[DemandReport]:
-        names = [name async for name in self._redis.scan_iter(match=self._keys.demand_pattern)]
-        raws = await self._redis.mget(names) if names else []
-        return [msgspec.json.decode(raw, type=DemandReport) for raw in raws if raw is not None]
+        async with in_time():
+            names = [name async for name in self._redis.scan_iter(match=self._keys.demand_pattern, count=SCAN_COUNT)]
+            raws = await self._redis.mget(names) if names else []
+        found = [self._report(name.decode(), raw) for name, raw in zip(names, raws, strict=True) if raw is not None]
+        return [report for report in found if report is not None]
+
+    def _report(self, key: str, raw: bytes | str) -> DemandReport | None:
+        """One that nobody can read keeps nobody from reading the others."""
+        try:
+            return msgspec.json.decode(raw, type=DemandReport)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+            self._complain(key, problem)
+            return None
+
+    def _complain(self, key: str, problem: Exception) -> None:
+        if self._unreadable.get(key) != str(problem):
+            self._unreadable[key] = str(problem)
+            log.warning("what lies under %s is no demand report and is left out: %s", key, problem)

@@ -62,6 +62,8 @@ class Tracked:
     lost_reason: str = ""  # why its process went away while it was being started; the start itself will say so, too
     adopted: bool = False  # begun by an earlier controller: nobody knows how long its start took
     replaces: ReplicaId | None = None  # it takes that one's place once it serves
+    out_of_reach: bool = False  # its node does not answer: it may well serve, and can be told nothing
+    decision: str = ""  # the key of the decision that it is in transition by (``models.control.journal``)
     version: int = 0  # grows with every change
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -94,19 +96,23 @@ class Tracked:
         return sum((self.measured or {}).get(kind, 0) for kind in ("weights", "kv_cache", "overhead"))
 
     def as_replica(self, pinned: bool, priority: int) -> Replica:
-        """For packers, a sleeping replica that is being ended is ASLEEP until it is gone."""
+        """For packers, a sleeping replica that is being ended is ASLEEP until it is gone. What cannot be reached is
+        pinned where it is; a start there is nothing to wait for, so another one may be made."""
+        stranded = self.out_of_reach and self.state is ReplicaState.STARTING
+        state = ReplicaState.ASLEEP if self.was_asleep else ReplicaState.DRAINING if stranded else self.state
+        pinned |= self.out_of_reach
         return Replica(
             id=self.id,
             model=self.model,
             gpu=self.gpu,
-            state=ReplicaState.ASLEEP if self.was_asleep else self.state,
+            state=state,
             footprint=self.footprint,
             in_flight=self.in_flight,
             last_used_s=self.last_used_s,
             state_since_s=self.state_since_s,
             pinned=pinned,
             priority=priority,
-            draining_to=self.draining_to,
+            draining_to=ReplicaState.DEAD if stranded else self.draining_to,
             replaces=self.replaces,
         )
 
@@ -132,6 +138,7 @@ class Tracked:
             detail=self.detail,
             timings_s=self.timings_s,
             cold=self.cold,
+            decision=self.decision,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field, replace
 
@@ -10,8 +11,10 @@ from models.control.census import Census, Replicas
 from models.control.costs import UNKNOWN_TIER, WEIGHTS_TIERS
 from models.control.demand import DemandBook, Traffic
 from models.control.failures import FailureBook
+from models.control.floors import FloorBook
 from models.control.footprints import Judged, Revision
 from models.control.history import History
+from models.control.node_book import NodeBook, complaint
 from models.control.pools import PoolBook
 from models.control.tracked import Tracked
 from models.fleet.protocol import FleetNode, NodeView, WeightsTier
@@ -28,7 +31,9 @@ from models.store.records import (
 )
 from packers.ledger import Ledger
 from packers.load import Aim
-from packers.types import Gpu, GpuId, Model, ModelId, Node, NodeId, Replica, ReplicaId, ReplicaState, Snapshot
+from packers.types import Gpu, GpuId, Model, ModelId, Node, NodeId, Replica, ReplicaState, Snapshot
+
+log = logging.getLogger("roundhouse.control")
 
 
 @dataclass(slots=True)
@@ -44,6 +49,8 @@ class World:
     failures: FailureBook = field(default_factory=FailureBook)
     history: History = field(default_factory=History)
     pools: PoolBook = field(default_factory=PoolBook)
+    floors: FloorBook = field(default_factory=FloorBook)  # replicas that are kept for a while
+    yard: NodeBook = field(default_factory=NodeBook)  # how the nodes stand
     cordoned: set[GpuId] = field(default_factory=set)  # being drained by an operator
     operator_wakes: dict[ModelId, float] = field(default_factory=dict)  # since when
     suspects: set[ModelId] = field(default_factory=set)  # failed a canary: to be started with no stored layout trusted
@@ -53,26 +60,42 @@ class World:
     seq: int = 0
     now: float = 0.0  # Unix time of the step in progress
     config_error: str | None = None
+    _traffic: dict[ModelId, Traffic] = field(default_factory=dict)  # that no step has seen
     _gpus: tuple[Gpu, ...] = ()
     _gpus_said: object = None  # what ``_gpus`` was made from
 
     @classmethod
     def empty(cls, nodes: tuple[FleetNode, ...], entries: dict[ModelId, Entry]) -> World:
-        gpus = [gpu for node in nodes for gpu in node.gpus]
-        ledger = Ledger(gpus, [as_node(node) for node in nodes])
-        return cls({node.id: node for node in nodes}, entries, ledger)
+        world = cls({}, entries, Ledger((), ()))
+        for node in nodes:
+            wrong = complaint(node, world.nodes.values())
+            if wrong:
+                log.error("node %s is not taken: %s", node.id, wrong)
+                world.yard.refuse(node, wrong, world.now)
+                continue
+            world.nodes[node.id] = node
+            world.ledger.put_node(as_node(node))
+            for gpu in node.gpus:
+                world.ledger.put_gpu(gpu)
+            world.yard.put(node)
+        return world
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:
         """With what operators have said of them: their pools, and which are to be emptied."""
-        said = (self.pools, frozenset(self.cordoned), tuple(self.nodes.values()))
+        said = (self.pools, frozenset(self.cordoned), self.yard.version, tuple(self.nodes.values()))
         if self._gpus_said != said:
             self._gpus, self._gpus_said = self._look_at_gpus(), said
         return self._gpus
 
     def _look_at_gpus(self) -> tuple[Gpu, ...]:
         return tuple(
-            replace(gpu, pool=self.pools.pool_of(gpu), cordoned=gpu.id in self.cordoned)
+            replace(
+                gpu,
+                pool=self.pools.pool_of(gpu),
+                cordoned=gpu.id in self.cordoned or self.yard.empties(gpu.node),
+                closed=self.yard.closed(gpu),
+            )
             for node in self.nodes.values()
             for gpu in node.gpus
         )
@@ -91,11 +114,14 @@ class World:
 
     def weights_tier(self, model: ModelId, node: NodeId | None = None) -> WeightsTier | None:
         """Where a start would find its weights, on that node or on the best one; None: nobody has looked."""
-        entry = self.entries.get(model)
-        if entry is not None and not entry.folder and entry.card.is_remote:
-            return "remote"
         places = self.tiers.values() if node is None else (self.tiers.get(node, {}),)
-        return min((tiers[model] for tiers in places if model in tiers), key=WEIGHTS_TIERS.index, default=None)
+        seen = min((tiers[model] for tiers in places if model in tiers), key=WEIGHTS_TIERS.index, default=None)
+        if seen == "remote" and node is not None and self.weights_tier(model) != "remote":
+            return "peer"
+        entry = self.entries.get(model)
+        if seen is None and entry is not None and not entry.folder and entry.card.is_remote:
+            return "remote"
+        return seen
 
     def is_simulated(self, gpu: GpuId) -> bool:
         return any(each.simulated for each in self.gpus if each.id == gpu)
@@ -121,11 +147,15 @@ class World:
         """
         self.demand.expire(now)
         models, replicas = self.demand.take_changed()
-        used = (self.replicas[replica].model for replica in replicas if replica in self.replicas)
         held = {model for model in models if self.demand.is_held(model)}
+        changed = [self.replicas[replica] for replica in replicas if replica in self.replicas]
         self.census.touch(*held)
-        self.census.hear([*(models - held), *used])
-        for model in self.census.due(self.entries, now) | self._uncatalogued:
+        self.census.hear([*(models - held), *(tracked.model for tracked in changed)])
+        if not self.census.presses:
+            self.census.take_some()
+        # Whether somebody uses a replica decides about evicting it: that is known at once.
+        flipped = {tracked.model for tracked in changed if bool(self.demand.in_flight(tracked.id)) != bool(tracked.in_flight)}
+        for model in self.census.due(self.entries, now) | flipped | self._uncatalogued:
             self._refresh_use_of(model, now)
 
     @property
@@ -147,10 +177,26 @@ class World:
             preferred |= ready
 
     def refresh_history(self, now: float) -> dict[ModelId, Traffic]:
-        """Tell it what came and went since the last step; that is given back."""
+        """Tell it what came and went; what did since the last step is given back."""
+        self._take_traffic(now)
+        taken, self._traffic = self._traffic, {}
+        return taken
+
+    def _take_traffic(self, now: float) -> None:
         traffic = self.demand.take_traffic(self.census.due(self.entries, now))
         self.history.take({model: seen for model, seen in traffic.items() if model in self.entries}, now, self._aim)
-        return traffic
+        for model, seen in traffic.items():
+            self._traffic[model] = self._traffic.get(model, Traffic()) + seen
+
+    def look_on(self, now: float) -> None:
+        """Look at some of the models that are due, between two steps."""
+        self.census.take_some()
+        self.refresh_use(now)
+        self._take_traffic(now)
+        self._models_now(now)
+
+    def _models_now(self, now: float) -> tuple[Model, ...]:
+        return self.census.models(self.entries, lambda entry: self._as_model(entry, now), self.replicas, now)
 
     def _aim(self, model: ModelId) -> Aim:
         asleep = any(tracked.state is ReplicaState.ASLEEP for tracked in self.of_model(model))
@@ -163,7 +209,7 @@ class World:
             gpus=self.gpus,
             nodes=tuple(as_node(node) for node in self.nodes.values()),
             replicas=self._replicas_now(),
-            models=self.census.models(self.entries, lambda entry: self._as_model(entry, now), self.replicas, now),
+            models=self._models_now(now),
             pools=self.pools.pools,
         )
 
@@ -173,7 +219,11 @@ class World:
         tier = self.weights_tier(entry.id)
         self.history.observe(entry.id, demand, entry.aim(self.history, asleep=asleep, tier=tier), now)
         footprint = self.judged(entry).footprint
-        return entry.as_model(demand, self.failures.retry_at(entry.id), self.history, footprint=footprint, tier=tier)
+        floor = self.floors.least(entry.id, entry.card.min_replicas)
+        retry_at_s = self.failures.retry_at(entry.id)
+        model = entry.as_model(demand, retry_at_s, self.history, footprint=footprint, tier=tier, floor=floor)
+        avoid = self.failures.avoided(entry.id, self.gpus, now)
+        return replace(model, avoid=avoid) if avoid else model
 
     def _replicas_now(self) -> tuple[Replica, ...]:
         return self.census.replicas(self.entries, self.replicas, _as_replica)
@@ -202,7 +252,7 @@ class World:
                 for t in mine
                 if t.state in serving
             ),
-            failure=self.failures.get(entry.id),
+            failure=self.failures.told(entry.id),
             max_model_len=entry.max_model_len,
             created_unix_s=entry.created_unix_s,
             owned_by=entry.card.owned_by,
@@ -223,8 +273,8 @@ class World:
             seq=self.seq,
             updated_unix_s=now,
             controller_pid=os.getpid(),
-            nodes=tuple(self._node_record(node) for node in self.nodes.values()),
-            gpus=tuple(self._gpu_record(gpu) for gpu in self.gpus),
+            nodes=(*(self._node_record(node) for node in self.nodes.values()), *self.yard.lost_nodes()),
+            gpus=(*(self._gpu_record(gpu) for gpu in self.gpus), *self.yard.lost_gpus()),
             replicas=tuple(tracked.as_record() for tracked in sorted(self.replicas.values(), key=lambda t: t.id)),
             ledger=tuple(
                 Reservation(
@@ -238,17 +288,19 @@ class World:
                 for entry in self.ledger.entries()
             ),
             routes_version=self.routes_version,
+            warm=self.floors.records,
             config_error=self.config_error,
         )
 
     def _node_record(self, node: FleetNode) -> NodeRecord:
-        return NodeRecord(
+        record = NodeRecord(
             id=node.id,
             address=node.address,
             host_bytes=node.host_bytes,
             host_reserved_bytes=node.host_bytes - self.ledger.free_host(node.id),
             link_bytes_per_s=node.link_bytes_per_s,
         )
+        return self.yard.node_record(record)
 
     def _gpu_record(self, gpu: Gpu) -> GpuRecord:
         free = self.ledger.free_gpu(gpu.id)
@@ -261,7 +313,9 @@ class World:
             memory_bytes=gpu.memory_bytes,
             reserved_bytes=gpu.memory_bytes - free,
             free_bytes=free,
-            cordoned=gpu.cordoned,
+            cordoned=gpu.id in self.cordoned,
+            closed=gpu.closed,
+            pool=gpu.pool,
             measured_bytes=sum(tracked.holds_bytes for tracked in self.replicas.values() if tracked.gpu == gpu.id),
             used_bytes=self.used_bytes.get(gpu.id),
         )

@@ -8,26 +8,33 @@ from __future__ import annotations
 
 import os
 
+from models.fleet.fence import Fence
 from models.fleet.keeper import EngineKeeper
+from models.fleet.node_place import NodeSettings
 from models.fleet.pulse import SILENT_AFTER_S
 from models.runtimes.client import EngineConnection
 from models.runtimes.protocol import EngineError, EngineStatus, Fault
 
 
 class KeeperActor:
-    """Engines are named by the path of their control socket. Every method raises EngineError."""
+    """Engines are named by the path of their control socket. Every method raises EngineError.
 
-    def __init__(self) -> None:
+    ``epoch``: of the controller that gives a command. Raises Superseded once the node has heard a later one.
+    """
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self._fence = Fence(settings.find_home().fence)
         self._kept: dict[str, EngineKeeper] = {}
 
     async def pid(self) -> int:
         return os.getpid()
 
-    async def adopt(self, control_path: str, pid: int) -> EngineStatus:
+    async def adopt(self, epoch: int, control_path: str, pid: int) -> EngineStatus:
         """Connect to the engine whose process is ``pid`` and keep its lease."""
+        self._fence.obey(epoch)
         kept = self._kept.get(control_path)
         if kept is None or kept.status.pid != pid or kept.end() is not None:
-            await self.release(control_path)
+            await self._release(control_path)
             kept = await self._connect(control_path, pid)
         return kept.status
 
@@ -53,10 +60,12 @@ class KeeperActor:
     async def wait_ready(self, control_path: str) -> EngineStatus:
         return await self._keeper(control_path).wait_ready()
 
-    async def sleep(self, control_path: str) -> EngineStatus:
+    async def sleep(self, epoch: int, control_path: str) -> EngineStatus:
+        self._fence.obey(epoch)
         return await self._keeper(control_path).sleep()
 
-    async def wake(self, control_path: str) -> EngineStatus:
+    async def wake(self, epoch: int, control_path: str) -> EngineStatus:
+        self._fence.obey(epoch)
         return await self._keeper(control_path).wake()
 
     async def watch(self, control_path: str) -> tuple[str, Fault] | None:
@@ -65,8 +74,12 @@ class KeeperActor:
         reason = await kept.watch()
         return None if reason is None else (reason, kept.fault)
 
-    async def release(self, control_path: str) -> None:
+    async def release(self, epoch: int, control_path: str) -> None:
         """Let go of an engine, if it is kept: it has ended, or somebody else keeps it."""
+        self._fence.obey(epoch)
+        await self._release(control_path)
+
+    async def _release(self, control_path: str) -> None:
         kept = self._kept.pop(control_path, None)
         if kept is not None:
             await kept.release()

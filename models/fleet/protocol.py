@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from models.runtimes.protocol import EngineOrder, EngineStatus, Fault
 from packers.types import Gpu, GpuId, NodeId, ReplicaId
 
-# Where the weights of a stopped model are on a node, the quickest first.
-WeightsTier = Literal["page_cache", "disk", "remote"]
+# Where the weights of a stopped model are for a node, the quickest first. ``peer``: on another node of the cluster.
+WeightsTier = Literal["page_cache", "disk", "peer", "remote"]
 
 
 class FleetNode(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +105,9 @@ class Superseded(Exception):
         super().__init__(f"a node obeys controller {epoch}")
         self.epoch = epoch
 
+    def __reduce__(self) -> tuple[type[Superseded], tuple[int]]:
+        return type(self), (self.epoch,)  # it crosses Ray
+
 
 class Fleet(Protocol):
     """All side effects on nodes and engines. Every method may be called concurrently for different replicas.
@@ -138,6 +141,10 @@ class Fleet(Protocol):
 
     async def look(self, asked: Mapping[NodeId, NodeLook]) -> dict[NodeId, NodeView]:
         """Measure. Nodes and engines that do not answer are left out."""
+
+    async def weights(self, node: NodeId, ask: Any) -> Any:
+        """Ask a node about weights, or have it fetch some: the questions and their answers are in
+        ``models.fleet.supply``. Raises StartFailed, also while the node does not answer."""
 
     async def stop_all(self) -> int:
         """End every engine of every reachable node; how many there were. No losses are reported for them."""

@@ -1,264 +1,367 @@
-"""The Fleet on Ray: two detached actors per node, one that starts engines and one that keeps the running ones."""
+"""The Fleet on Ray: two detached actors per node, one that starts engines and one that keeps the running ones.
+
+Nodes are found as Ray's head lists them (``ray_actors.ray_table``), each is followed by itself (``ray_node``), and what
+concerns an engine of a node that is away waits for its return, or until the node is lost.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
-import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 
 from models.catalog.gpus import SimulatedGpu
-from models.fleet.keeper_actor import KeeperActor
-from models.fleet.node_actor import NodeActor, NodeSettings
-from models.fleet.protocol import FleetEvent, FleetNode, NodeLook, NodeLost, NodeView, ReplicaLost, StartFailed
-from models.fleet.ray_actors import live_nodes, named_actor
+from models.fleet.node_place import NodeSettings
+from models.fleet.protocol import (
+    FleetEvent,
+    FleetNode,
+    NodeJoined,
+    NodeLook,
+    NodeLost,
+    NodeView,
+    ReplicaLost,
+    StartFailed,
+    Superseded,
+)
+from models.fleet.ray_actors import RayEntry, ray_table
+from models.fleet.ray_calls import ActorGone, NodeGivenUp
+from models.fleet.ray_node import Call, Incarnation, RayNode
 from models.fleet.tag import Tag
-from models.home import node_name
-from models.runtimes.protocol import EngineError, EngineOrder, EngineStatus, Fault
+from models.runtimes.protocol import EngineOrder, EngineStatus, Fault
 from packers.types import NodeId, ReplicaId
 
 log = logging.getLogger("roundhouse.fleet")
-NODE_PING_S = 2.0
-NODE_LOST_AFTER_S = 30.0
+POLL_EVERY_S = 1.0
+HEAD_SILENT_AFTER_S = 5.0  # what it said before then counts no more
+OPEN_WAIT_S = 60.0
 LOOK_TIMEOUT_S = 10.0
+CLAIM_TIMEOUT_S = 5.0
+STOP_ALL_TIMEOUT_S = 30.0
+RETRY_S = 0.1
+
+
+class NoNodes(Exception):
+    """Not one node can be used; the message says why."""
 
 
 class RayFleet:
-    """All Ray calls of the control loop. One event loop; every method may run concurrently."""
+    """All Ray calls of the control loop. One event loop; every method may run concurrently.
 
-    def __init__(self, home: str, simulated: tuple[SimulatedGpu, ...] | None, host_bytes: int) -> None:
+    ``home``, ``simulated``, ``host_bytes``: of nodes that say nothing else of themselves (``NodeSettings``).
+    """
+
+    def __init__(self, home: str, simulated: tuple[SimulatedGpu, ...] | None, host_bytes: int | None) -> None:
         self._home = home
         self._simulated = simulated
         self._host_bytes = host_bytes
-        self._nodes: dict[NodeId, Any] = {}
-        self._ray_nodes: dict[NodeId, str] = {}
-        self._keepers: dict[NodeId, Any] = {}
+        self._epoch = 0
+        self._nodes: dict[NodeId, RayNode] = {}
+        self._meeting: dict[NodeId, asyncio.Task[bool]] = {}
+        self._table: tuple[RayEntry, ...] = ()
+        self._listed_s = 0.0  # when Ray's head last answered
         self._kept: set[ReplicaId] = set()  # by their node's keeper; what is not is reached through the node actor
-        self._starting: dict[ReplicaId, NodeId] = {}  # ordered, and not known to be ready or to have failed
+        self._starting: dict[ReplicaId, tuple[NodeId, EngineOrder]] = {}  # not known to be ready or to have failed
         self._status: dict[ReplicaId, tuple[NodeId, EngineStatus]] = {}
         self._listeners: list[Callable[[FleetEvent], Awaitable[None]]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._untold: list[FleetEvent] = []  # what happened before anybody listened
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._watches: dict[ReplicaId, asyncio.Task[None]] = {}
-        self._wanted_gone: set[ReplicaId] = set()
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> RayFleet:
-        """Find or create the actors of every live Ray node."""
-        here = ray.get_runtime_context().get_node_id()
-        for ray_node in live_nodes():
-            name = NodeId(node_name() if ray_node == here else f"node-{ray_node[:8]}")
-            settings = NodeSettings(node=name, home=self._home, simulated=self._simulated, host_bytes=self._host_bytes)
-            self._ray_nodes[name] = ray_node
-            self._nodes[name] = named_actor(NodeActor, f"node-{name}", settings, ray_node=ray_node, restart=True)
-            self._keepers[name] = named_actor(KeeperActor, f"keeper-{name}", ray_node=ray_node, restart=True)
-            self._spawn(self._ping(name))
+        """Meet every living Ray node; those that take longer than OPEN_WAIT_S join later. Raises NoNodes, RayError."""
+        await self._look_at_table()
+        if self._meeting:
+            await asyncio.wait(self._meeting.values(), timeout=OPEN_WAIT_S)
+        if not any(node.answers for node in self._nodes.values()):
+            raise NoNodes("; ".join(f"{node.name}: {node.problem}" for node in self._nodes.values()) or "Ray has none")
+        self._spawn(self._poll())
         return self
 
     def subscribe(self, on_event: Callable[[FleetEvent], Awaitable[None]]) -> None:
+        """The first one is told what happened so far, except for the joining of nodes: ``nodes`` shows those."""
         self._listeners.append(on_event)
+        untold, self._untold = self._untold, []
+        if untold:
+            self._spawn(self._tell_all(untold))
+
+    async def _tell_all(self, events: list[FleetEvent]) -> None:
+        for event in events:
+            await self._tell(event)
+
+    async def _tell(self, event: FleetEvent) -> None:
+        if isinstance(event, NodeLost):
+            self._forget(event.node)
+        elif isinstance(event, NodeJoined):
+            self._note(event.node.id, event.engines)
+        if not self._listeners:
+            self._untold.append(event)
+        for listener in self._listeners:
+            await listener(event)
 
     async def nodes(self) -> tuple[FleetNode, ...]:
-        return tuple([await _ask(actor.info.remote()) for actor in self._nodes.values()])
+        self._untold = [event for event in self._untold if not isinstance(event, NodeJoined)]
+        return tuple(node.shown for node in self._nodes.values() if node.answers and node.shown is not None)
+
+    async def claim(self, epoch: int) -> int:
+        """A node that does not answer within CLAIM_TIMEOUT_S obeys from the next command on."""
+        highest = max(await self._claim(0), default=0)
+        if highest < epoch:
+            self._epoch = epoch
+            highest = max(highest, *(await self._claim(epoch)), 0)
+        return highest
+
+    async def _claim(self, epoch: int) -> list[int]:
+        return list((await self._ask_all(lambda now: now.actor.claim.remote(epoch), CLAIM_TIMEOUT_S)).values())
+
+    async def _ask_all(self, call: Call, within_s: float) -> dict[NodeId, Any]:
+        """What the nodes answer that are there and do; none holds up another. Raises Superseded."""
+
+        async def ask_one(node: RayNode) -> Any:
+            try:
+                return await node.once(call, within_s)
+            except StartFailed as problem:
+                log.warning("%s is left out: %s", node.name, problem)
+                return None
+
+        asked = [node for node in self._nodes.values() if node.answers]
+        answers = await asyncio.gather(*(ask_one(node) for node in asked))
+        return {node.name: answer for node, answer in zip(asked, answers, strict=True) if answer is not None}
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_EVERY_S)
+            try:
+                await self._look_at_table()
+            except RayError as problem:
+                log.warning("Ray's head does not say which nodes there are: %s", problem)
+
+    async def _look_at_table(self) -> None:
+        """A head that does not answer holds up this task alone. Raises RayError."""
+        self._table = await asyncio.to_thread(ray_table)
+        self._listed_s = time.monotonic()
+        for entry in self._table:
+            if entry.alive:
+                self._meet(entry)
+
+    def _meet(self, entry: RayEntry) -> None:
+        node = self._nodes.get(entry.name)
+        if node is None:
+            node = self._nodes[entry.name] = self._new_node(entry.name)
+            self._spawn(node.attend(lambda: self._given_up(node)))
+        if entry.name not in self._meeting and node.wants(entry.ray_node):
+            meeting = self._meeting[entry.name] = self._spawn(node.meet(entry.ray_node))
+            meeting.add_done_callback(lambda _: self._meeting.pop(entry.name, None))
+
+    def _new_node(self, name: NodeId) -> RayNode:
+        settings = NodeSettings(node=name, home=self._home, simulated=self._simulated, host_bytes=self._host_bytes)
+        return RayNode(settings, self._tell, lambda: self._epoch, time.monotonic)
+
+    def _given_up(self, node: RayNode) -> bool | None:
+        if time.monotonic() - self._listed_s > HEAD_SILENT_AFTER_S:
+            return None
+        return all(not entry.alive for entry in self._table if entry.name == node.name)
+
+    def _forget(self, node: NodeId) -> None:
+        for replica in [replica for replica, (where, _) in self._status.items() if where == node]:
+            del self._status[replica]
+            self._kept.discard(replica)
+
+    def _node(self, node: NodeId) -> RayNode:
+        """Raises StartFailed."""
+        found = self._nodes.get(node)
+        if found is None:
+            raise StartFailed(f"there is no node {node}")
+        return found
+
+    # -- engines -------------------------------------------------------------------------------------------------
 
     async def start(self, node: NodeId, order: EngineOrder) -> EngineStatus:
-        replica = ReplicaId(order.replica_id)
-        self._wanted_gone.discard(replica)
-        self._starting[replica] = node
-        status: EngineStatus = await _ask(self._nodes[node].start.remote(order, Tag.decode(order.tag).gpu))
+        replica, where = ReplicaId(order.replica_id), self._node(node)
+        if not where.answers:
+            raise StartFailed(f"{node} does not answer")
+        self._starting[replica] = (node, order)
+        gpu = Tag.decode(order.tag).gpu
+        status: EngineStatus = await where.insist(lambda now: now.actor.start.remote(self._epoch, order, gpu))
         self._starting.pop(replica, None)
-        self._status[replica] = (node, status)
-        self._watches[replica] = self._spawn(self._watch(node, replica, status))
+        self._begin_watch(node, replica, status)
         return status
 
     async def adopt(self, node: NodeId, status: EngineStatus) -> EngineStatus:
-        replica = ReplicaId(status.order.replica_id)
-        self._wanted_gone.discard(replica)
+        replica, where = ReplicaId(status.order.replica_id), self._node(node)
         self._status[replica] = (node, status)
-        status = await self._hand_over(node, replica, status)
+        status = await self._hand_over(where, replica, status)
         if status.state == "loading":
-            status = await _ask(self._keepers[node].wait_ready.remote(status.order.control_path))
-        self._status[replica] = (node, status)
-        self._watches[replica] = self._spawn(self._watch(node, replica, status))
+            path = status.order.control_path
+            status = await where.insist(lambda now: now.keeper.wait_ready.remote(path))
+        self._begin_watch(node, replica, status)
         return status
 
     async def wake(self, replica: ReplicaId) -> EngineStatus:
-        return await self._call(replica, "wake")
+        return await self._change(replica, "wake")
 
     async def sleep(self, replica: ReplicaId) -> EngineStatus:
-        return await self._call(replica, "sleep")
+        return await self._change(replica, "sleep")
 
-    async def _call(self, replica: ReplicaId, verb: str) -> EngineStatus:
+    async def _change(self, replica: ReplicaId, verb: str) -> EngineStatus:
         """Through the keeper, or through the node actor while that has not handed the engine over."""
         if replica not in self._status:
             raise StartFailed(f"replica {replica} is gone")
         node, status = self._status[replica]
-        if replica in self._kept:
-            try:
-                status = await _ask(getattr(self._keepers[node], verb).remote(status.order.control_path))
-            except ActorGone:
-                self._kept.discard(replica)
-        if replica not in self._kept:
-            status = await _ask(getattr(self._nodes[node], verb).remote(status))
-        self._status[replica] = (node, status)
-        return status
+
+        def call(now: Incarnation) -> Any:
+            if replica in self._kept:
+                return getattr(now.keeper, verb).remote(self._epoch, status.order.control_path)
+            return getattr(now.actor, verb).remote(self._epoch, status)
+
+        changed: EngineStatus = await self._node(node).insist(call, lambda: self._kept.discard(replica))
+        self._status[replica] = (node, changed)
+        return changed
 
     async def stop(self, replica: ReplicaId) -> None:
-        self._wanted_gone.add(replica)
         if replica not in self._status:
-            loading_on = self._starting.pop(replica, None)
-            if loading_on is not None:  # whoever started it has lost patience; it may load for ever
-                with contextlib.suppress(StartFailed):
-                    await _ask(self._nodes[loading_on].abandon.remote(str(replica)))
+            await self._abandon(replica)
             return
         node, status = self._status[replica]
+        self._end_watch(replica)  # another engine may come in this one's place, under its name
         with contextlib.suppress(StartFailed):
-            await _ask(self._nodes[node].stop.remote(status))
-        self._status.pop(replica, None)
+            await self._node(node).insist(lambda now: now.actor.stop.remote(self._epoch, status))
+        if self._status.get(replica, (None, None))[1] is status:
+            self._status.pop(replica, None)
         self._let_go(node, replica, status)
-        watch = self._watches.pop(replica, None)
-        if watch is not None:  # another engine may come in this one's place, under its name
-            watch.cancel()
-            self._wanted_gone.discard(replica)
+
+    async def _abandon(self, replica: ReplicaId) -> None:
+        """Whoever started it has lost patience; it may load for ever."""
+        node, order = self._starting.pop(replica, (None, None))
+        if node is not None:
+            with contextlib.suppress(StartFailed):
+                await self._node(node).insist(lambda now: now.actor.abandon.remote(self._epoch, order))
 
     async def observe(self) -> dict[NodeId, tuple[EngineStatus, ...]]:
-        found: dict[NodeId, tuple[EngineStatus, ...]] = {}
-        for node, actor in self._nodes.items():
-            with contextlib.suppress(StartFailed):
-                found[node] = await _ask(actor.scan.remote())
-                for status in found[node]:  # so that even one nobody adopts can be stopped
-                    self._status.setdefault(ReplicaId(status.order.replica_id), (node, status))
+        found: dict[NodeId, tuple[EngineStatus, ...]] = await self._ask_all(
+            lambda now: now.actor.scan.remote(), LOOK_TIMEOUT_S
+        )
+        for node, statuses in found.items():
+            self._note(node, statuses)
         return found
+
+    def _note(self, node: NodeId, statuses: tuple[EngineStatus, ...]) -> None:
+        """So that even one nobody adopts can be stopped."""
+        for status in statuses:
+            self._status.setdefault(ReplicaId(status.order.replica_id), (node, status))
 
     async def look(self, asked: Mapping[NodeId, NodeLook]) -> dict[NodeId, NodeView]:
-        wanted = [(node, self._nodes[node].look.remote(look)) for node, look in asked.items() if node in self._nodes]
-        found: dict[NodeId, NodeView] = {}
-        for node, call in wanted:
-            with contextlib.suppress(StartFailed, TimeoutError):
-                found[node] = await asyncio.wait_for(_ask(call), LOOK_TIMEOUT_S)
-        return found
+        async def look_at(node: NodeId, look: NodeLook) -> NodeView | None:
+            try:
+                seen: NodeView = await self._node(node).once(lambda now: now.actor.look.remote(look), LOOK_TIMEOUT_S)
+            except StartFailed:
+                return None
+            return seen
+
+        views = await asyncio.gather(*(look_at(node, look) for node, look in asked.items()))
+        return {node: view for node, view in zip(asked, views, strict=True) if view is not None}
+
+    async def weights(self, node: NodeId, ask: Any) -> Any:
+        where = self._node(node)
+        if not where.answers:
+            raise StartFailed(f"{node} does not answer")
+        return await where.insist(lambda now: now.actor.weights.remote(ask))
 
     async def stop_all(self) -> int:
-        self._wanted_gone.update(self._status)
-        ended = 0
-        for actor in self._nodes.values():
-            with contextlib.suppress(StartFailed):
-                ended += await _ask(actor.stop_all.remote())
-        for replica, (node, status) in self._status.items():
-            self._let_go(node, replica, status)
-        self._status.clear()
-        return ended
+        for replica in list(self._watches):
+            self._end_watch(replica)
+        ended = await self._ask_all(lambda now: now.actor.stop_all.remote(self._epoch), STOP_ALL_TIMEOUT_S)
+        for replica, (node, status) in list(self._status.items()):
+            if node in ended:
+                self._let_go(node, replica, status)
+                self._status.pop(replica, None)
+        return sum(ended.values())
 
     async def close(self) -> None:
         for task in list(self._tasks):
             task.cancel()
 
-    async def _hand_over(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> EngineStatus:
+    # -- what becomes of them ------------------------------------------------------------------------------------
+
+    def _begin_watch(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> None:
+        self._end_watch(replica)
+        self._status[replica] = (node, status)
+        self._watches[replica] = self._spawn(self._watch(node, replica, status))
+
+    def _end_watch(self, replica: ReplicaId) -> None:
+        watch = self._watches.pop(replica, None)
+        if watch is not None:
+            watch.cancel()
+
+    async def _hand_over(self, where: RayNode, replica: ReplicaId, status: EngineStatus) -> EngineStatus:
         """From the node actor to the keeper; only from then on is the engine reached through that."""
-        found: EngineStatus = await _ask(self._keepers[node].adopt.remote(status.order.control_path, status.pid))
-        await _ask(self._nodes[node].hand_over.remote(str(replica)))
+        path, pid = status.order.control_path, status.pid
+        found: EngineStatus = await where.insist(lambda now: now.keeper.adopt.remote(self._epoch, path, pid))
+        await where.insist(lambda now: now.actor.hand_over.remote(self._epoch, str(replica)))
         self._kept.add(replica)
         return found
 
     async def _watch(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> None:
         """Have the engine kept and wait for its end. When the keeper dies, Ray starts it again; the engine goes on."""
-        ended: tuple[str, Fault] | None = None
-        while replica not in self._wanted_gone:
-            try:
-                await self._hand_over(node, replica, status)
-                ended = await _ask(self._keepers[node].watch.remote(status.order.control_path))
-                break
-            except ActorGone:
-                self._kept.discard(replica)
-                await asyncio.sleep(0.1)
-            except StartFailed as problem:
-                hangs = problem.fault == "hang"
-                ended = (str(problem), problem.fault) if hangs else await self._end_reason(node, status)
-                break
-        if replica in self._wanted_gone:
-            self._let_go(node, replica, status)
-            self._wanted_gone.discard(replica)
+        where = self._node(node)
+        try:
+            reason, fault = await self._end_of(where, replica, status) or ("its engine ended", "other")
+            with contextlib.suppress(StartFailed):  # its memory counts as free from here on: make sure of it
+                await where.insist(lambda now: now.actor.stop.remote(self._epoch, status))
+        except NodeGivenUp:  # which was told
             return
-        with contextlib.suppress(StartFailed):  # its memory counts as free from here on: make sure of it
-            await _ask(self._nodes[node].stop.remote(status))
+        except Superseded as problem:
+            log.warning("%s is not watched any more: %s", replica, problem)
+            return
         self._let_go(node, replica, status)
         self._status.pop(replica, None)
-        reason, fault = ended or ("its engine ended", "other")
         self._watches.pop(replica, None)
         await self._tell(ReplicaLost(replica_id=replica, reason=reason, fault=fault))
 
-    def _let_go(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> None:
-        self._kept.discard(replica)
-        self._keepers[node].release.remote(status.order.control_path)  # whether it is heard is of no concern
+    async def _end_of(self, where: RayNode, replica: ReplicaId, status: EngineStatus) -> tuple[str, Fault] | None:
+        """Raises NodeGivenUp, Superseded."""
+        path = status.order.control_path
+        while True:
+            try:
+                await self._hand_over(where, replica, status)
+                ended: tuple[str, Fault] | None = await where.once(lambda now: now.keeper.watch.remote(path), None)
+                return ended
+            except NodeGivenUp:
+                raise
+            except ActorGone:
+                self._kept.discard(replica)
+                await asyncio.sleep(RETRY_S)
+            except StartFailed as problem:
+                return (str(problem), problem.fault) if problem.fault == "hang" else await self._said(where, status)
 
-    async def _end_reason(self, node: NodeId, status: EngineStatus) -> tuple[str, Fault]:
+    async def _said(self, where: RayNode, status: EngineStatus) -> tuple[str, Fault]:
         try:
-            reason, fault = await _ask(self._nodes[node].end_reason.remote(status))
+            reason, fault = await where.insist(lambda now: now.actor.end_reason.remote(status))
+        except NodeGivenUp:
+            raise
         except StartFailed as problem:
             return str(problem), problem.fault
         return reason, fault
 
-    async def _ping(self, node: NodeId) -> None:
-        """Report a node that Ray has given up. One whose actor is only silent is being started again by Ray."""
-        silent_s = 0.0
-        while True:
-            await asyncio.sleep(NODE_PING_S)
-            try:
-                await asyncio.wait_for(_ask(self._nodes[node].pid.remote()), NODE_PING_S)
-                silent_s = 0.0
-            except (StartFailed, TimeoutError):
-                silent_s += NODE_PING_S
-            if silent_s >= NODE_LOST_AFTER_S and await self._is_dead(node):
-                await self._lose(node, f"{node} has not answered for {silent_s:.0f} s, and Ray has given it up")
-                return
+    def _let_go(self, node: NodeId, replica: ReplicaId, status: EngineStatus) -> None:
+        self._kept.discard(replica)
+        where = self._nodes.get(node)
+        if where is not None:  # whether it is heard is of no concern
+            where.tell(lambda now: now.keeper.release.remote(self._epoch, status.order.control_path))
 
-    async def _is_dead(self, node: NodeId) -> bool:
-        try:
-            alive = await asyncio.wait_for(asyncio.to_thread(live_nodes), NODE_PING_S)
-        except (RayError, TimeoutError):  # Ray's head is away: nobody knows, so nothing is given up
-            return False
-        return self._ray_nodes[node] not in alive
-
-    async def _lose(self, node: NodeId, reason: str) -> None:
-        gone = [replica for replica, (where, _) in self._status.items() if where == node]
-        self._wanted_gone.update(gone)
-        for replica in gone:
-            self._status.pop(replica, None)
-        await self._tell(NodeLost(node=node, reason=reason))
-
-    async def _tell(self, event: FleetEvent) -> None:
-        for listener in self._listeners:
-            await listener(event)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return task
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("fleet task failed", exc_info=task.exception())
-
-
-class ActorGone(StartFailed):
-    """The Ray actor is gone; its engine may well be alive."""
-
-
-async def _ask(call: Any) -> Any:
-    """Await a Ray call; engine errors become StartFailed, dead actors ActorGone."""
-    try:
-        return await call
-    except RayTaskError as failure:
-        cause = failure.cause if isinstance(failure.cause, Exception) else failure
-        if isinstance(cause, EngineError):
-            raise StartFailed(str(cause), cause.fault) from cause
-        log.error("actor call failed", exc_info=failure)
-        raise StartFailed("an internal error on the node; see the controller's log") from failure
-    except RayActorError as gone:
-        raise ActorGone("the Ray actor is gone") from gone
-    except RayError as failure:
-        raise StartFailed(f"Ray could not carry out the call ({type(failure).__name__})") from failure

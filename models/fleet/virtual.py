@@ -7,6 +7,7 @@ import copy
 import heapq
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -27,6 +28,7 @@ from models.fleet.protocol import (
 )
 from models.fleet.tag import Tag
 from models.fleet.virtual_nodes import VirtualNodes
+from models.fleet.virtual_weights import VirtualWeights
 from models.runtimes.protocol import EngineOrder, EngineState, EngineStatus, Fault, Measured
 from packers.types import GpuId, NodeId, ReplicaId
 
@@ -107,6 +109,7 @@ class VirtualFleet:
         self.detail: dict[str, dict[str, str]] = {}
         self.tiers: dict[str, WeightsTier] = {}
         self.used_bytes: dict[str, int] = {}  # of each GPU, as a driver would say
+        self.store = VirtualWeights(clock.sleep)
         self.orders: list[EngineOrder] = []
         self.engines: dict[ReplicaId, tuple[NodeId, EngineStatus]] = {}
         self.calls: list[str] = []  # "start tiny-1", in order
@@ -223,6 +226,11 @@ class VirtualFleet:
             used = {gpu: used for gpu, used in self.used_bytes.items() if gpu in gpus}
             views[node] = NodeView(engines=engines, tiers=tiers, used_bytes=used)
         return views
+
+    async def weights(self, node: NodeId, ask: Any) -> Any:
+        if not self._nodes.answers(node):
+            raise StartFailed(f"{node} does not answer")
+        return await self.store.answer(node, ask)
 
     async def stop_all(self) -> int:
         ended = [replica for replica, (node, _) in self.engines.items() if self._nodes.answers(node)]

@@ -16,7 +16,9 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from models import cluster
 from models.home import Home
+from models.secret import NoSecret
 from models.store.errors import StoreSettingError
 from models.store.keys import Keys
 
@@ -30,10 +32,13 @@ _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:{}-]{0,63}", re.ASCII)
 
 
 def redis_url(home: Home, env: Mapping[str, str] = os.environ) -> str:
-    """Your own server by ROUNDHOUSE_REDIS_URL, else the embedded one. Raises StoreSettingError (no password in it)."""
+    """Your own server by ROUNDHOUSE_REDIS_URL, else the embedded one: this machine's, or that of its cluster's head.
+
+    Raises StoreSettingError (no password in it).
+    """
     given = env.get(URL_ENV, "").strip()
     if not given:
-        return unix_url(home.redis_socket)
+        return embedded_url(home)
     try:
         parts = urlsplit(given)
         named = parts.path.startswith("/") and not parts.hostname if parts.scheme == "unix" else bool(parts.hostname)
@@ -48,8 +53,21 @@ def redis_url(home: Home, env: Mapping[str, str] = os.environ) -> str:
     return given
 
 
-def unix_url(path: Path) -> str:
-    return f"unix://{quote(str(path))}"
+def unix_url(path: Path, password: str | None = None) -> str:
+    return f"unix://:{password}@{quote(str(path))}" if password else f"unix://{quote(str(path))}"
+
+
+def embedded_url(home: Home) -> str:
+    """The server that ``up`` starts, here or on the head of the cluster that was joined. Raises StoreSettingError."""
+    try:
+        joined, password = cluster.read(home), cluster.redis_password(home)
+    except (cluster.ClusterFileError, NoSecret) as problem:
+        raise StoreSettingError(str(problem)) from problem
+    if joined is None or joined.leads:
+        return unix_url(home.redis_socket, password)
+    if password is None:
+        raise StoreSettingError(f"the cluster uses a Redis of your own: name it in {URL_ENV} here, too, as on its head")
+    return f"redis://:{password}@{joined.head}:{joined.redis_port}/0"
 
 
 def keys_from(env: Mapping[str, str] = os.environ) -> Keys:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from models.home import LONGEST_SOCKET_PATH, Home
+from models.store import exposed
 from models.store.binary import RedisServer, find_redis_server
 from models.store.client import unix_url
 from models.store.errors import StoreError, StoreInUse, StoreStartFailed
@@ -31,7 +32,7 @@ def redis_command(home: Home, server: RedisServer | None = None) -> list[str]:
     _check_socket_path(home)
     _check_data_version(home, server)
     options = {
-        "port": "0",
+        **exposed.options(home),
         "unixsocket": str(home.redis_socket),
         "unixsocketperm": "700",
         "dir": str(home.redis_dir),
@@ -44,7 +45,8 @@ def redis_command(home: Home, server: RedisServer | None = None) -> list[str]:
         "loglevel": "warning",
         "maxmemory-policy": "noeviction",
     }
-    return [str(server), *(word for name, value in options.items() for word in (f"--{name}", value))]
+    words = (word for name, value in options.items() for word in (f"--{name}", value))
+    return [str(server), *map(str, exposed.config_file(home)), *words]
 
 
 def lock_data(home: Home) -> int:
@@ -92,7 +94,7 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        return unix_url(self.home.redis_socket)
+        return unix_url(self.home.redis_socket, exposed.password(self.home))
 
     @property
     def pid(self) -> int | None:
@@ -108,6 +110,7 @@ class EmbeddedRedis:
         lock = lock_data(self.home)
         try:
             remove_stale_socket(self.home)
+            exposed.write_config(self.home)
             command = redis_command(self.home)
             with self.log_path.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -158,7 +161,8 @@ class EmbeddedRedis:
 
     def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + self._start_timeout_s
-        while not _answers(self.home.redis_socket):
+        password = exposed.password(self.home)
+        while not _answers(self.home.redis_socket, password):
             if process.poll() is not None or time.monotonic() > deadline:
                 ended = f"ended with code {process.returncode}" if process.returncode is not None else "does not answer"
                 self.kill()
@@ -166,14 +170,15 @@ class EmbeddedRedis:
             time.sleep(_POLL_S)
 
 
-def _answers(path: Path) -> bool:
+def _answers(path: Path, password: str | None) -> bool:
     """Asked on a bare socket: a client would retry, and would count loading the data as an error."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))
-            probe.sendall(b"PING\r\n")
-            return probe.recv(5) == b"+PONG"
+            probe.sendall(exposed.ping(password))
+            with probe.makefile("rb") as lines:
+                return [lines.readline() for _ in exposed.ping(password).splitlines()][-1] == exposed.PONG
         except OSError:
             return False
 

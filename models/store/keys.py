@@ -14,7 +14,12 @@
 | snapshot | string, expires | controller | what it decided last and from what, on order |
 | recording | stream, capped, expires | controller | ``l``: a line of a recording, ``n``: its number |
 | api_keys | hash | CLI, admin API | SHA-256 hex of the key -> KeyRecord; announced on ``api_keys_channel`` |
-| controller_lease | string, expires | controller | its fencing token |
+| controller_epoch | string | controller | the number of the controller in office; each new one takes the next |
+| controller_lease | string, expires | controller | the same, while it lives |
+| cluster | string | controller | ClusterRecord: whose keys these are |
+| commands_taken | list | controller | Commands that are not answered yet: a new controller goes on with them |
+| decisions_written | string | controller | "epoch count": how many decisions it has written |
+| set_aside(name) | any | controller | what lay under ``name`` and could not be read |
 | kept(kind, owner) | hash | gateway | id -> a KeptResponse, FileRecord or BatchRecord of one API key |
 | kept_index(kind, owner) | sorted set | gateway | ids of those, by what orders them |
 | kept_bytes(kind, owner) | hash | gateway | id -> bytes it counts for, ``*`` -> all of them |
@@ -109,6 +114,26 @@ class Keys:
     @property
     def controller_lease(self) -> str:
         return f"{self.prefix}:controller-lease"
+
+    @property
+    def controller_epoch(self) -> str:
+        return f"{self.prefix}:controller-epoch"
+
+    @property
+    def cluster(self) -> str:
+        return f"{self.prefix}:cluster"
+
+    @property
+    def commands_taken(self) -> str:
+        return f"{self.prefix}:commands-taken"
+
+    @property
+    def decisions_written(self) -> str:
+        return f"{self.prefix}:decisions-written"
+
+    def set_aside(self, key: str) -> str:
+        """``key``: one of the others."""
+        return f"{self.prefix}:set-aside{key.removeprefix(self.prefix)}"
 
     def kept(self, kind: str, owner: str) -> str:
         """``kind``: responses, files or batches. Few keys hold many records: some readers here scan all keys."""

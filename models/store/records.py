@@ -61,10 +61,14 @@ class ModelRoute(Struct, frozen=True):
 
 
 class RouteTable(Struct, frozen=True):
-    """Complete picture for gateways; a later ``version`` replaces an earlier one."""
+    """Complete picture for gateways; a later ``version`` replaces an earlier one.
+
+    ``written_unix_s``: by the controller's clock, which all times in it go by.
+    """
 
     version: int
     models: tuple[ModelRoute, ...] = ()
+    written_unix_s: float | None = None
 
 
 class ModelDemand(Struct, frozen=True):
@@ -143,6 +147,7 @@ class GpuRecord(Struct, frozen=True):
     used_bytes: int | None = None  # by its driver, other programs included; None where there is no driver to ask
     pool: str = "owned"
     lost: str = ""  # why nothing can be placed there any more, by its driver or its node; "" while all is well
+    closed: str = ""  # why nothing new goes there for the time being: its node is away, cordoned, drained or leaving
 
 
 class NodeRecord(Struct, frozen=True):
@@ -156,6 +161,7 @@ class NodeRecord(Struct, frozen=True):
     state: str = "ready"
     reason: str = ""
     cordoned: bool = False
+    drained: bool = False  # an operator wants it empty: what is there leaves, too
     leaving_unix_s: float | None = None  # when it will be gone
 
 
@@ -183,6 +189,7 @@ class ReplicaRecord(Struct, frozen=True):
     detail: dict[str, str] = msgspec.field(default_factory=dict)
     timings_s: dict[str, float] = msgspec.field(default_factory=dict)  # phases of its start, its latest sleep and wake
     cold: bool = False  # quarantined and started from the source again, with no stored layout trusted
+    decision: str = ""  # the key of the decision that it is being started, put to sleep or stopped by
 
 
 class Reservation(Struct, frozen=True):
@@ -192,6 +199,33 @@ class Reservation(Struct, frozen=True):
     node: str
     gpu_bytes: int
     host_bytes: int
+
+
+class WarmRecord(Struct, frozen=True):
+    """Replicas that are kept for a while: ``by`` an operator's order, or by the card's schedule.
+
+    ``asked``: so many; ``replicas``: as max_replicas allows. ``from_unix_s``: when they are to be there;
+    ``until_unix_s``: null until it is called off. ``state``: planned | coming | warm | short, then ``reason`` says what
+    is in the way. ``ready``: of the model's replicas now.
+    """
+
+    model_id: str
+    by: str
+    asked: int
+    replicas: int
+    from_unix_s: float
+    until_unix_s: float | None
+    state: str
+    ready: int = 0
+    reason: str = ""
+
+
+class ClusterRecord(Struct, frozen=True):
+    """Whose keys lie under a prefix. ``cluster_id``: drawn at a cluster's first start, kept in its head's folder."""
+
+    cluster_id: str
+    host: str
+    since_unix_s: float
 
 
 class FleetRecord(Struct, frozen=True):
@@ -205,7 +239,13 @@ class FleetRecord(Struct, frozen=True):
     replicas: tuple[ReplicaRecord, ...] = ()
     ledger: tuple[Reservation, ...] = ()
     routes_version: int = 0
+    warm: tuple[WarmRecord, ...] = ()  # by model
     config_error: str | None = None  # last rejected configuration; the last good one stays in force
+    epoch: int = 0  # of the controller that wrote it
+    problems: tuple[str, ...] = ()  # what operators should see to, each with its cure
+    # When it was written by a clock that cannot be set (``models.clock.since_boot``), and of which boot that is.
+    boot: str = ""
+    since_boot_s: float = 0.0
 
 
 class ModelRecord(Struct, frozen=True):
@@ -250,11 +290,25 @@ class TransitionMeter(Struct, frozen=True):
     sum_s: float
 
 
+class EstimateMeter(Struct, frozen=True):
+    """How far estimates were from what happened, of transitions that were estimated from measurements. ``counts``: as
+    in TransitionMeter, of the differences; ``estimated_s``, ``took_s``: sums."""
+
+    model_id: str
+    transition: str  # start | wake | sleep | stop
+    counts: tuple[int, ...]
+    sum_s: float
+    estimated_s: float
+    took_s: float
+
+
 class ControlMeters(Struct, frozen=True):
     """What the controller counts, for /metrics. Counters begin at zero with each controller, but for ``quarantined``.
 
     ``excess_bytes``: of each model whose replicas hold more than its card says.
     """
+
+    estimates: tuple[EstimateMeter, ...] = ()
 
     bounds_s: tuple[float, ...] = ()
     transitions: tuple[TransitionMeter, ...] = ()
@@ -264,13 +318,18 @@ class ControlMeters(Struct, frozen=True):
 
 
 class DecisionRecord(Struct, frozen=True):
-    """One decision with what led to it. ``id`` is the stream id once stored."""
+    """One decision with what led to it, or how one came out. ``id`` is the stream id once stored, ``key`` its own name.
+
+    ``of``: the key of the decision whose outcome this is. ``details`` of what is decided: ``estimate_s``,
+    ``estimated_from``, ``cost``, ``candidates``, ``counterfactuals``; of an outcome: ``took_s``, ``estimate_s`` ...
+    (``models.control.prices``, ``models.control.journal``).
+    """
 
     id: str
     at_unix_s: float
     snapshot_id: str
-    # Decided: start | wake | sleep | stop | hold | refuse. Happened: adopt | ready | died | failed | quarantine
-    # | excess | catalog | shutdown ...
+    # Decided: start | wake | sleep | stop | hold | refuse | defrag. Happened: adopt | ready | asleep | stopped | died
+    # | failed | quarantine | excess | catalog | shutdown ...
     action: str
     model_id: str | None
     replica_id: str | None = None
@@ -278,6 +337,8 @@ class DecisionRecord(Struct, frozen=True):
     reason: str = ""
     evicted_for: str | None = None
     details: dict[str, Any] = msgspec.field(default_factory=dict)
+    key: str = ""
+    of: str | None = None
 
 
 class KeyRecord(Struct, frozen=True):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from models.home import Home
+from models.store import exposed
 from models.store.embedded import lock_data, redis_command, remove_stale_socket, write_pid
 from models.store.errors import StoreError
 
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         lock = lock_data(home)
         command = redis_command(home)
+        exposed.write_config(home)
     except StoreError as error:
         parser.exit(1, f"roundhouse store: {error}\n")
     remove_stale_socket(home)

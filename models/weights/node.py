@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from models.weights.caretaker import Caretaker
+from models.weights.errors import SourceRefused
+from models.weights.hub_cache import find_snapshot, users_cache
 from models.weights.residence import Tier
 from models.weights.store import WeightStore
+from models.weights.urls import FolderUrl, HubUrl, parse_source
 
 log = logging.getLogger("roundhouse.weights")
 
@@ -54,5 +58,19 @@ class NodeWeights:
             log.warning("what %s needed is still held: %s", engine, problem)
 
     def tiers(self, sources: Mapping[str, str]) -> dict[str, Tier]:
-        """Model -> where a start would find its weights now. ``sources``: model -> folder."""
-        return {model: self.store.where(Path(folder)).tier for model, folder in sources.items()}
+        """Model -> where a start on this node would find its weights now. ``sources``: model -> source by its whole
+        name."""
+        return {model: self._tier(source) for model, source in sources.items()}
+
+    def _tier(self, source: str) -> Tier:
+        folder = self.store.find(source)
+        if folder is None:
+            try:
+                url = parse_source(source, Path("/"))
+            except SourceRefused:
+                return "remote"
+            if isinstance(url, HubUrl):
+                folder = find_snapshot(users_cache(os.environ), url)
+            elif isinstance(url, FolderUrl):
+                folder = url.folder
+        return "remote" if folder is None else self.store.where(folder).tier

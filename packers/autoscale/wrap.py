@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from packers.autoscale.context import Autoscaler, Scale, ScaleContext
 from packers.autoscale.recent import highest, lowest
+from packers.scaling import kept_why
 
 
 def bounded(policy: Autoscaler) -> Autoscaler:
@@ -24,7 +25,7 @@ def bounded(policy: Autoscaler) -> Autoscaler:
             count = 1
             why = "an operator asked for it" if context.demand.operator_wake else "requests are in flight or held"
         if count < model.min_replicas or (count == 0 and not asked):
-            count, why = max(count, model.min_replicas), f"min_replicas is {model.min_replicas}"
+            count, why = max(count, model.min_replicas), kept_why(model)
         most = max(model.max_replicas, model.min_replicas)
         if count > most:
             count, why = most, f"{why}; max_replicas is {most}"

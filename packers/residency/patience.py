@@ -10,6 +10,9 @@ is evicted. So at most half of the time of any memory is spent on starts, whatev
 3. The GPU that comes closest for the first of them is besieged: nothing is started, woken or brought back there for
    anybody else, and whoever may go leaves as soon as it is idle, even if that alone does not make enough room. A busy
    replica is never evicted, but once it is idle it has served its last request there.
+*Rest.* From one eviction on a GPU to the next passes ``60 / swaps_per_minute`` s, whoever waits: so the rate of swaps is
+bounded also where starts are quick and everybody is overdue, and each who was brought in can work for a while.
+
 A need that is first among the overdue then waits until each replica in its way has been idle once, and no longer.
 """
 
@@ -19,6 +22,8 @@ from packers.types import Model
 
 DEFAULT_PATIENCE_S = 30.0
 STARTS = 2
+DEFAULT_SWAPS_PER_MINUTE = 120.0
+LEAST_SWAPS_PER_MINUTE = 0.1
 
 
 def settled(ready_since_s: float, last_used_s: float, start_s: float, now_s: float) -> bool:

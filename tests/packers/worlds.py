@@ -31,7 +31,7 @@ from packers.types import (
 )
 
 # Most stories are about the rules, whatever the policies: the plainest make them easy to follow.
-PLAIN = Policies(placement="best-fit", eviction="lru", patience_s=None)
+PLAIN = Policies(placement="best-fit", eviction="lru", patience_s=None, swaps_per_minute=None)
 MIB = 1 << 20
 NOW_S = 1000.0
 STARTING, READY, ASLEEP = ReplicaState.STARTING, ReplicaState.READY, ReplicaState.ASLEEP

@@ -1,4 +1,4 @@
-"""Whether two folders on two nodes hold the same model, told in milliseconds: names, sizes and samples of their bytes."""
+"""Whether folders on two nodes hold the same model, told in milliseconds: names, sizes and samples of their bytes."""
 
 from __future__ import annotations
 

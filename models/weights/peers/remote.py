@@ -1,4 +1,4 @@
-"""A source as other nodes of the cluster have it: from several of them at once, from the next one when one goes away."""
+"""A source as other nodes of the cluster have it: from several at once, from the next one when one goes away."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 from models.weights.checksums import Expected
 from models.weights.errors import SourceRefused, TransferFailed
 from models.weights.peers import proof
-from models.weights.peers.shares import NODE_HEADER, Reading, SharedFolder
+from models.weights.peers.shares import NODE_HEADER, Reading, SharedFile, SharedFolder
 from models.weights.records import Struct
 from models.weights.remote import CHUNK_BYTES, Listing, RemoteFile
 from models.weights.selection import MOST_FILES, check_name, refuse_pickles
@@ -24,6 +24,7 @@ CONNECT_S = 3.0
 SILENCE_S = 10.0
 READING_S = 0.2  # between looks whether a node has read its files
 STRIKES = 3  # failures without a whole answer in between, and a node is asked no more
+MOST_LOOKS = 10_000
 MOST_LISTING_BYTES = 8 * 2**20
 
 
@@ -77,13 +78,7 @@ class PeersRemote:
                 continue
             self._wanted = found
             self._listed[peer.node] = True
-            files = tuple(
-                RemoteFile(
-                    file.name, file.size_bytes, file.sha256, Expected("sha256", file.sha256, f"node {peer.node}")
-                )
-                for file in found.files
-            )
-            return Listing(found.version, files)
+            return Listing(found.version, tuple(_wanted(file, peer) for file in found.files))
         raise self._gone()
 
     def read(self, file: RemoteFile, offset: int) -> tuple[int, Iterator[bytes]]:
@@ -99,7 +94,7 @@ class PeersRemote:
     # -- whom to ask ----------------------------------------------------------------------------------------------
 
     def _choose(self) -> Peer:
-        """Of those that have the same content: the one that failed least, and of these the least busy. Raises PeersGone."""
+        """Of those that have the same content the one that failed least, then the least busy. Raises PeersGone."""
         while True:
             with self._lock:
                 left = [peer for peer in self._peers if peer.node not in self._said]
@@ -120,7 +115,7 @@ class PeersRemote:
                 return False
             self._listed[peer.node] = wanted is not None and found.files == wanted.files
             if not self._listed[peer.node]:
-                self._give_up(peer, "it has another version")
+                self._give_up(peer, f"{peer.node} has another version")
         return self._listed[peer.node]
 
     def _counted(self, peer: Peer, file: RemoteFile, left_bytes: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -151,7 +146,7 @@ class PeersRemote:
             self._said.setdefault(peer.node, why)
 
     def _gone(self) -> PeersGone:
-        said = "; ".join(f"{node}: {why}" for node, why in sorted(self._said.items()))
+        said = "; ".join(why for _, why in sorted(self._said.items()))
         return PeersGone(f"no node of the cluster gives it ({said or 'none has it'})", "look at those nodes")
 
     # -- what is said ---------------------------------------------------------------------------------------------
@@ -159,7 +154,7 @@ class PeersRemote:
     def _list(self, peer: Peer) -> SharedFolder:
         """Waits while the node reads what it has never read. Raises TransferFailed, SourceRefused."""
         path = f"/shares/{peer.share}"
-        while True:
+        for _ in range(MOST_LOOKS):
             header, nonce = proof.ask(self._key, path)
             with self._answer(peer, path, {proof.HEADER: header}) as answer:
                 body = _read(answer, peer)
@@ -177,6 +172,7 @@ class PeersRemote:
             except msgspec.DecodeError as problem:
                 raise SourceRefused(f"{peer.node} answers in words that are not known here ({problem})") from None
             self._sleep(READING_S)
+        raise TransferFailed(f"{peer.node} does not come to the end of reading its files", "see who writes to them")
 
     def _open(self, peer: Peer, file: RemoteFile, offset: int) -> tuple[int, Iterator[bytes]]:
         path = f"/shares/{peer.share}/files/{quote(file.name)}"
@@ -203,6 +199,10 @@ class PeersRemote:
             yield answer
         finally:
             connection.close()
+
+
+def _wanted(file: SharedFile, peer: Peer) -> RemoteFile:
+    return RemoteFile(file.name, file.size_bytes, file.sha256, Expected("sha256", file.sha256, f"node {peer.node}"))
 
 
 def _chunks(

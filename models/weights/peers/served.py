@@ -58,25 +58,14 @@ class ServedShares:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         door = self.door
-        env = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(CODE_ROOT), os.environ.get("PYTHONPATH")))),
-        }
+        path = os.pathsep.join(filter(None, (str(CODE_ROOT), os.environ.get("PYTHONPATH"))))
+        secret_file = str(door.secret_file)
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "models.weights.peers.serve"),
-            *(
-                "--root",
-                str(door.root),
-                "--node",
-                door.node,
-                "--host",
-                door.host,
-                "--secret-file",
-                str(door.secret_file),
-            ),
+            *("--root", str(door.root), "--node", door.node, "--host", door.host, "--secret-file", secret_file),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=env,
+            env={**os.environ, "PYTHONPATH": path},
         )
 
     async def _listening(self, child: asyncio.subprocess.Process) -> int:

@@ -1,7 +1,7 @@
 """Serves a node's shares to the other nodes of its cluster over HTTP/1.1.
 
 ``GET /shares/<id>``: what is in it, as JSON: 200 with ``SharedFolder``, 202 with ``Reading`` while its sums are being
-computed. ``GET /shares/<id>/files/<name>``: a file, or its end (``Range: bytes=N-``). Both want the proof that the asker
+computed. ``GET /shares/<id>/files/<name>``: a file, or its end (``Range: bytes=N-``). Both want proof that the asker
 knows the cluster's key (``proof``); the first is signed in turn, and names the sums of all that the second gives.
 """
 

@@ -70,11 +70,12 @@ class Turns:
             return
         with self._changed:
             turn = self._queue.join(client, count)
-            while turn.granted_s is None:
+            while True:
                 rate = self._rate()
                 waiting = len(self._queue)
                 next_s = self._queue.grant(self._clock(), rate if rate > 0 else float("inf"))
                 if len(self._queue) < waiting:
                     self._changed.notify_all()
-                if turn.granted_s is None and next_s is not None:
-                    self._changed.wait(max(0.0, next_s - self._clock()))
+                if turn.granted_s is not None:
+                    return
+                self._changed.wait(max(0.0, (next_s or 0.0) - self._clock()))

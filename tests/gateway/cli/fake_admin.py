@@ -12,7 +12,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from gateway import admin_documents, admin_views, packing_api, plan_documents
+from gateway import admin_documents, admin_views, decision_views, packing_api, plan_documents
+from gateway.decision_stream import Wanted
 from models.runtimes.host.log_reader import LogLine
 from models.store.records import (
     CommandReply,
@@ -192,9 +193,13 @@ class FakeAdmin:
                 workers = admin_views.Workers(self.workers_wanted, worker)
                 return admin_views.status("1.0", workers, self.fleet, len(CATALOG), demand, NOW_UNIX_S)
             case "decisions":
-                chosen = [each for each in reversed(self.decisions) if query.get("model") in (None, each.model_id)]
+                wanted = Wanted(query.get("model"), query.get("replica"), query.get("gpu"))
+                chosen = [each for each in reversed(self.decisions) if each in wanted]
                 limit = int(query["limit"])
-                return admin_views.decision_list(tuple(chosen[:limit]), limit)
+                if "after" in query:
+                    new = [each for each in reversed(chosen) if _order(each.id) > _order(query["after"])][:limit]
+                    return decision_views.oldest_first(new, new[-1].id if new else query["after"])
+                return decision_views.newest_first(chosen[:limit], limit)
             case "plan" if self.plan is not None:
                 return msgspec.structs.replace(self.plan, what_if=str(sorted(query.items())) if query else None)
             case "recording":
@@ -202,6 +207,10 @@ class FakeAdmin:
                 data = tuple(packing_api.RecordedLine(id=f"{n}-0", number=n, line=line) for n, line in page)
                 return packing_api.RecordedLines(data=data, next_after=data[-1].id if data else query["after"])
         raise AssertionError(f"nobody should ask for {name}")
+
+
+def _order(stream_id: str) -> tuple[int, ...]:
+    return tuple(map(int, stream_id.split("-")))
 
 
 def _error(message: str, code: str) -> dict[str, object]:

@@ -127,8 +127,13 @@ def _readable(address: str, family_number: int) -> str:
     return socket.inet_ntop(family_number, packed).removeprefix("::ffff:")
 
 
-def test_the_hook_that_ray_calls_leaves_out_the_client_server(home: Home) -> None:
+def test_the_hook_that_ray_calls_leaves_out_the_client_server_and_tells_whose_node_it_is(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_NODE", "b7")
+    monkeypatch.setenv("ROUNDHOUSE_HOME", str(home.root))
     module, _, function = ray_head.environment(home)["RAY_START_HOOK"].rpartition(".")
-    parameters = SimpleNamespace(ray_client_server_port=10001)
+    parameters = SimpleNamespace(ray_client_server_port=10001, labels={"zone": "x"})
     getattr(importlib.import_module(module), function)(parameters, True)
     assert parameters.ray_client_server_port is None
+    assert parameters.labels == {"zone": "x", "roundhouse/node": "b7", "roundhouse/home": str(home.root)}

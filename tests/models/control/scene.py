@@ -138,7 +138,7 @@ class Scene:
         self.controller = self._controller()
 
     def _controller(self) -> Controller:
-        async def check(of: ModelCard) -> Source:
+        async def check(of: ModelCard, node: NodeId) -> Source:
             inspect(of)
             return Source(Path(of.model_source), content(Path(of.model_source)))
 
@@ -201,6 +201,7 @@ class Scene:
             self._report()
             self.controller.step()
             await self.controller.flush()
+            await self.controller.catch_up()
             await settle()
             self._serve()
             await self.clock.advance(step_s)

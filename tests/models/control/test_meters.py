@@ -51,3 +51,16 @@ def test_a_model_that_left_the_catalog_leaves_no_label() -> None:
     meters.lose(A)
     meters.forget(A)
     assert meters.record({}) == Meters().record({})
+
+
+def test_estimates_are_held_against_what_things_took_by_model_and_transition() -> None:
+    meters = Meters()
+    meters.estimated(B, "start", 1.0, 1.3)
+    meters.estimated(A, "wake", 0.5, 0.1)
+    meters.estimated(A, "wake", 0.1, 0.1)
+    wake, start = meters.record({}).estimates
+    assert (wake.model_id, wake.transition, wake.counts[0], wake.counts[-1]) == ("a", "wake", 1, 2)
+    assert abs(wake.sum_s - 0.4) < 1e-9
+    assert (start.estimated_s, start.took_s) == (1.0, 1.3)
+    meters.forget(A)
+    assert [one.model_id for one in meters.record({}).estimates] == ["b"]

@@ -10,11 +10,14 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from models.clock import SinceBoot
 from models.control.history import Remembered
 from models.control.recording import Arrivals, Step, decode_line
-from models.control.store import LeaseLost, RedisControlStore
+from models.control.store import LeaseLost, RedisControlStore, StateForgotten
+from models.store.inspection import LEASE_S
 from models.store.keys import METERS_TTL_S, RECORDING_TTL_S, SNAPSHOT_TTL_S, Keys
 from models.store.records import (
+    Command,
     CommandReply,
     ControlMeters,
     DecisionRecord,
@@ -46,8 +49,8 @@ async def redis(url: str) -> AsyncIterator[Redis]:
 
 async def test_what_is_written_is_loaded_and_announced(redis: Redis) -> None:
     keys = Keys("t")
-    store = RedisControlStore(redis, keys)
-    await store.take_lease()
+    store = RedisControlStore(redis, keys, machine=lambda: SinceBoot("this boot", 5.0))
+    assert await store.fence.take() == 1
     assert await store.load() is None
     async with redis.pubsub() as channel:
         await channel.subscribe(keys.routes_channel)
@@ -57,21 +60,179 @@ async def test_what_is_written_is_loaded_and_announced(redis: Redis) -> None:
         message = await channel.get_message(ignore_subscribe_messages=True, timeout=2)
     assert message is not None
     assert message["data"] == b"3"
-    assert await store.load() == FLEET
+    assert await store.load() == msgspec.structs.replace(FLEET, epoch=1, boot="this boot", since_boot_s=5.0)
+    assert await redis.get(keys.controller_lease) == b"1"
+    assert 0 < await redis.pttl(keys.controller_lease) <= LEASE_S * 1000
+    routes = await redis.get(keys.routes)
+    assert routes is not None
+    assert msgspec.json.decode(routes, type=RouteTable).written_unix_s == FLEET.updated_unix_s
     stored: Any = await redis.xrange(keys.decisions)
     assert [msgspec.json.decode(fields[b"d"], type=DecisionRecord).id for _, fields in stored] == ["x", "y"]
 
 
-async def test_a_controller_that_lost_its_lease_writes_nothing(redis: Redis) -> None:
+async def test_a_controller_that_is_not_in_office_writes_nothing_at_all(redis: Redis) -> None:
     keys = Keys("t")
     old, new = RedisControlStore(redis, keys), RedisControlStore(redis, keys)
-    await old.take_lease()
-    await new.take_lease()
+    await old.fence.take()
+    await new.fence.take()
     await new.write(FLEET, RouteTable(version=3), (), ())
+    await redis.delete(keys.controller_lease)  # it has expired: that makes nobody rightful
+    before = await dump(redis)
+    for attempt in (
+        old.write(msgspec.structs.replace(FLEET, seq=99), RouteTable(version=9), (), (_decision("x"),)),
+        old.reply(CommandReply(id="c1", ok=True, message="done")),
+        old.remember(Remembered()),
+        old.meter(ControlMeters()),
+        old.show(_step()),
+        old.record((Arrivals(at_s=1.0, model="a", count=1),)),
+        old.fence.restore(),
+    ):
+        with pytest.raises(LeaseLost, match="controller 2 is in office; this one was number 1"):
+            await attempt
+    assert await dump(redis) == before
+
+
+async def dump(redis: Redis) -> dict[bytes, bytes | None]:
+    return {key: await redis.dump(key) for key in await redis.keys("*")}
+
+
+async def test_where_the_store_was_emptied_nobody_writes_before_the_nodes_have_spoken(redis: Redis) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    await store.fence.take()
+    await redis.flushall()
+    with pytest.raises(StateForgotten, match="no controller where 1 is in office"):
+        await store.write(FLEET, RouteTable(version=3), (), ())
+    assert await redis.keys("*") == []
+    await store.fence.restore()
+    await store.write(FLEET, RouteTable(version=3), (), ())
+    assert await redis.get(keys.controller_epoch) == b"1"
+
+
+async def test_an_older_copy_of_the_store_makes_nobody_rightful(redis: Redis) -> None:
+    """Restored from a backup: the epoch in it is of a controller long gone."""
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    await store.fence.take(above=8)
+    await redis.set(keys.controller_epoch, 4)
+    with pytest.raises(StateForgotten, match="controller 4 where 9 is in office"):
+        await store.meter(ControlMeters())
+    assert await RedisControlStore(redis, keys).fence.take(above=9) == 10
+
+
+async def test_nonsense_under_the_epoch_counts_as_forgotten(redis: Redis) -> None:
+    keys = Keys("t")
+    await redis.set(keys.controller_epoch, "what is this")
+    store = RedisControlStore(redis, keys)
+    with pytest.raises(StateForgotten):
+        await store.meter(ControlMeters())
+    assert await store.fence.take(above=3) == 4
+
+
+async def test_a_write_whose_answer_was_lost_is_tried_again_and_notes_nothing_twice(redis: Redis) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    await store.fence.take()
+    await store.write(FLEET, RouteTable(version=1), (), (_decision("a"),))
+    counted = store._decisions
+    await store.write(FLEET, RouteTable(version=2), (), (_decision("b"), _decision("c")))
+    store._decisions = counted  # its answer never came
+    await store.write(FLEET, RouteTable(version=3), (), (_decision("b"), _decision("c"), _decision("d")))
+    await store.write(FLEET, RouteTable(version=4), (), (_decision("e"),))
+    assert await noted(redis, keys) == ["a", "b", "c", "d", "e"]
+    successor = RedisControlStore(redis, keys)
+    await successor.fence.take()
+    await successor.write(FLEET, RouteTable(version=5), (), (_decision("f"),))
+    assert await noted(redis, keys) == ["a", "b", "c", "d", "e", "f"]
+
+
+async def noted(redis: Redis, keys: Keys) -> list[str]:
+    stored: Any = await redis.xrange(keys.decisions)
+    return [msgspec.json.decode(fields[b"d"], type=DecisionRecord).id for _, fields in stored]
+
+
+async def test_what_others_put_where_decisions_go_is_moved_aside(redis: Redis) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    await store.fence.take()
+    await redis.rpush(keys.decisions, "not ours")
+    await store.write(FLEET, RouteTable(version=1), (), (_decision("a"),))
+    assert await noted(redis, keys) == ["a"]
+    assert await redis.lrange(keys.set_aside(keys.decisions), 0, -1) == [b"not ours"]
+
+
+@pytest.mark.parametrize("written", [b"{half a rec", b'{"seq": "seven"}', b"\xff\xfe"])
+async def test_a_state_that_nobody_can_read_is_kept_for_whoever_asks_and_told_to_operators(
+    redis: Redis, written: bytes
+) -> None:
+    keys = Keys("t")
+    await redis.set(keys.fleet, written)
+    store = RedisControlStore(redis, keys)
+    await store.fence.take()
+    assert await store.load() is None
+    assert await redis.get("t:set-aside:fleet") == written
+    await store.write(FLEET, RouteTable(version=1), (), ())
+    fleet = await store.load()
+    assert fleet is not None
+    (problem,) = fleet.problems
+    assert "t:fleet could not be read" in problem
+    assert "t:set-aside:fleet" in problem
+    assert "drained by hand" in problem
+
+
+async def test_a_state_of_a_later_version_is_read_but_for_what_is_new_in_it(redis: Redis) -> None:
+    keys = Keys("t")
+    later = {**msgspec.to_builtins(FLEET), "invented_later": [1, 2], "seq": 8}
+    await redis.set(keys.fleet, msgspec.json.encode(later))
+    assert await RedisControlStore(redis, keys).load() == msgspec.structs.replace(FLEET, seq=8)
+
+
+async def test_a_taken_command_is_there_until_it_is_answered(redis: Redis) -> None:
+    keys = Keys("t")
+    first = RedisControlStore(redis, keys)
+    await first.fence.take()
+    for number in ("1", "2"):
+        await redis.rpush(keys.commands, msgspec.json.encode(Command(id=number, verb="wake", model_id="a")))
+    taken = [await first.take_command(1.0), await first.take_command(1.0)]
+    assert [command.id for command in taken if command] == ["1", "2"]
+    assert await first.take_command(0.01) is None
+    assert await first.untold_commands() == [], "it knows of both"
+    await first.reply(CommandReply(id="1", ok=True, message="done"))
+    successor = RedisControlStore(redis, keys)
+    await successor.fence.take()
+    assert [command.id for command in await successor.untold_commands()] == ["2"]
     with pytest.raises(LeaseLost):
-        await old.write(msgspec.structs.replace(FLEET, seq=99), RouteTable(version=9), (), (_decision("x"),))
-    assert await new.load() == FLEET
-    assert await redis.xlen(keys.decisions) == 0
+        await first.reply(CommandReply(id="2", ok=True, message="done"))
+    assert await redis.exists(keys.reply("2")) == 0
+    await successor.reply(CommandReply(id="2", ok=True, message="done"))
+    assert await redis.exists(keys.commands, keys.commands_taken) == 0
+    assert [await redis.llen(keys.reply(number)) for number in ("1", "2")] == [1, 1]
+
+
+async def test_what_is_no_command_is_thrown_away(redis: Redis) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    for raw in (b"not json", b"\xff", b'{"verb": "wake"}'):
+        await redis.rpush(keys.commands, raw)
+        assert await store.take_command(1.0) is None
+    await redis.rpush(keys.commands_taken, b"left by somebody")
+    assert await store.untold_commands() == []
+    assert await redis.exists(keys.commands, keys.commands_taken) == 0
+
+
+async def test_one_report_that_nobody_can_read_hides_no_other(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    good = DemandReport(worker="good", routes_version=1, sent_unix_s=2.0)
+    await redis.set(keys.demand("good"), msgspec.json.encode(good))
+    await redis.set(keys.demand("half"), b'{"worker": "ha')
+    await redis.rpush(keys.demand("list"), "x")
+    for _ in range(3):
+        assert await store.all_demand() == [good]
+        assert [await store.demand(name) for name in ("half", "list", "good")] == [None, None, good]
+    complaints = [record.getMessage() for record in caplog.records]
+    assert [key in text for text in complaints for key in ("t:demand:half",)].count(True) == 1, complaints
+    assert len(complaints) == 2, "of each once"
 
 
 async def test_replies_wait_for_whoever_asked(redis: Redis) -> None:
@@ -142,6 +303,7 @@ async def test_what_is_known_of_the_past_is_there_for_the_next_controller(redis:
     assert await RedisControlStore(redis, keys).recall() == past
     await redis.set(keys.history, b'{"usage": 7}')
     assert await store.recall() is None, "of another version: better no past than no controller"
+    assert await redis.get(keys.set_aside(keys.history)) == b'{"usage": 7}'
 
 
 async def test_what_the_controller_counts_is_there_for_a_while(redis: Redis) -> None:

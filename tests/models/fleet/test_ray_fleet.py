@@ -157,23 +157,24 @@ async def test_what_engines_hold_and_where_weights_are_is_measured_on_the_node(
         assert view.used_bytes == {}, "simulated GPUs have no driver"
 
 
-async def _node_pid(stage: Stage) -> int:
-    import ray
+def _incarnation(stage: Stage) -> Any:
+    fleet: Any = stage.fleet
+    return fleet._nodes[stage.node.id]._now
 
-    return int(await ray.get_actor(f"node-{stage.node.id}", namespace="roundhouse").pid.remote())
+
+async def _node_pid(stage: Stage) -> int:
+    return int(await _incarnation(stage).actor.pid.remote())
 
 
 async def _keeper_pid(stage: Stage, *replicas: ReplicaId) -> int:
     """Of the actor that keeps these replicas, once it has taken them over."""
-    import ray
-
     fleet: Any = stage.fleet
 
     async def taken_over() -> bool:
         return all(replica in fleet._kept for replica in replicas)
 
     await _until(taken_over)
-    return int(await ray.get_actor(f"keeper-{stage.node.id}", namespace="roundhouse").pid.remote())
+    return int(await _incarnation(stage).keeper.pid.remote())
 
 
 async def test_stop_ends_an_engine_that_no_longer_listens(ray_session: Home) -> None:
@@ -188,7 +189,8 @@ async def test_without_a_launcher_a_start_says_so(
     ray_session: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from models.fleet import node_actor
-    from models.fleet.node_actor import NodeActor, NodeSettings
+    from models.fleet.node_actor import NodeActor
+    from models.fleet.node_place import NodeSettings
     from models.runtimes.protocol import EngineError
     from packers.types import NodeId
 
@@ -197,4 +199,4 @@ async def test_without_a_launcher_a_start_says_so(
     async with _ray_stage(ray_session) as stage:
         actor = NodeActor(nowhere)
         with pytest.raises(EngineError, match="launcher of this node is not running"):
-            await actor.start(order(stage), "n/gpu-0")
+            await actor.start(0, order(stage), "n/gpu-0")
