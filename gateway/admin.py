@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from gateway import admin_documents as shapes
 from gateway import admin_views as views
-from gateway import decisions_api, logs_api, packing_api, warm_api
+from gateway import decisions_api, defrag_api, logs_api, packing_api, warm_api, weights_api, why_api
 from gateway.clock import Clock
 from gateway.decision_stream import DecisionStream
 from gateway.documents import answer, shape
@@ -35,8 +35,11 @@ DOCUMENTS = (
     *shapes.DOCUMENTS,
     *packing_api.DOCUMENTS,
     *decisions_api.DOCUMENTS,
+    *defrag_api.DOCUMENTS,
+    *why_api.DOCUMENTS,
     *logs_api.DOCUMENTS,
     *warm_api.DOCUMENTS,
+    *weights_api.DOCUMENTS,
     CommandReply,
 )
 Verb = Literal["wake", "sleep", "stop"]
@@ -59,12 +62,16 @@ def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> API
     router = APIRouter(prefix=PREFIX, tags=["admin"], dependencies=[Depends(require_admin)])
     _add_fleet(router, parts)
     _add_models(router, parts)
+    weights_api.add_weights(router, parts.orders)
     warm_api.add_warm(router, parts.state, parts.orders)
     _add_orders(router, parts)
     packing_api.add_plan(router, parts.state, parts.orders)
     packing_api.add_cordon(router, parts.orders)
     packing_api.add_recording(router, parts.state, parts.orders)
-    decisions_api.add_decisions(router, DecisionStream(parts.orders.redis, parts.keys), parts.leaving)
+    defrag_api.add_defrag(router, parts.state, parts.orders)
+    stream = DecisionStream(parts.orders.redis, parts.keys)
+    decisions_api.add_decisions(router, stream, parts.leaving)
+    why_api.add_why(router, parts.state, parts.orders, stream, parts.clock)
     logs_api.add_logs(router, parts.state, parts.home, parts.leaving)
     router.include_router(keys_router(parts.key_client, parts.keys, parts.clock))
     return router

@@ -101,7 +101,8 @@ class ControllerStatus(msgspec.Struct, kw_only=True):
 
 
 class GatewayStatus(msgspec.Struct, kw_only=True):
-    """One worker. ``number``: its place among those of this port; its successor has the same."""
+    """One worker. ``number``: its place among those of this port; its successor has the same. ``problem``: what keeps
+    it from calling some replicas; empty when nothing does."""
 
     worker: str
     number: int = 0
@@ -109,6 +110,7 @@ class GatewayStatus(msgspec.Struct, kw_only=True):
     uptime_s: float
     routes_version: int
     resident_bytes: int = 0
+    problem: str = ""
 
 
 class Status(msgspec.Struct, kw_only=True):

@@ -28,6 +28,7 @@ from gateway.health import Health
 from gateway.later import Later
 from gateway.leaving import Leaving
 from gateway.metrics import Metrics
+from gateway.neighbours import Neighbours
 from gateway.plane.plane import Plane
 from gateway.plane.upstream import Upstreams
 from gateway.redis_keys import RedisKeyStore
@@ -88,7 +89,7 @@ class ControlParts:
 
 def create_app(deps: Deps) -> Plane:
     """The data plane of one worker, with the control application beside it."""
-    routes, health, news, leaving = Routes(), StoreHealth(), asyncio.Event(), Leaving()
+    routes, health, news, leaving = Routes(Neighbours.of(deps.home)), StoreHealth(), asyncio.Event(), Leaving()
     demand = Demand(on_change=news.set)
     admission = Admission(routes, demand, deps.clock, deps.limits.hold_limit, workers=deps.siblings.count)
     authenticator = Authenticator(RedisKeyStore(deps.redis, deps.keys), deps.clock)
@@ -98,6 +99,7 @@ def create_app(deps: Deps) -> Plane:
 
     async def on_routes() -> None:
         admission.routes_changed()
+        upstreams.extra_headers = routes.neighbours.headers
         upstreams.retain(routes.endpoints)
 
     watcher = RouteWatcher(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,11 @@ from redis.asyncio import Redis
 from gateway.decision_views import outcomes, still_open
 from gateway.state import asking_redis
 from models.store.codec import decode
+from models.store.errors import StoreDataError
 from models.store.keys import Keys
 from models.store.records import DecisionRecord
 
+log = logging.getLogger("gateway.decisions")
 PAGE = 500
 OUTCOMES_LOOKED_AT = 2000  # later records among which the outcomes of older ones are looked for
 LOOK_EVERY_S = 1.0  # a blocking read is asked again after this long: the worker may be told to end meanwhile
@@ -50,11 +53,10 @@ class DecisionStream:
         async with asking_redis():
             while len(found) < limit:
                 entries: Any = await self.redis.xrevrange(self.keys.decisions, max=end, count=PAGE)
-                page = [_record(*entry) for entry in entries]
-                found += [record for record in page if record in wanted]
-                if len(page) < PAGE:
+                found += [record for record in _records(entries) if record in wanted]
+                if len(entries) < PAGE:
                     break
-                end = f"({page[-1].id}"
+                end = f"({entries[-1][0].decode()}"
         return tuple(found[:limit])
 
     async def came_of(self, records: tuple[DecisionRecord, ...]) -> dict[str, DecisionRecord]:
@@ -66,7 +68,7 @@ class DecisionStream:
         async with asking_redis():
             while missing and looked_at < OUTCOMES_LOOKED_AT:
                 entries: Any = await self.redis.xrange(self.keys.decisions, min=start, count=PAGE)
-                later = outcomes(_record(*entry) for entry in entries)
+                later = outcomes(_records(entries))
                 known |= {key: record for key, record in later.items() if key in missing}
                 missing -= later.keys()
                 looked_at += len(entries)
@@ -82,13 +84,13 @@ class DecisionStream:
         async with asking_redis():
             while len(found) < limit:
                 entries: Any = await self.redis.xrange(self.keys.decisions, min=f"({after}", count=PAGE)
-                for entry in entries:
-                    record = _record(*entry)
+                for record in _records(entries):
                     if record in wanted:
                         found.append(record)
                     after = record.id
                     if len(found) == limit:
                         return tuple(found), after
+                after = entries[-1][0].decode() if entries else after
                 if len(entries) < PAGE:
                     break
         return tuple(found), after
@@ -109,7 +111,13 @@ class DecisionStream:
                 await self.redis.xread({self.keys.decisions: after}, count=1, block=max(1, round(block_s * 1000)))
 
 
-def _record(entry_id: bytes, fields: dict[bytes, bytes]) -> DecisionRecord:
-    stream_id = entry_id.decode()
-    record = decode(fields[b"d"], DecisionRecord, f"decision {stream_id}")
-    return msgspec.structs.replace(record, id=stream_id)
+def _records(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[DecisionRecord]:
+    """What is no decision is left out: it does not keep anybody from seeing the others."""
+    for entry_id, fields in entries:
+        stream_id = entry_id.decode()
+        try:
+            record = decode(fields.get(b"d", b""), DecisionRecord, f"decision {stream_id}")
+        except StoreDataError as problem:
+            log.warning("%s", problem)
+        else:
+            yield msgspec.structs.replace(record, id=stream_id)

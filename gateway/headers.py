@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from models.runtimes.protocol import KEY_HEADER
+
 Headers = list[tuple[bytes, bytes]]
 
 # RFC 9110 section 7.6.1, with the older names that proxies still meet.
@@ -33,6 +35,7 @@ _NOT_FOR_ENGINES = HOP_BY_HOP | {
     b"host",
     b"traceparent",
     b"x-api-key",
+    KEY_HEADER.encode(),
     b"x-request-id",
     b"x-request-priority",
     b"x-request-timeout",

@@ -105,7 +105,7 @@ def refusal(reply: CommandReply, model_id: str | None) -> GatewayError:
     match reply.code:
         case "model_not_found":
             return ModelNotFound(model_id or "", f"{reply.message}.")
-        case "gpu_not_found":
+        case "gpu_not_found" | "node_not_found":
             return NotFound(f"{reply.message}.", code=reply.code)
         case "unknown_command" | "invalid_configuration" | "invalid_request":
             return InvalidRequest(reply.message, code=reply.code)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from gateway.neighbours import Neighbours
 from models.store.records import ModelRoute, RouteTable
 
 READY = "ready"
 
 
 class Routes:
-    """The table this worker routes by, keyed by model id, alias and adapter."""
+    """The table this worker routes by, keyed by model id, alias and adapter.
 
-    def __init__(self) -> None:
+    ``neighbours``: how replicas of other nodes are reached.
+    """
+
+    def __init__(self, neighbours: Neighbours | None = None) -> None:
+        self.neighbours = neighbours or Neighbours()
         self._table: RouteTable | None = None
         self._by_name: dict[str, ModelRoute] = {}
         self._older_version: int | None = None
@@ -43,7 +48,7 @@ class Routes:
             if not confirmed:
                 return False
         self._older_version = None
-        self._table = table
+        table = self._table = self.neighbours.seen(table)
         self._by_name = {adapter: model for model in table.models for adapter in model.adapters}
         self._by_name |= {alias: model for model in table.models for alias in model.aliases}
         self._by_name |= {model.model_id: model for model in table.models}  # an id wins over an alias, over an adapter

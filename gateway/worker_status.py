@@ -32,6 +32,7 @@ class WorkerStatus:
             uptime_s=self._clock.monotonic() - self._started_s,
             routes_version=self._routes.version,
             resident_bytes=resident_bytes(),
+            problem=self._routes.neighbours.problem,
         )
 
     async def all(self) -> Workers:

@@ -90,8 +90,9 @@ class Policies:
 
     ``patience_s``: a request that has waited for so long comes before all others, and what was just started stays a
     while (``packers.residency.patience``; None: neither). ``swaps_per_minute``: so often replicas are evicted from one
-    GPU for others, evenly spread (None: as often as there are needs). ``prewarm``: bring models back before they are asked for.
-    ``look_at``: of a cluster with more GPUs than that, so many are looked at closely at a time, the likeliest first.
+    GPU for others, evenly spread (None: as often as there are needs). ``prewarm``: bring models back before they are
+    asked for. ``look_at``: of a cluster with more GPUs than that, so many are looked at closely at a time, the
+    likeliest first.
     """
 
     placement: str = "ours"

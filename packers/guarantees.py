@@ -4,10 +4,10 @@ On each GPU, where a group is guaranteed R and its members hold U bytes:
 
     the sum over the groups of max(R, U), and what all others hold, is at most the GPU's memory
 
-So what a group is guaranteed is always free or its own: nobody has to be asked for it. A model may use what is free less
-what other groups have not used of theirs, max(0, R - U) each; of another group's members only as much may be evicted for
-it as they hold beyond R. Where the memory is taken already when a guarantee begins, it comes about as members need it,
-by evictions like any others.
+So what a group is guaranteed is always free or its own: nobody has to be asked for it. A model may use what is free
+less what other groups have not used of theirs, max(0, R - U) each; of another group's members only as much may be
+evicted for it as they hold beyond R. Where the memory is taken already when a guarantee begins, it comes about as
+members need it, by evictions like any others.
 
 1. A model that is in several groups uses, on each GPU, the first of those that have a guarantee there.
 2. Guarantees that are more than a GPU has are cut off, the last ones first.
@@ -89,7 +89,7 @@ class Guarantees:
         return found
 
     def barred(self, model: Model, gpus: Sequence[Gpu]) -> frozenset[GpuId]:
-        """Of these GPUs those that would have no room for it even if all that is not guaranteed to others were empty."""
+        """Of these GPUs those without room for it even if all that is not guaranteed to others were empty."""
         if not self.listed:
             return frozenset()
         self.fit(gpus)

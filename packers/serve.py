@@ -27,7 +27,9 @@ def _turn_away(need: Need, where: Limits, draft: Draft) -> Outcome | None:
     model, trial = need.model, draft.trial
     # 7.
     if not _possible(model, where, trial) and not trial.sleepers(model.id, falling_asleep=True):
-        why = replace(trial.no_room(model, model.footprint, where), ever=False)
+        why = trial.no_room(model, model.footprint, where)
+        if where.barred:  # some would hold it if it were not for guarantees, which do not go away by themselves
+            why = replace(why, ever=False)
         if need.first and trial.gpus:
             return draft.refuse(model, why)
         draft.hold(model, why.reason, why)

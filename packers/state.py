@@ -110,8 +110,9 @@ class State:
     ) -> float | None:
         """The earliest time later than ``now_s`` at which time alone can make a decision say something new.
 
-        ``patience_s``, ``prewarm``, ``rest_s``: as the policies have them. Autoscaling other than by demand, and residency policies
-        whose worths drift, may change their minds at any time: ask for those every second or so while there is load.
+        ``patience_s``, ``prewarm``, ``rest_s``: as the policies have them. Autoscaling other than by demand, and
+        residency policies whose worths drift, may change their minds at any time: ask for those every second or so
+        while there is load.
         """
         self.settle()
         times = [self.outlook.next_time_s(now_s)]
@@ -200,6 +201,7 @@ class State:
     def drop_gpu(self, gpu: GpuId) -> None:
         """Raises LedgerError while replicas are on it."""
         self.index.drop_gpu(gpu)
+        self.swapped.pop(gpu, None)
         self.surroundings.survey(self.gpus.values(), self.pools)
 
     def drop_node(self, node: NodeId) -> None:

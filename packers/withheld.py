@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from packers.guarantees import Guarantees, Spare, Used
 from packers.ledger import Holding, Tally
 from packers.state import State
-from packers.types import GpuId, Model, ModelId
+from packers.types import GpuId, Model
 
 
 class Withheld:

@@ -8,12 +8,15 @@ import typer
 from typer.main import get_command
 
 from gateway.cli import (
+    cluster,
     config,
     decisions,
+    defrag,
     doctor,
     down,
     gateway,
     gpus,
+    join,
     key_hash,
     keys,
     logs,
@@ -30,6 +33,7 @@ from gateway.cli import (
     version,
     warm,
     weights,
+    why,
 )
 from gateway.cli.errors import AskedWrongly, CliError
 from gateway.cli.output import say, show_json
@@ -43,6 +47,8 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("down")(down.down)
+app.command("join")(join.join)
+app.add_typer(cluster.app, name="cluster")
 app.command("gateway")(gateway.gateway)
 app.command("status")(status.status)
 app.add_typer(models.app, name="models")
@@ -53,6 +59,8 @@ app.command("replicas")(replicas.replicas)
 keys.app.command("hash")(key_hash.show_hash)
 app.add_typer(keys.app, name="keys")
 app.command("decisions")(decisions.decisions)
+app.command("why")(why.why)
+app.command("defrag")(defrag.defrag)
 app.command("logs")(logs.logs)
 app.command("plan")(planning.plan)
 app.command("pack")(pack.pack)

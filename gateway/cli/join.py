@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from gateway.cli.errors import AskedWrongly, CliError
+from gateway.cli.errors import AskedWrongly
 from gateway.cli.options import (
     ConfigFile,
     Detach,
@@ -22,15 +22,7 @@ from gateway.cli.options import (
     ReportTo,
     Workers,
 )
-from gateway.cli.output import bytes_text, say, show_json, show_text
-
-if TYPE_CHECKING:
-    from gateway.service.door.words import Hello, Welcome
-    from gateway.service.parts import Installation
-    from gateway.service.report import Event
-    from models.cluster import Cluster
-    from models.fleet.node_file import NodeFile
-    from models.home import Home
+from gateway.cli.output import show_json, show_text
 
 Head = Annotated[
     str, typer.Argument(metavar="HEAD[:PORT]", help="What its `up --cluster` was given", show_default=False)
@@ -41,18 +33,12 @@ SecretFile = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="Where the others reach this machine; default: where it goes out to the head", show_default=False),
+    typer.Option(help="At which the others reach this machine; default: its own on the way to the head"),
 ]
-Pool = Annotated[
-    str | None, typer.Option(help="That its GPUs belong to; default: as the configuration has it", show_default=False)
-]
-HostMemory = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="RAM for sleeping models; default: as the configuration has it"),
-]
+Pool = Annotated[str | None, typer.Option(help="That its GPUs belong to; default: as configured")]
+HostMemory = Annotated[str | None, typer.Option(metavar="SIZE", help="RAM for sleeping models; default: as configured")]
 Notice = Annotated[
-    str | None,
-    typer.Option(metavar="aws|gcp|URL", help="Where word of a reclaim of this machine is looked for"),
+    str | None, typer.Option(metavar="aws|gcp|URL", help="Where word of a reclaim of this machine is looked for")
 ]
 WithGateway = Annotated[bool, typer.Option("--gateway", help="Answer requests on this machine, too.")]
 SetupOnly = Annotated[bool, typer.Option("--setup-only", help="Only write down what systemd's units then run by.")]
@@ -79,30 +65,32 @@ def join(
     json: Json = False,
     report_to: ReportTo = None,
 ) -> None:
-    """Make this machine a node of a cluster, until Ctrl-C. Its engines are the cluster's; `down` leaves it in order."""
-    from gateway.cli.plan import check_python, create_home, gateway_alone
+    """Make this machine a node of a cluster, until Ctrl-C. What runs on it is the cluster's; `down` leaves in order."""
+    from gateway.cli.joining import NodeOptions, plan_join
+    from gateway.cli.plan import plan_gateway
     from gateway.cli.up import refuse_second, serve
 
     if not gateway and (host, port, workers, config) != (None, None, None, None):
-        raise AskedWrongly("--host, --port, --workers and --config are for a gateway", code="usage", cure="say --gateway")
+        raise AskedWrongly(
+            "--host, --port, --workers and --config are a gateway's", code="usage", cure="say --gateway, too"
+        )
     refuse_second(home)
-    check_python()
-    found = create_home(home)
-    asked = _asked(found, head, secret_file, name, address, gpus, pool, host_memory, notice)
-    serving = gateway_alone(found, config, host, port, workers) if gateway else None
-    joining = Joining(found, *asked, serving)
+    options = NodeOptions(name, address, gpus, pool, host_memory, notice)
+    serve_here = partial(plan_gateway, config, host, port, workers) if gateway else None
+    joining = plan_join(home, head, secret_file, options, serve_here)
     if dry_run:
-        joining.show(json)
+        show_json(joining.document()) if json else show_text(joining.would())
         return
     joining.write()
     if setup_only:
-        show_json(joining.document()) if json else show_text(f"{joining.sentence()} Now: systemctl start roundhouse-node.target")
+        show_json(joining.document()) if json else show_text(joining.text())
     elif detach:
         from gateway.cli.detached import start_detached
 
-        words = joining.words(workers, config)
-        start_detached(found, ("join", *words), joining.event, json)
+        words = [*joining.words(), *(["--config", str(config.absolute())] if config else [])]
+        start_detached(joining.home, ("join", *words), joining.event, json)
     else:
         from gateway.service.run import Run
 
-        serve(Run(joining.installation(), joining.url, joining.event(), report_to is not None), json, report_to)
+        detached = report_to is not None
+        serve(Run(joining.installation, joining.url, joining.event(), detached), json, report_to)

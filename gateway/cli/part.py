@@ -15,10 +15,11 @@ from gateway.cli.output import show_json, show_text
 if TYPE_CHECKING:
     from gateway.service.parts import Installation
 
-CONFIGURED = ("control", "gateway")  # the others start without a configuration, and with a wrong one
+CONFIGURED = ("control", "gateway", "door")  # the others start without a configuration, and with a wrong one
 
 PartName = Annotated[
-    str, typer.Argument(metavar="NAME", help="redis, launcher, ray, control or gateway", show_default=False)
+    str,
+    typer.Argument(metavar="NAME", help="redis, launcher, ray, control, gateway; door or member", show_default=False),
 ]
 
 
@@ -36,11 +37,15 @@ def part(
     """Become one part of the service, as `up` would run it. For systemd and the like."""
     from gateway.service.parts import part as find_part
     from gateway.service.parts import part_names
+    from models.secret import NoSecret
 
     if name not in part_names():
         raise AskedWrongly(f"there is no part {name!r}", code="usage", cure=f"choose from {', '.join(part_names())}")
     installation = _installation(name, config, host, port, gpus, home, workers)
-    spec = find_part(installation, name)
+    try:
+        spec = find_part(installation, name)
+    except NoSecret as problem:
+        raise CliError(str(problem), code="no_secret") from None
     if dry_run:
         added = {key: value for key, value in spec.env.items() if os.environ.get(key) != value}
         if json:
@@ -68,7 +73,13 @@ def _installation(
     from gateway.cli.plan import check_python, create_home, plan, uses_own_redis
     from gateway.service import ray_head
     from gateway.service.parts import Installation
+    from models import cluster
 
+    found = create_home(home)
+    try:
+        joined = cluster.read(found)
+    except cluster.ClusterFileError as problem:
+        raise CliError(str(problem), code="state_folder") from None
     if name in CONFIGURED:
         # Which GPUs there are is the controller's business; the gateway runs where none can be seen.
         return plan(
@@ -79,8 +90,9 @@ def _installation(
             home=home,
             workers=workers,
             look_for_gpus=name == "control",
+            cluster=joined,
         ).installation
     check_python()
-    found = create_home(home)
     address = ray_head.outside_address()
-    return Installation(home=found, config=found.config, own_redis=uses_own_redis(found), ray_address=address)
+    own_redis = uses_own_redis(found)
+    return Installation(home=found, config=found.config, own_redis=own_redis, ray_address=address, cluster=joined)

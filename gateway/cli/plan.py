@@ -67,7 +67,7 @@ def plan(
     check_packages(service)
     if look_for_gpus:
         check_gpus(service, gpus)
-    workers_wanted = count_workers(service, gpus, workers)
+    workers_wanted = count_workers(service, workers, simulated=gpus is not None or service.simulated is not None)
     at, free = _address(service, host, port)
     gateway = options(service.gateway, folder=choice.path.parent, host=at, port=free, workers=workers_wanted)
     check_tls(gateway)
@@ -82,6 +82,26 @@ def plan(
         cluster=cluster,
     )
     return Planned(installation, service, gateway.url)
+
+
+def plan_gateway(
+    config: Path | None, host: str | None, port: int | None, workers: str | None, simulated: bool
+) -> GatewayOptions:
+    """The gateway of a machine that has joined a cluster: as in ``gateway:`` of the configuration, if one is named.
+
+    ``simulated``: its GPUs are.
+
+    Raises CliError.
+    """
+    from models.catalog.service import ServiceConfig
+
+    service = ServiceConfig() if config is None else read_config(config)
+    folder = Path.cwd() if config is None else config.expanduser().absolute().parent
+    at, free = _address(service, host, port)
+    wanted = count_workers(service, workers, simulated=simulated)
+    found = options(service.gateway, folder=folder, host=at, port=free, workers=wanted)
+    check_tls(found)
+    return found
 
 
 def create_home(given: Path | None) -> Home:
@@ -163,13 +183,13 @@ def uses_own_redis(home: Home) -> bool:
         raise AskedWrongly(str(error), code="invalid_setting") from None
 
 
-def count_workers(config: ServiceConfig, gpus: str | None, given: str | None) -> int:
+def count_workers(config: ServiceConfig, given: str | None, *, simulated: bool) -> int:
     """Raises AskedWrongly."""
     from models.catalog.gateway import AUTO, MOST_WORKERS
 
     wanted = config.gateway.workers if given is None else given
     if wanted == AUTO:
-        return auto_workers(simulated=gpus is not None or config.simulated is not None)
+        return auto_workers(simulated=simulated)
     if str(wanted).isdecimal() and 1 <= int(wanted) <= MOST_WORKERS:
         return int(wanted)
     raise AskedWrongly(

@@ -13,6 +13,8 @@ from gateway.service import ray_head, record
 from gateway.service.demo import FILE_NAME
 from gateway.service.ports import PortInUse, check_free
 from gateway.service.probes import launcher_status
+from models import cluster
+from models.cluster import Cluster
 from models.home import Home
 from models.runtimes.protocol import FORCED
 
@@ -122,11 +124,20 @@ def _warm_process(status: dict[str, object]) -> str:
     return f"; warm process {generation}, {age_text(age_s)} old, {spares} spare children"
 
 
+def membership_of(home: Home) -> Cluster | None:
+    """A file that cannot be read is another check's."""
+    try:
+        return cluster.read(home)
+    except cluster.ClusterFileError:
+        return None
+
+
 def ray(home: Home) -> Check:
     outside = ray_head.outside_address()
+    joined = membership_of(home)
     if outside is None and record.holder(home) is None:
         return Check(name="ray", verdict="ok", found="does not run; `up` starts it")
-    address = outside or ray_head.address(home)
+    address = outside or ray_head.address(home, joined)
     if asyncio.run(_listens(address)):
         return Check(name="ray", verdict="ok", found=f"listens at {address}")
     cure = "start it, or correct ROUNDHOUSE_RAY_ADDRESS" if outside else f"look at {home.logs / 'ray.log'}"

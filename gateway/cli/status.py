@@ -82,6 +82,8 @@ def _show(document: dict[str, Any]) -> None:
     if service["workers_wanted"] > 1:
         sizes = ", ".join(f"{worker['pid']} ({bytes_text(worker['resident_bytes'])})" for worker in workers)
         show_text(f"workers   {len(workers)} of {service['workers_wanted']} answer: {sizes}")
+    for problem in sorted({worker["problem"] for worker in workers if worker.get("problem")}):
+        say(f"The gateway is cut off from other nodes: {problem}")
     if not service["controller"] or not service["controller"]["alive"]:
         say("The controller is silent: what runs goes on, nothing is started or moved.")
     if service["config_error"]:

@@ -1,4 +1,5 @@
-"""``roundhouse weights``: what is on this node; how it gets here, is checked and leaves. Needs no running service."""
+"""``roundhouse weights``: what is on this node; how it gets here, is checked and leaves. Needs no running service, but
+for ``list --node``, which asks one."""
 
 from __future__ import annotations
 
@@ -22,6 +23,10 @@ Sources = Annotated[list[str] | None, typer.Argument(metavar="[SOURCE]...", help
 JsonLines = Annotated[
     bool, typer.Option("--json", help="JSON lines on stdout: progress, then the result or the error.")
 ]
+Node = Annotated[
+    str | None,
+    typer.Option("--node", metavar="NODE", help="Of this node of the running cluster", show_default="this machine"),
+]
 Copy = Annotated[
     bool,
     typer.Option("--copy", help="Copy a local folder into the store; else it is read once and stays in its place."),
@@ -38,11 +43,9 @@ def default(context: typer.Context, home: HomeFolder = None, json: Json = False)
 
 
 @app.command("list")
-def list_weights(home: HomeFolder = None, json: Json = False) -> None:
+def list_weights(home: HomeFolder = None, json: Json = False, node: Node = None) -> None:
     """Everything that takes room, what is on its way, and what was found damaged."""
-    from models.weights.listing import listing
-
-    found = listing(_store(home))
+    found = _listing(home, node)
     if json:
         show_json(found)
         return
@@ -62,6 +65,20 @@ def list_weights(home: HomeFolder = None, json: Json = False) -> None:
     show_table(("SOURCE", "KIND", "SIZE", "IN RAM", "USED", "CHECKED", "STATE"), rows, "The store is empty.")
     quota = bytes_text(found["quota_bytes"]) if found["quota_bytes"] is not None else "none"
     say(f"used {bytes_text(found['used_bytes'])}, quota {quota}, free on the disk {bytes_text(found['free_bytes'])}")
+
+
+def _listing(home: Path | None, node: str | None) -> dict[str, Any]:
+    """Of this machine's store, which needs no service; of a node, by its name, as the service has asked it."""
+    if node is None:
+        from models.weights.listing import listing
+
+        return listing(_store(home))
+    from urllib.parse import quote
+
+    from gateway.cli.client import find_service
+
+    found: dict[str, Any] = find_service(home).get(f"nodes/{quote(node, safe='')}/weights")
+    return found
 
 
 @app.command("import")

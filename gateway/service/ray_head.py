@@ -21,6 +21,9 @@ ADDRESS_ENV = "ROUNDHOUSE_RAY_ADDRESS"
 LOOPBACK = "127.0.0.1"
 # Each one is a worker process of 90 MB that Ray keeps waiting: an actor that finds one starts 0.25 s sooner.
 SPARE_WORKERS = 2
+# A node without its head would end after a minute, and the keeper of its engines with it; whoever joined it to the head
+# replaces it once there is another one.
+HEADLESS_S = 7 * 24 * 3600
 # No object travels through Ray's store here; this is near the smallest that it accepts.
 OBJECT_STORE_BYTES = 80 * 2**20
 
@@ -92,6 +95,7 @@ def environment(home: Home, joined: Cluster | None = None) -> dict[str, str]:
         "RAY_enable_metrics_collection": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # says in advance what the next Ray does, instead of warning of it
         "RAY_DEDUP_LOGS": "0",
+        **({} if joined is None or joined.leads else {"RAY_gcs_rpc_server_reconnect_timeout_s": str(HEADLESS_S)}),
     }
 
 

@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         shutil.rmtree(home, ignore_errors=True)
     file = options.json or home_of(os.environ) / "loadtests" / f"chaos-{began.strftime('%Y%m%dT%H%M%SZ')}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
+    results.sort(key=lambda result: list(FAULTS).index(result.fault))
     about |= {"load_1m_at_end": machine()["load_1m"], "left_at_the_end": left}
     file.write_text(json.dumps(document(results, about), indent=1) + "\n")
     print(table(results))
@@ -71,7 +72,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     moments = _known(parser, "--when", options.when, MOMENTS)
     if options.silent <= 0:
         parser.error("--silent must be more than 0")
-    options.cells = [(fault, moment) for fault in faults for moment in moments]
+    # Moment by moment, not fault by fault: what ends again and again within a minute is started again later and later.
+    options.cells = [(fault, moment) for moment in moments for fault in faults]
     return options
 
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from loadtests.chat import ChatRequest
 from loadtests.chaos.calls import Call, How, place
+from loadtests.chat import ChatRequest
 from loadtests.target import Target
 
 PROMPT = "Tell me something of the way home."

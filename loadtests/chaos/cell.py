@@ -13,7 +13,7 @@ from loadtests.chaos.census import Census
 from loadtests.chaos.faults import Fault, let_go_on, strike
 from loadtests.chaos.moments import TOKENS, Moment
 from loadtests.chaos.recovery import Recovered, Struck, await_recovery, kept
-from loadtests.chaos.scene import STEADY
+from loadtests.chaos.scene import COLD, STEADY
 from loadtests.chaos.stage import Stage
 from loadtests.chaos.watch import Seen, Watch
 from loadtests.coldstart.admin import Admin
@@ -30,7 +30,8 @@ class Result:
     """Of one cell. Times in seconds; ``call_s``: from the strike to the first answer of a call made after it.
 
     ``stuck``: callers whose calls never ended. ``lost``: replicas that should have lived on. ``moved``: decisions
-    that took a replica of STEADY away. ``hit``: whether the moment lasted until the strike.
+    that took a replica of STEADY away; ``decided``: all since the strike. ``hit``: whether the moment lasted until the strike. ``again_s``: what one more
+    start took when all was over, whoever had made the one before.
     """
 
     fault: str
@@ -40,10 +41,12 @@ class Result:
     struck_s: float = 0.0
     stuck: int = 0
     call_s: float | None = None
+    again_s: float | None = None
     recovered: Recovered = field(default_factory=Recovered)
     seen: Seen = field(default_factory=Seen)
     lost: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
+    decided: list[str] = field(default_factory=list)
     hit: bool = True
     took_s: float = 0.0
 
@@ -74,12 +77,14 @@ class Result:
             "stuck": self.stuck,
             "failures": dict(failures.most_common(12)),
             "first_fresh_answer_s": _rounded(self.call_s),
+            "one_more_start_s": _rounded(self.again_s),
             "slowest_first_byte_s": _rounded(self.slowest_s),
             "recovered_s": {name: _rounded(seconds) for name, seconds in self.recovered.after_s.items()},
             "missing": self.recovered.missing,
             "samples": self.seen.document(),
             "lost_replicas": self.lost,
             "moved": self.moved,
+            "decided": self.decided,
             "hit": self.hit,
             "took_s": _rounded(self.took_s),
         }
@@ -140,19 +145,31 @@ class Play:
         spared = [engine.replica for engine in (*victims, stage.engine) if engine is not None]
         result.lost = kept(lived, spared, self.census.engines())
         self._decisions(stage, result, at_unix_s)
+        if result.recovered.whole:
+            result.again_s = self._start_again(stage)
 
-    def _decisions(self, stage: Stage, result: Result, since_unix_s: float) -> None:
+    def _start_again(self, stage: Stage) -> float | None:
+        """Seconds to the answer of a model that was stopped just before; None when none came. Raises CallFailed."""
+        if self.admin.replicas(COLD):
+            self.admin.stop(COLD)
+        stage.later.once(COLD, 1, TOKENS)
+        stage.later.join(self.recover_within_s)
+        answers = stage.later.answered()
+        return answers[0].took_s if answers else None
+
+    def _decisions(self, stage: Stage, result: Result, struck_unix_s: float) -> None:
+        """What the controller has decided and heard since, told in the result. Raises CallFailed."""
+        about = stage.engine.replica if stage.engine is not None else ""
         found = get_json(self.admin.target, "/admin/v1/decisions?limit=500", admin=True)["data"]
-        for decision in found:
-            if decision["model_id"] == STEADY and decision["action"] in ("sleep", "stop"):
-                if decision["at_unix_s"] >= since_unix_s:
+        for decision in reversed(found):
+            since_s = decision["at_unix_s"] - struck_unix_s
+            action, what = decision["action"], decision["replica_id"] or decision["model_id"] or ""
+            if result.moment == "start" and action == "ready" and what == about and since_s < 0:
+                result.hit = False  # it was ready before it was hit: the moment had passed
+            if since_s >= 0:
+                result.decided.append(f"{since_s:.2f} s: {action} {what}: {decision['reason']}")
+                if decision["model_id"] == STEADY and action in ("sleep", "stop"):
                     result.moved.append(decision["reason"])
-            elif result.moment in ("start", "evict") and decision["action"] == "ready":
-                about = stage.engine.replica if stage.engine is not None else ""
-                # It was ready before it was hit: the moment had passed.
-                late = since_unix_s - 1.0 < decision["at_unix_s"] < since_unix_s
-                if late and result.moment == "start" and decision["replica_id"] == about:
-                    result.hit = False
 
 
 def _rounded(seconds: float | None) -> float | None:

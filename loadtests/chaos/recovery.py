@@ -17,6 +17,7 @@ STABLE_S = 1.0  # what holds for so long is taken to have come to stay
 FRESH_S = 2.5  # the controller writes once a second
 # How many more of these than before are no sign of anything: spares and successors come and go.
 LOOSE = {"zygote": 3, "ray's own": 4, "other": 2, "ray": 0}
+SPARE = "zygote"
 Condition = Callable[[], str]  # what is still missing, "" when nothing is
 
 
@@ -109,16 +110,20 @@ def _processes(stage: Stage, struck: Struck) -> str:
     strays = sorted(process.replica for process in now if process.kind == ENGINE and process.replica not in recorded)
     if strays:
         return f"the engine of {strays[0]} is in nobody's books"
-    return differing(count(now), struck.before)
+    starter_hit = any(victim.kind == "launcher" for victim in struck.victims)
+    return differing(count(now), struck.before, spares=starter_hit)
 
 
-def differing(now: Counter[str], before: Mapping[str, int]) -> str:
-    """Which kind there is too little or too much of; engines are counted by their replicas elsewhere."""
+def differing(now: Counter[str], before: Mapping[str, int], spares: bool = False) -> str:
+    """Which kind there is too little or too much of; engines are counted by their replicas elsewhere.
+
+    ``spares``: children that wait to become engines count as well: each start takes one, which is soon replaced.
+    """
     for kind in sorted({*now, *before} - {ENGINE}):
         had, has = before.get(kind, 0), now.get(kind, 0)
         if kind not in LOOSE and has != had:
             return f"{has} processes of kind {kind}, there were {had}"
-        if has > had + LOOSE.get(kind, 0):
+        if has > had + LOOSE.get(kind, 0) or (spares and kind == SPARE and has < had):
             return f"{has} processes of kind {kind}, there were {had}"
     return ""
 

@@ -1,4 +1,4 @@
-"""The service that is broken: one of the harness's own, in a home of its own, brought up anew when a cell has ruined it."""
+"""The service that is broken: the harness's own, in a home of its own, brought up anew when a cell has ruined it."""
 
 from __future__ import annotations
 

@@ -23,16 +23,18 @@ class Stage:
     waiting: Callers = field(init=False)  # who waits for a start when it happens
     fresh: Callers = field(init=False)  # who comes afterwards, to what serves
     asking: Callers = field(init=False)  # who comes afterwards, to what has to be started
+    later: Callers = field(init=False)  # who comes when all is over
     engine: Process | None = None
     wanted: str = ""
     evicted: str = ""
 
     def __post_init__(self) -> None:
-        self.steady, self.waiting, self.fresh, self.asking = (Callers(self.admin.target) for _ in range(4))
+        made = (Callers(self.admin.target) for _ in range(5))
+        self.steady, self.waiting, self.fresh, self.asking, self.later = made
 
     @property
     def everybody(self) -> tuple[Callers, ...]:
-        return (self.steady, self.waiting, self.fresh, self.asking)
+        return (self.steady, self.waiting, self.fresh, self.asking, self.later)
 
     def calls(self) -> list[Call]:
         """All that are over, whoever made them."""

@@ -1,8 +1,8 @@
 """What each fault may cost, in figures, and which of them a cell has broken. Pure.
 
-The promises: R1 a replica is killed, R3 one hangs, R4 a worker of the gateway dies, R5 the controller dies, R6 Ray's head
-dies. Redis: what serves goes on serving, and what has to be started waits. In every cell: the ledger holds, nothing is
-placed twice, nothing is left over, nothing that lives is given up, and everything is as it was in the end.
+The promises: R1 a replica is killed, R3 one hangs, R4 a worker of the gateway dies, R5 the controller dies, R6 Ray's
+head dies. Redis: what serves goes on serving, what has to be started waits. In every cell: the ledger holds, nothing
+is placed twice, nothing is left over, nothing that lives is given up, and everything is as it was in the end.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def streams_may_end(result: Result) -> list[str]:
 
 
 def those_with_it(result: Result) -> list[str]:
-    """Calls that the dying worker had, or that were queued for it, may end with it; connections are refused for a second
-    at most, and whoever comes later is served."""
+    """Calls that the dying worker had, or that were queued for it, may end with it; connections are refused for a
+    second at most, and whoever comes later is served."""
     late_s = result.struck_s + UNCONNECTED_S
     wrong = [_said(call) for call in result.calls if call.failed and call.began_s > late_s]
     return wrong + _refused_without_need(result)
@@ -87,6 +87,8 @@ def broken(result: Result, price: Price | None = None) -> list[str]:
         wrong.append(f"{result.stuck} callers never got an answer of any kind")
     if result.call_s is None:
         wrong.append(f"no call of {STEADY} was answered after it")
+    if result.recovered.whole and result.again_s is None:
+        wrong.append("nothing can be started any more")
     wrong += _too_slow(result, price)
     wrong += [f"{what} ({times} times)" for what, times in result.seen.wrong.items()]
     wrong += [f"{replica} did not survive it" for replica in result.lost]

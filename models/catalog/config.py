@@ -42,6 +42,7 @@ def load_config(path: Path) -> ServiceConfig:
     cards = [_validated(ModelCard, card.document, card.loc, problems) for card in raw if card.document is not document]
     problems += _shared_names(raw)
     problems += _unknown_company(raw)
+    problems += _idle_reservations(document, raw)
     if not document.data.keys() & {"models", "models_dir"}:
         problems.append(problem_at(document, (), "names no models", "add models: or models_dir:"))
     if problems or config is None:
@@ -130,6 +131,32 @@ def _unknown_company(cards: list[_RawCard]) -> Iterator[Problem]:
                     where = (*card.loc, field, index)
                     cure = did_you_mean(name, known)
                     yield problem_at(card.document, where, f"{name!r} is no model of this configuration", cure)
+
+
+def _idle_reservations(main: Document, cards: list[_RawCard]) -> Iterator[Problem]:
+    """One for nobody would quietly keep memory from everybody."""
+    given = main.data.get("reservations")
+    owners = {card.data.get("owned_by") for card in cards if isinstance(card.data, dict)}
+    ids = {card.data.get("model_id") for card in cards if isinstance(card.data, dict)}
+    taken: set[str] = set()
+    for index, one in enumerate(given if isinstance(given, list) else ()):
+        if not isinstance(one, dict):
+            continue
+        where = ("reservations", index)
+        if isinstance(name := one.get("name"), str):
+            if name in taken:
+                yield problem_at(main, (*where, "name"), f"{name!r} is another one's name", "choose another")
+            taken.add(name)
+        if isinstance(tenant := one.get("tenant"), str) and tenant not in owners:
+            known = {each for each in owners if isinstance(each, str)}
+            cure = did_you_mean(tenant, known) if known else "give its models owned_by in their cards"
+            yield problem_at(main, (*where, "tenant"), f"no model is owned_by {tenant[:60]!r}", cure)
+        named = one.get("models")
+        for place, model in enumerate(named if isinstance(named, list) else ()):
+            if isinstance(model, str) and model not in ids:
+                cure = did_you_mean(model, {each for each in ids if isinstance(each, str)})
+                what = f"{model!r} is no model of this configuration"
+                yield problem_at(main, (*where, "models", place), what, cure)
 
 
 def _names(card: _RawCard) -> Iterator[tuple[Loc, str]]:

@@ -25,6 +25,7 @@ from models.catalog.problems import did_you_mean
 from models.weights.records import Settings
 from packers.decide import Policies
 from packers.defrag.moves import Budget
+from packers.residency.patience import LEAST_SWAPS_PER_MINUTE
 from packers.types import PoolKind
 
 _GPU_SCHEMA = {
@@ -100,6 +101,10 @@ class PolicyNames(Section):
         default=_DEFAULTS.patience_s,
         description="Who has waited for so long comes first, and what was just started stays a while; null for neither",
     )
+    swaps_per_minute: Annotated[float, Field(ge=LEAST_SWAPS_PER_MINUTE, le=60_000)] | None = Field(
+        default=_DEFAULTS.swaps_per_minute,
+        description="So often replicas are evicted from one GPU for others at most; null for no bound",
+    )
     prewarm: bool = Field(default=_DEFAULTS.prewarm, description="Bring models back before they are asked for")
     look_at: Annotated[Count, Field(ge=1)] = Field(
         default=_DEFAULTS.look_at, description="GPUs of a larger cluster that are looked at closely at a time"
@@ -126,8 +131,35 @@ class PoolSettings(Section):
         default=0.0, description="How often one of its GPUs is taken away, on average"
     )
     gpus: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        description="Ids of its GPUs, as `roundhouse gpus` shows them; node-1/* for all of a node"
+        default=(),
+        description="Ids of its GPUs, as `roundhouse gpus` shows them; node-1/* for all of a node. Nodes that joined as "
+        "part of this pool need not be named",
     )
+
+
+class ReservationSettings(Section):
+    """GPU memory that nobody but these models takes (``packers.guarantees``)."""
+
+    name: Name
+    models: tuple[Name, ...] = Field(default=(), description="The ids of those that it is kept for")
+    tenant: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+        default=None, description="And all that are owned_by this one"
+    )
+    gpus: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=("*",), description="Ids of GPUs, as `roundhouse gpus` shows them; node-1/* for all of a node"
+    )
+    memory: Annotated[Bytes, Field(gt=0)] = Field(description="Of each of these GPUs")
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _one_or_more_patterns(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_for_somebody(self) -> ReservationSettings:
+        if not self.models and self.tenant is None:
+            raise WrongValue("names nobody that it is for", "add models: [...] or tenant: NAME")
+        return self
 
 
 _WEIGHTS = Settings()
@@ -163,6 +195,18 @@ class WeightsSettings(Section):
         )
 
 
+class DecisionSettings(Section):
+    """The decision record as a file besides (``models.control.decision_file``)."""
+
+    export: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="A file that every decision is written to, one JSON object a line; relative to this"
+    )
+    rotate: Annotated[Bytes, Field(ge=1)] = Field(
+        default=64 << 20, description="It is put aside and packed when it is as large as that"
+    )
+    keep: Count = Field(default=8, description="How many of those that were put aside are kept")
+
+
 class ServiceConfig(Section):
     """Everything an operator configures. ``models`` holds the cards of the file and those of ``models_dir``."""
 
@@ -171,7 +215,11 @@ class ServiceConfig(Section):
     gateway: GatewaySettings = GatewaySettings()
     policies: PolicyNames = PolicyNames()
     weights: WeightsSettings = WeightsSettings()
+    decisions: DecisionSettings = DecisionSettings()
     pools: tuple[PoolSettings, ...] = Field(default=(), description="The first that names a GPU has it; else owned")
+    reservations: tuple[ReservationSettings, ...] = Field(
+        default=(), description="GPU memory kept for some models; of one that is in several, the first on a GPU counts"
+    )
     drain_timeout: Seconds = Field(default=30.0, description="How long a draining replica may finish its requests")
     models: tuple[ModelCard, ...] = Field(default=(), description="Model cards; names are unique across all of them")
     models_dir: Annotated[str, Field(min_length=1)] | None = Field(

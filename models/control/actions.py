@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -58,6 +59,10 @@ class Actions:
         self._logs = logs
         self._clock = clock
         self._loading: dict[GpuId, asyncio.Lock] = {}  # loads on one GPU are serialised, their canaries included
+
+    async def weights(self, node: NodeId, ask: Any) -> Any:
+        """Ask a node about weights (``models.fleet.supply``). Raises StartFailed."""
+        return await self._fleet.weights(node, ask)
 
     async def start(self, tracked: Tracked, entry: Entry, post: Post) -> None:
         async with self._attempt(tracked.id, post) as attempt:

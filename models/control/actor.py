@@ -18,6 +18,7 @@ from models.clock import SteadyClock
 from models.control.actions import Actions
 from models.control.catalog import CatalogReader, Entry
 from models.control.controller import Controller
+from models.control.decision_export import DecisionExport
 from models.control.demand import DemandBook
 from models.control.fetching import SourceDesk
 from models.control.listeners import listen_commands, listen_demand, watch_config
@@ -26,6 +27,7 @@ from models.control.news import message_of
 from models.control.office import Nodes, deposed, stay_in_office, take_office
 from models.control.onlooker import Onlooker
 from models.control.pools import PoolBook
+from models.control.reserved import Reserved
 from models.control.settings import ControlSettings
 from models.control.store import RedisControlStore
 from models.control.supplier import Supplier
@@ -115,12 +117,15 @@ class ControllerActor:
             raise outcome.error if isinstance(outcome, Rejected) else RuntimeError("no configuration was read")
         config = watcher.config
         simulated = settings.simulated(config)
-        self._fleet = fleet = await RayFleet(settings.home, simulated, settings.host_bytes(config)).open()
+        self._fleet = fleet = await RayFleet(settings.home, simulated, config.host_memory).open()
         defaults = SIMULATED if simulated is not None else CUDA
         reader = CatalogReader(settings.config_path.parent, self._home.weights, defaults)
         fleet.subscribe(self._on_event)
         world = World.empty(await fleet.nodes(), reader.entries(config.models))
         world.demand, world.pools = DemandBook(self._clock()), PoolBook.of(config.pools)
+        world.reserved = Reserved(config.reservations)
+        self._export = DecisionExport(redis, keys, settings.config_path.parent)
+        self._export.configure(config.decisions)
         self._controller = controller = self._build(world, fleet, store, config, reader)
         await move_into_store(redis, keys, self._home.cluster_id, self._clock())
         await take_office(store.fence, _nodes(fleet))
@@ -134,6 +139,7 @@ class ControllerActor:
             tasks.create_task(listen_commands(redis, keys, store, watcher, controller.post))
             tasks.create_task(watch_config(watcher, controller.post))
             tasks.create_task(Onlooker(world, fleet, controller.post, inspect=reader.inspect, clock=self._clock).run())
+            tasks.create_task(self._export.run())
             tasks.create_task(controller.run())
             self._ready.set()
 
@@ -146,6 +152,7 @@ class ControllerActor:
 
         def load_catalog(message: CatalogChanged) -> dict[ModelId, Entry]:
             sources.configure(message.config.weights)
+            self._export.configure(message.config.decisions)
             return reader.entries(message.config.models)
 
         return Controller(
@@ -153,6 +160,7 @@ class ControllerActor:
             Actions(fleet, check=sources.check, logs=self._home.engine_logs, clock=self._clock),
             store,
             clock=self._clock,
+            wall=self._clock.wall,
             new_replica_id=new_replica_id,
             load_catalog=load_catalog,
             load_policies=lambda message: (message.config.policies.policies(), PoolBook.of(message.config.pools)),

@@ -53,9 +53,11 @@ class Entry:
         footprint: Footprint | None = None,
         tier: str | None = None,
         floor: tuple[int, str] | None = None,
+        groups: tuple[str, ...] = (),
     ) -> Model:
         """``footprint``: what its next replica reserves; the card's where nothing was measured. ``tier``: where a start
-        would find its weights now. ``floor``: how many replicas are kept, and why where the card asks for fewer."""
+        would find its weights now. ``floor``: how many replicas are kept, and why where the card asks for fewer.
+        ``groups``: the reservations that it is in."""
         card = self.card
         min_replicas, floor_why = floor or (card.min_replicas, "")
         return Model(
@@ -79,6 +81,7 @@ class Entry:
             scale_memory=history.memory(self.id),
             wait_s=card.max_wait,
             floor_why=floor_why,
+            groups=groups,
         )
 
     def aim(self, history: History, *, asleep: bool, tier: str | None = None) -> Aim:

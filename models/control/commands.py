@@ -112,6 +112,7 @@ class CommandDesk:
                     needs = format_bytes(needed)
                     text = f"{model} needs {needs} of host RAM to sleep, {format_bytes(free)} are free; stop it instead"
                     return self._answer(command, False, text, "insufficient_host_memory")
+        self._world.history.calm(model)
         for tracked in chosen:
             to = ReplicaState.ASLEEP if to_sleep else ReplicaState.DEAD
             self._drain(tracked, to, f"{command.verb} by operator", now)

@@ -27,6 +27,8 @@ from models.control.adoption import Adopter
 from models.control.catalog import Entry
 from models.control.commands import CommandDesk
 from models.control.costs import UNKNOWN_TIER
+from models.control.defragging import VERBS as DEFRAG_VERBS
+from models.control.defragging import DefragDesk
 from models.control.journal import Journal
 from models.control.messages import (
     CatalogChanged,
@@ -45,11 +47,14 @@ from models.control.reconcile import Reconciler
 from models.control.recorder import Recorder
 from models.control.recording import Step
 from models.control.replicas import ReplicaDesk
+from models.control.reserved import Reserved
 from models.control.scribe import Scribe
 from models.control.senses import Senses
 from models.control.store import ControlStore, LeaseLost, StateForgotten
 from models.control.tracked import Tracked, socket_paths
 from models.control.warming import WarmDesk
+from models.control.weights_desk import VERB as WEIGHTS_VERB
+from models.control.weights_desk import WeightsDesk
 from models.control.work import Work
 from models.control.world import World
 from models.fleet.protocol import GpuBack, GpuLost, NodeAway, NodeJoined, NodeLeaving, Superseded
@@ -62,6 +67,8 @@ from packers.types import Action, Hold, ModelId, Refuse, ReplicaId, ReplicaState
 log = logging.getLogger("roundhouse.control")
 TICK_S = 0.1
 AGAIN_AFTER_S = 1.0  # an engine that could not be told to end is told so again
+SHIFT_TIMEOUT_S = 600.0  # for the requests of a replica that moves; any other has the drain timeout of the service
+QUESTIONS = ("snapshot", WEIGHTS_VERB)  # orders that change nothing
 HEARTBEAT_S = 1.0  # the state is written at least this often: figures stay fresh, the lease stays held
 
 
@@ -75,6 +82,7 @@ class Controller:
         store: ControlStore,
         *,
         clock: Callable[[], float],
+        wall: Callable[[], float] | None = None,
         new_replica_id: Callable[[ModelId], ReplicaId],
         load_catalog: Callable[[CatalogChanged], dict[ModelId, Any]],
         load_policies: Callable[[CatalogChanged], tuple[Policies, PoolBook]] | None = None,
@@ -119,7 +127,9 @@ class Controller:
         )
         self._node_orders = NodeOrders(world, self.nodes, lambda: self._policies)
         self._desk = CommandDesk(world, self._put_out, recorder)
-        self._warming = WarmDesk(world, self.journal)
+        self._warming = WarmDesk(world, self.journal, wall or clock)
+        self._weights = WeightsDesk(world, actions.weights, self._spawn)
+        self._defrag = DefragDesk(world, self.journal, self._put_out)
         self._scribe = Scribe(store, recorder, self._spawn, clock())
         self._dirty = True
         self._written_s = 0.0
@@ -200,22 +210,26 @@ class Controller:
         self._finish_drained(now)  # 2. finish
         self._dirty |= self.nodes.settle(now) | self._replicas.settle(now)
         self._reconciler.settle(now)
-        self._dirty |= self._warming.settle(now)
+        self._dirty |= self._warming.settle() | self._defrag.follow(now)
+        policies = self._defrag.policies(self._policies)
         self.world.seq += 1
         snapshot = self.world.snapshot(now)
+        for news in self.world.reserved.news():
+            self.journal.note_text("reservation", None, news)
         try:
             state = self._mirror.follow(snapshot)
-            plan = decide_on(state, snapshot.id, now, self._policies)  # 3. decide
+            plan = decide_on(state, snapshot.id, now, policies)  # 3. decide
         except LedgerError:  # a bug: no new decisions, but what was begun goes on
             log.exception("snapshot %s holds more than there is", snapshot.id)
             return
-        self._scribe.decided(Step(snapshot=snapshot, policies=self._policies, plan=plan), traffic)
+        self._scribe.decided(Step(snapshot=snapshot, policies=policies, plan=plan), traffic)
         self.world.history.decided(plan)
         self.journal.decides_on(state)
+        self._dirty |= self._defrag.decided(state, plan, self._policies, now)
         for action in plan.actions:  # 4. apply
             self._apply(action, now)
         self.journal.forget_holds({a.model for a in plan.actions if isinstance(a, Hold | Refuse)})
-        self._warming.decided(plan, now)
+        self._warming.decided(plan)
 
     async def flush(self) -> None:
         """5. write, then let the fleet begin. What could not be written stays pending."""
@@ -229,7 +243,8 @@ class Controller:
             self._dirty, self._written_s = False, now
         for work in self._work.take():
             self._spawn(work)
-        self._replies += [*self._desk.due(), *self._warming.due(), *self._node_orders.due()]
+        self._replies += [*self._desk.due(), *self._warming.due(), *self._defrag.due(), *self._node_orders.due()]
+        self._replies += self._weights.due()
         while self._replies:
             await self._store.reply(self._replies[0])
             del self._replies[0]
@@ -307,11 +322,13 @@ class Controller:
                     # Its table is one that the store has lost. A smaller number would look old to gateways.
                     self.world.routes_version, self._dirty = report.routes_version, True
                 return
-            case Ordered(command) if command.verb == "snapshot":
-                self._scribe.show(command)
+            case Ordered(command) if command.verb in QUESTIONS:
+                (self._weights.take if command.verb == WEIGHTS_VERB else self._scribe.show)(command)
                 return
             case Ordered(command) if command.verb == "warm":
                 self._warming.take(command, now)
+            case Ordered(command) if command.verb in DEFRAG_VERBS:
+                self._defrag.take(command, now)
             case Ordered(command) if command.node is not None or command.verb in NODE_VERBS:
                 self._node_orders.take(command, now)
             case Ordered(command):
@@ -335,6 +352,7 @@ class Controller:
         self.world.config_error = None
         if self._load_policies is not None:
             self._policies, self.world.pools = self._load_policies(message)
+            self.world.reserved = Reserved(message.config.reservations)
         for model in before.keys() - after.keys():
             self.world.history.forget(model)
         for model in before.keys() | after.keys():
@@ -369,11 +387,19 @@ class Controller:
                 continue
             if tracked.drain_version > self.world.routes_version:  # gateways have not been told yet
                 continue
-            overdue = now - tracked.state_since_s > self._drain_timeout_s or self.nodes.must_end(tracked, now)
+            timeout_s = SHIFT_TIMEOUT_S if self._is_moving(tracked) else self._drain_timeout_s
+            overdue = now - tracked.state_since_s > timeout_s or self.nodes.must_end(tracked, now)
             if overdue or self.world.demand.drained(tracked.id, tracked.drain_version):
                 tracked.ending, tracked.ending_since_s = True, now
                 act = self._actions.sleep if tracked.draining_to is ReplicaState.ASLEEP else self._actions.stop
                 self._work.order(tracked.id, act(tracked, self.post))
+
+    def _is_moving(self, tracked: Tracked) -> bool:
+        """Its substitute serves already, and nobody waits for its memory: what it has may take its time."""
+        others = self.world.of_model(tracked.model)
+        if not any(other.replaces == tracked.id and other.state is ReplicaState.READY for other in others):
+            return False
+        return not any(gpu.cordoned for gpu in self.world.gpus if gpu.id == tracked.gpu)
 
     def _may_end(self, tracked: Tracked, now: float) -> bool:
         """It was not told to yet, or whoever was to tell it could not reach it."""
@@ -415,6 +441,8 @@ class Controller:
                     to = ReplicaState.ASLEEP if isinstance(action, Sleep) else ReplicaState.DEAD
                     self._drain(self.world.replicas[action.replica], to, action.reason, now)
                     self.journal.plan(action)
+                    if action.evicted_for is not None:
+                        self.world.swapped[action.gpu] = now
                 case Resize():  # no engine resizes, so no model says that it does, and none is asked to
                     log.error("a plan resizes what cannot be resized, and was not carried out: %s", action)
                 case Hold():
@@ -454,6 +482,7 @@ class Controller:
         self.world.replicas[replica] = tracked
         self._work.order(replica, self._actions.start(tracked, entry, self.post))
         self.journal.plan(action, replica)
+        self._defrag.began(action, replica, now)
 
     def _wake(self, action: Wake, now: float) -> None:
         tracked = self.world.replicas[action.replica]

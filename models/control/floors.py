@@ -24,6 +24,9 @@ class Order:
     since_s: float
     until_s: float | None
 
+    def ended(self, now: float) -> bool:
+        return self.until_s is not None and self.until_s <= now
+
 
 @dataclass(frozen=True, slots=True)
 class Floor:

@@ -53,6 +53,7 @@ class History:
         self.footprints = FootprintBook()
         self._memories: dict[ModelId, ScaleMemory] = {}
         self._known: dict[ModelId, _Known] = {}
+        self._calm: set[ModelId] = set()
         self._began_s: float | None = None  # when it was first told anything
 
     def take(self, traffic: dict[ModelId, Traffic], now: float, aim: Callable[[ModelId], Aim]) -> None:
@@ -65,6 +66,7 @@ class History:
         for model, seen in traffic.items():
             self._known.pop(model, None)
             if seen.arrived:
+                self._calm.discard(model)
                 self._usage_of(model).arrive(now, seen.arrived)
                 self._load_of(model, aim).arrive(now, seen.arrived)
             if seen.finished:
@@ -101,7 +103,11 @@ class History:
     def load(self, model: ModelId) -> Load:
         """As of the last ``observe``, or FRESH_S before."""
         known = self._known.get(model)
-        return NO_LOAD if known is None else known.load
+        return NO_LOAD if known is None or model in self._calm else known.load
+
+    def calm(self, model: ModelId) -> None:
+        """An operator has put it down: until it is called again, its load is no reason to bring it back."""
+        self._calm.add(model)
 
     def memory(self, model: ModelId) -> ScaleMemory:
         return self._memories.get(model, NO_MEMORY)
@@ -134,6 +140,7 @@ class History:
         self._load.pop(model, None)
         self._memories.pop(model, None)
         self._known.pop(model, None)
+        self._calm.discard(model)
         self.costs.forget(model)
         self.meters.forget(model)
 

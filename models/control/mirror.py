@@ -31,10 +31,7 @@ class Mirror:
 
     def _update(self, before: Snapshot, now: Snapshot) -> None:
         state = self._state
-        if before.gpus != now.gpus:
-            for old_gpu, gpu in zip(before.gpus, now.gpus, strict=True):
-                if old_gpu != gpu:
-                    state.put_gpu(gpu)
+        _update_gpus(state, before, now)
         known = {model.id: model for model in before.models}
         for model in now.models:
             old_model = known.pop(model.id, None)
@@ -59,6 +56,17 @@ class Mirror:
             state.drop_replica(replica.id)
         for replica in changed:
             state.put_replica(replica)
+
+
+def _update_gpus(state: State, before: Snapshot, now: Snapshot) -> None:
+    if before.gpus != now.gpus:
+        for old_gpu, gpu in zip(before.gpus, now.gpus, strict=True):
+            if old_gpu != gpu:
+                state.put_gpu(gpu)
+    if before.guarantees != now.guarantees:
+        state.put_guarantees(now.guarantees)
+    if before.swapped != now.swapped:
+        state.put_swapped(now.swapped)
 
 
 def _same_hardware(one: Snapshot, other: Snapshot) -> bool:

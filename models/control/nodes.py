@@ -31,6 +31,7 @@ from models.control.work import Work
 from models.control.world import World, as_node
 from models.fleet.protocol import FleetNode, GpuBack, GpuLost, NodeAway, NodeJoined, NodeLeaving
 from models.runtimes.protocol import EngineStatus
+from packers.explain import count
 from packers.ledger import LedgerError
 from packers.types import Gpu, GpuId, ModelId, NodeId, ReplicaId, ReplicaState
 
@@ -91,7 +92,7 @@ class NodeDesk:
                 changed = True
             elif standing.leaving_at_s is not None and not standing.away:
                 changed |= self._clear(standing, now)
-            if standing.shrinking or standing.joined.host_bytes < self._host_bytes(standing):
+            if not standing.lost and (standing.shrinking or standing.joined.host_bytes < self._host_bytes(standing)):
                 changed |= self._shrink(standing, now)
         self._world.yard.forget_lost(now)
         for model in tuple(self._returned):
@@ -126,7 +127,7 @@ class NodeDesk:
         self._take_gpus(node, before, standing, now)
         self._meet(node.id, {ReplicaId(status.order.replica_id): status for status in engines}, was_away, now)
         what = "node_joined" if before is None else "node_back" if was_away else "node_changed"
-        self._journal.note_text(what, None, f"{node.id} has joined with {len(node.gpus)} GPUs")
+        self._journal.note_text(what, None, f"{node.id} has joined with {count(len(node.gpus), 'GPU')}")
         for pool in sorted({world.pools.pool_of(gpu) for gpu in node.gpus} - world.pools.known):
             log.warning("node %s: pool %r is not in the configuration; its GPUs count as owned", node.id, pool)
 

@@ -31,6 +31,7 @@ async def recover(controller: Controller, fleet: Fleet, before: FleetRecord | No
             if gpu.cordoned:
                 world.cordoned.add(GpuId(gpu.id))
         world.floors.recall(before.warm, now)
+        world.defrag = before.defrag
     known: set[str] = set()
     adopted = 0
     found = await fleet.observe()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -27,6 +26,3 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True):
     def simulated(self, config: ServiceConfig) -> tuple[SimulatedGpu, ...] | None:
         """The simulated GPUs of a node, or None for the real ones. Raises UnitError."""
         return (config.with_gpus(self.gpus) if self.gpus else config).simulated
-
-    def host_bytes(self, config: ServiceConfig) -> int:
-        return config.host_bytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -63,6 +63,7 @@ class Tracked:
     adopted: bool = False  # begun by an earlier controller: nobody knows how long its start took
     replaces: ReplicaId | None = None  # it takes that one's place once it serves
     out_of_reach: bool = False  # its node does not answer: it may well serve, and can be told nothing
+    address: str | None = None  # where gateways of other nodes reach it
     decision: str = ""  # the key of the decision that it is in transition by (``models.control.journal``)
     version: int = 0  # grows with every change
 
@@ -84,6 +85,7 @@ class Tracked:
     def learn(self, status: EngineStatus) -> None:
         """Take over what the engine says of itself."""
         self.pid = status.pid
+        self.address = address_of(status)
         self.start_s = status.timings_s.get("ready", self.start_s)
         self.timings_s = {name: round(spent_s, 4) for name, spent_s in status.timings_s.items()}
         self.detail = dict(status.detail)
@@ -144,6 +146,14 @@ class Tracked:
 
 # dataclass(slots=True) makes the class anew: what ``super()`` means in a method of it is the one before.
 _SET = {name: Tracked.__dict__[name].__set__ for name in Tracked.__slots__}
+
+
+def address_of(status: EngineStatus) -> str | None:
+    """The URL of its TCP port; None: it serves its own node alone."""
+    host = status.order.tcp_host
+    if status.tcp_port is None:
+        return None
+    return f"http://[{host}]:{status.tcp_port}" if ":" in host else f"http://{host}:{status.tcp_port}"
 
 
 def measured_dict(measured: Measured, held: Held) -> dict[str, int]:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from models.catalog.schedule import Span, spans
@@ -27,6 +27,7 @@ AHEAD_S = 8 * 86_400.0  # a week's next time is always in it
 SPANS_EVERY_S = 3_600.0
 LEAD_FACTOR, LEAD_MARGIN_S = 1.5, 1.0  # starts take longer when the machine is busy
 SHORT_AFTER_S = 5.0  # what is waited for so long is in the way
+CLOCK_GRACE_S = 3_600.0  # an order is kept so long after its end: a clock that was set forward may be set back
 
 
 @dataclass(slots=True)
@@ -54,7 +55,9 @@ class _Schedules:
 class WarmDesk:
     """Answers each command once: when it is accepted, or when all are ready if the caller waits."""
 
-    def __init__(self, world: World, journal: Journal) -> None:
+    def __init__(self, world: World, journal: Journal, wall: Callable[[], float]) -> None:
+        """``wall``: Unix time as people have it, by which orders and schedules go."""
+        self._wall = wall
         self._world = world
         self._journal = journal
         self._schedules = _Schedules()
@@ -72,9 +75,9 @@ class WarmDesk:
         if command.replicas is None or command.replicas < 0:
             return self._answer(command, False, "replicas is missing: how many are to be kept?", "invalid_request")
         if command.replicas == 0:
-            return self._call_off(command, entry, now)
-        until_s = command.until_unix_s
-        if until_s is not None and not until_s > now:
+            return self._call_off(command, entry)
+        until_s, at_s = command.until_unix_s, self._wall()
+        if until_s is not None and not until_s > at_s:
             text = f"{moment(until_s)} is over; name a time that is to come"
             return self._answer(command, False, text, "invalid_request")
         kept = min(command.replicas, entry.card.max_replicas)
@@ -84,15 +87,15 @@ class WarmDesk:
         if kept < command.replicas:
             text += f"; {command.replicas} were asked for, its max_replicas is {kept}"
         if not command.dry_run:
-            self._world.floors.orders[entry.id] = Order(command.replicas, now, until_s)
+            self._world.floors.orders[entry.id] = Order(command.replicas, at_s, until_s)
             self._look_s = float("-inf")
         if command.wait and not command.dry_run:
             self._waiting.append((command, entry.id, now))
         else:
             self._answer(command, True, text, replicas=kept, asked=command.replicas, until_unix_s=until_s)
 
-    def _call_off(self, command: Command, entry: Entry, now: float) -> None:
-        model, orders = entry.id, self._world.floors.orders
+    def _call_off(self, command: Command, entry: Entry) -> None:
+        model, orders, now = entry.id, self._world.floors.orders, self._wall()
         begun = [each for each in self._schedules.spans.get(model, ()) if self._begins(entry, each, now)]
         still = f"its schedule keeps it so, {begun[0].hours.text}: change that in its card" if begun else ""
         if model not in orders:
@@ -145,8 +148,9 @@ class WarmDesk:
 
     # -- floors --------------------------------------------------------------------------------------------------
 
-    def settle(self, now: float) -> bool:
+    def settle(self) -> bool:
         """Before each decision: which floors are in force. True when that has changed."""
+        now = self._wall()
         self._read_schedules(now)
         if 0 <= now - self._look_s < LOOK_EVERY_S:
             return False
@@ -160,10 +164,11 @@ class WarmDesk:
         self._world.floors.records = self._records(now)
         return before != after
 
-    def decided(self, plan: Plan, now: float) -> None:
+    def decided(self, plan: Plan) -> None:
         """What the plan could not do for them."""
         if not self._watches:
             return
+        now = self._wall()
         held = {action.model: action.reason for action in plan.actions if isinstance(action, Hold | Refuse)}
         for model, watch in self._watches.items():
             self._judge(model, watch, held.get(model, ""), now)
@@ -184,7 +189,7 @@ class WarmDesk:
     def _expire(self, now: float) -> None:
         orders = self._world.floors.orders
         for model, order in list(orders.items()):
-            if model not in self._world.entries or (order.until_s is not None and order.until_s <= now):
+            if model not in self._world.entries or order.ended(now - CLOCK_GRACE_S):
                 del orders[model]
 
     def _floors(self, now: float) -> dict[ModelId, Floor]:
@@ -192,7 +197,8 @@ class WarmDesk:
         for model in sorted(orders.keys() | self._schedules.spans.keys()):
             entry = entries[model]
             most = entry.card.max_replicas
-            mine = [_of_order(orders[model], most)] if model in orders else []
+            order = orders.get(model)
+            mine = [_of_order(order, most)] if order is not None and not order.ended(now) else []
             begun = (each for each in self._schedules.spans.get(model, ()) if self._begins(entry, each, now))
             mine += [_of_span(each, most) for each in begun]
             if mine:
@@ -257,7 +263,7 @@ class WarmDesk:
         found = []
         for model in sorted(self._world.floors.orders.keys() | self._schedules.spans.keys()):
             order = self._world.floors.orders.get(model)
-            if order is not None:
+            if order is not None and not order.ended(now):
                 found.append(self._record(model, "operator", order.replicas, order.since_s, order.until_s, True, now))
             found += self._of_schedule(model, now)
         return tuple(found)

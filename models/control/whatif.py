@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from models.control.recording import Step
-from packers.counterfactual import alternatives
+from packers.counterfactual import alternatives, never
 from packers.decide import decide
 from packers.state import State
 from packers.types import (
@@ -51,7 +51,7 @@ class Answer:
 
     ``outcome``: serves | comes | start | wake | evict | hold | refuse. ``wait_s``: until it serves, None where that
     depends on others. ``leaving``: whom it displaces. ``candidates``: the GPUs that were looked at.
-    ``counterfactuals``: where a hold would end, and at what price, in words.
+    ``counterfactuals``: where a hold would end, and at what price; what a refusal lacks; in words.
     """
 
     outcome: str
@@ -100,6 +100,8 @@ def if_called(step: Step, name: ModelId) -> Answer:
             return Answer(outcome, f"{summary} ({found.id} on {found.gpu})", found.gpu, wait_s)
     plan = decide(asked, step.policies)
     answer = _from_plan(model, plan, asked)
+    if answer.outcome == "refuse":
+        return replace(answer, counterfactuals=(never(model, State.of(asked)),))
     if answer.outcome != "hold":
         return answer
     found = alternatives(State.of(asked), model.id, most=GPUS_SHOWN)

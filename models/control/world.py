@@ -16,10 +16,12 @@ from models.control.footprints import Judged, Revision
 from models.control.history import History
 from models.control.node_book import NodeBook, complaint
 from models.control.pools import PoolBook
+from models.control.reserved import Reserved
 from models.control.tracked import Tracked
 from models.fleet.protocol import FleetNode, NodeView, WeightsTier
 from models.store.records import (
     ControlMeters,
+    DefragRecord,
     FleetRecord,
     GpuRecord,
     ModelRecord,
@@ -50,9 +52,12 @@ class World:
     history: History = field(default_factory=History)
     pools: PoolBook = field(default_factory=PoolBook)
     floors: FloorBook = field(default_factory=FloorBook)  # replicas that are kept for a while
+    reserved: Reserved = field(default_factory=Reserved)
+    swapped: dict[GpuId, float] = field(default_factory=dict)  # when replicas were last evicted there for others
     yard: NodeBook = field(default_factory=NodeBook)  # how the nodes stand
     cordoned: set[GpuId] = field(default_factory=set)  # being drained by an operator
     operator_wakes: dict[ModelId, float] = field(default_factory=dict)  # since when
+    defrag: DefragRecord | None = None  # an operator's, the last one
     suspects: set[ModelId] = field(default_factory=set)  # failed a canary: to be started with no stored layout trusted
     tiers: dict[NodeId, dict[ModelId, WeightsTier]] = field(default_factory=dict)  # where weights are, as last seen
     used_bytes: dict[GpuId, int] = field(default_factory=dict)  # of real GPUs, by their driver
@@ -211,6 +216,8 @@ class World:
             replicas=self._replicas_now(),
             models=self._models_now(now),
             pools=self.pools.pools,
+            guarantees=self.reserved.guarantees(self.gpus),
+            swapped=tuple(sorted(self.swapped.items())),
         )
 
     def _as_model(self, entry: Entry, now: float) -> Model:
@@ -221,7 +228,10 @@ class World:
         footprint = self.judged(entry).footprint
         floor = self.floors.least(entry.id, entry.card.min_replicas)
         retry_at_s = self.failures.retry_at(entry.id)
-        model = entry.as_model(demand, retry_at_s, self.history, footprint=footprint, tier=tier, floor=floor)
+        groups = self.reserved.groups(entry.card)
+        model = entry.as_model(
+            demand, retry_at_s, self.history, footprint=footprint, tier=tier, floor=floor, groups=groups
+        )
         avoid = self.failures.avoided(entry.id, self.gpus, now)
         return replace(model, avoid=avoid) if avoid else model
 
@@ -248,7 +258,14 @@ class World:
             runtime=entry.card.runtime,
             tier=tier,
             replicas=tuple(
-                ReplicaRoute(replica_id=t.id, endpoint=t.endpoint, state=t.state.value, slots=entry.slots)
+                ReplicaRoute(
+                    replica_id=t.id,
+                    endpoint=t.endpoint,
+                    state=t.state.value,
+                    slots=entry.slots,
+                    node=t.node,
+                    address=t.address,
+                )
                 for t in mine
                 if t.state in serving
             ),
@@ -289,6 +306,7 @@ class World:
             ),
             routes_version=self.routes_version,
             warm=self.floors.records,
+            defrag=self.defrag,
             config_error=self.config_error,
         )
 

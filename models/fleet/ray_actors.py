@@ -14,12 +14,12 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from models.cluster import NAME_LABEL
 from models.home import node_name
 from packers.types import NodeId
 
 NAMESPACE = "roundhouse"
 CONCURRENT_CALLS = 1000
-NODE_LABEL = "roundhouse/node"
 
 
 def named_actor(kind: type, name: str, *args: object, ray_node: str | None = None, restart: bool = False) -> Any:
@@ -84,4 +84,4 @@ def named(listed: list[dict[str, Any]], here: str) -> tuple[RayEntry, ...]:
 
 
 def _label(entry: dict[str, Any]) -> str:
-    return str(entry.get("Labels", {}).get(NODE_LABEL, ""))
+    return str(entry.get("Labels", {}).get(NAME_LABEL, ""))

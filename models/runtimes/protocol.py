@@ -25,6 +25,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+KEY_HEADER = "x-roundhouse-key"  # what callers on an engine's TCP port show (EngineOrder.tcp_key_path)
 EngineState = Literal["loading", "ready", "asleep", "failed"]
 # What kind of thing went wrong, for whoever has to act upon it; the sentence beside it is for people.
 # weights: files damaged, incomplete or refused; canary: it computes other tokens than it should; memory: it does not

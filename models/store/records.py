@@ -228,6 +228,45 @@ class ClusterRecord(Struct, frozen=True):
     since_unix_s: float
 
 
+class MoveRecord(Struct, frozen=True):
+    """One move of a defragmentation. ``state``: starting | shifting (the new one serves, the old one finishes) | done |
+    failed | called off. ``took_s``: from the order until the old one was gone."""
+
+    replica_id: str
+    model_id: str
+    substitute: str
+    source: str
+    target: str
+    state: str
+    moved_bytes: int
+    gain_gpus: float
+    cost_gpu_s: float
+    began_unix_s: float
+    took_s: float | None = None
+    reason: str = ""  # why it failed
+    decision: str = ""  # the key of its start
+
+
+class DefragRecord(Struct, frozen=True):
+    """An operator's defragmentation, the last one there was. ``state``: running | aborting | done | aborted.
+
+    ``wanted``: moves that it may make, ``at_once`` at a time; ``planned``: that were found to pay when it began,
+    ``gain_gpus``: by them.
+    """
+
+    id: str
+    state: str
+    began_unix_s: float
+    wanted: int
+    at_once: int
+    planned: int
+    gain_gpus: float
+    empty_gpus_before: int
+    largest_free_bytes_before: int
+    moves: tuple[MoveRecord, ...] = ()
+    ended_unix_s: float | None = None
+
+
 class FleetRecord(Struct, frozen=True):
     """The controller's whole state, written by it alone, in one key."""
 
@@ -240,6 +279,7 @@ class FleetRecord(Struct, frozen=True):
     ledger: tuple[Reservation, ...] = ()
     routes_version: int = 0
     warm: tuple[WarmRecord, ...] = ()  # by model
+    defrag: DefragRecord | None = None
     config_error: str | None = None  # last rejected configuration; the last good one stays in force
     epoch: int = 0  # of the controller that wrote it
     problems: tuple[str, ...] = ()  # what operators should see to, each with its cure

@@ -10,10 +10,10 @@ is evicted. So at most half of the time of any memory is spent on starts, whatev
 3. The GPU that comes closest for the first of them is besieged: nothing is started, woken or brought back there for
    anybody else, and whoever may go leaves as soon as it is idle, even if that alone does not make enough room. A busy
    replica is never evicted, but once it is idle it has served its last request there.
-*Rest.* From one eviction on a GPU to the next passes ``60 / swaps_per_minute`` s, whoever waits: so the rate of swaps is
-bounded also where starts are quick and everybody is overdue, and each who was brought in can work for a while.
-
 A need that is first among the overdue then waits until each replica in its way has been idle once, and no longer.
+
+*Rest.* From one eviction on a GPU to the next pass ``60 / swaps_per_minute`` seconds, whoever waits: so the rate of
+swaps is bounded also where starts are quick and everybody is overdue.
 """
 
 from __future__ import annotations

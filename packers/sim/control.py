@@ -161,6 +161,8 @@ class Control:
             case Sleep() | Stop():
                 to = ReplicaState.ASLEEP if isinstance(action, Sleep) else ReplicaState.DEAD
                 self.meter.evictions[action.model] += action.evicted_for is not None
+                if action.evicted_for is not None:
+                    self.state.swapped[action.gpu] = self.agenda.now_s
                 self._note(action, action.gpu, action.replica)
                 self._drain(self.runners[action.replica], to)
             case Resize():

@@ -71,6 +71,7 @@ class Simulation:
             ask=lambda cause: self.control.ask(cause),
         )
         state = State(world.gpus, world.nodes, world.pools)
+        state.put_guarantees(world.guarantees)
         fleet = VirtualFleet(
             self.agenda,
             world.startup,
@@ -84,7 +85,7 @@ class Simulation:
             self.agenda,
             ask=lambda cause: self.control.ask(cause),
             refresh=lambda: self.control.refresh(),
-            next_time_s=state.next_time_s,
+            next_time_s=lambda now_s: state.next_time_s(now_s, rest_s=policies.rest_s),
             busy_retry_s=options.busy_retry_s,
             look_s=min([options.look_s, *(max(model.ttl_s, 0.1) for model in world.models)]),
         )

@@ -7,7 +7,20 @@ from dataclasses import dataclass, field, replace
 
 from packers.sim.service import ServiceTimes
 from packers.sim.startup import StartUp
-from packers.types import DEFAULT_START, OWNED, Gpu, GpuId, Model, ModelId, Node, NodeId, Pool, PoolId, Replica
+from packers.types import (
+    DEFAULT_START,
+    OWNED,
+    Gpu,
+    GpuId,
+    Guarantee,
+    Model,
+    ModelId,
+    Node,
+    NodeId,
+    Pool,
+    PoolId,
+    Replica,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +33,7 @@ class SimWorld:
     models: tuple[Model, ...]
     pools: tuple[Pool, ...] = ()
     replicas: tuple[Replica, ...] = ()
+    guarantees: tuple[Guarantee, ...] = ()
     startup: StartUp = field(default_factory=StartUp)
     service: ServiceTimes = field(default_factory=ServiceTimes)
 

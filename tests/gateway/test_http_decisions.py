@@ -21,8 +21,8 @@ async def write(world: World, key: str, action: str = "start", of: str | None = 
     details = {"took_s": 0.28} if of else {"estimate_s": 0.3} if action == "start" else {}
     given = {"model_id": "m", "replica_id": "m-1", "gpu": "node/0", "details": details, **more}
     record = DecisionRecord(id=key, key=key, of=of, at_unix_s=1.0, snapshot_id="1", action=action, **given)
-    stored: bytes = await world.redis.xadd(world.keys.decisions, {"d": encode(record)})
-    return stored.decode()
+    stored: Any = await world.redis.xadd(world.keys.decisions, {"d": encode(record)})
+    return str(stored.decode())
 
 
 def keys(body: Any) -> list[str]:

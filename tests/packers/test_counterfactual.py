@@ -24,17 +24,17 @@ def texts(of: Snapshot, **more: object) -> list[str]:
     return [one.text for one in alternatives(State.of(of), A, **more)]  # type: ignore[arg-type]
 
 
-def test_the_one_in_the_way_sleeps_and_the_price_is_its_wake():
+def test_the_one_in_the_way_sleeps_and_the_price_is_its_wake() -> None:
     there = world({"n/0": 100}, [model("a", held=1), timed(model("b"), 8.0, 2.1)], [replica("b", "n/0")])
     assert texts(there) == ["fits on n/0 if b sleeps: 2.1 s to wake it again"]
 
 
-def test_without_host_memory_it_stops_and_the_price_is_a_start():
+def test_without_host_memory_it_stops_and_the_price_is_a_start() -> None:
     there = world({"n/0": 100}, [model("a", held=1), timed(model("b"), 8.0, 2.1)], [replica("b", "n/0")], host=10)
     assert texts(there) == ["fits on n/0 if b stops: 8 s to start it again"]
 
 
-def test_what_keeps_somebody_is_said_and_who_is_kept_by_nothing_comes_first():
+def test_what_keeps_somebody_is_said_and_who_is_kept_by_nothing_comes_first() -> None:
     there = world(
         {"n/0": 100, "n/1": 100, "n/2": 100, "n/3": 100, "n/4": 100},
         [model("a", held=1), model("b"), model("c", pinned=True), model("d", min_replicas=1), model("e"), model("f")],
@@ -57,7 +57,7 @@ def test_what_keeps_somebody_is_said_and_who_is_kept_by_nothing_comes_first():
     assert texts(there, without=(GpuId("n/4"),))[0].startswith("fits on n/0")
 
 
-def test_one_that_suffices_goes_rather_than_two_and_none_goes_in_vain():
+def test_one_that_suffices_goes_rather_than_two_and_none_goes_in_vain() -> None:
     small, large = replica("b", "n/0", 20), replica("c", "n/0", 50)
     there = world({"n/0": 100}, [model("a", 60, held=1), model("b", 20), model("c", 50)], [small, large])
     assert texts(there) == ["fits on n/0 if c sleeps: 1 s to wake it again"]
@@ -67,26 +67,26 @@ def test_one_that_suffices_goes_rather_than_two_and_none_goes_in_vain():
     assert texts(both) == ["fits on n/0 if c sleeps and b sleeps: 2 s to bring them back"]
 
 
-def test_where_something_leaves_already_nobody_else_has_to():
+def test_where_something_leaves_already_nobody_else_has_to() -> None:
     leaving = replica("b", "n/0", state=DRAINING, to=ReplicaState.DEAD)
     there = world({"n/0": 100}, [model("a", held=1), model("b")], [leaving])
     assert texts(there) == ["fits on n/0 once what leaves it is gone"]
 
 
-def test_what_sleeps_there_leaves_its_residue_behind_or_ends():
+def test_what_sleeps_there_leaves_its_residue_behind_or_ends() -> None:
     sleeper = replica("b", "n/0", 60, ASLEEP, residue=50)
     there = world({"n/0": 100}, [model("a", held=1), model("b", residue=50)], [sleeper])
     assert texts(there) == ["fits on n/0 if b stops: 10 s to start it again"]
 
 
-def test_gpus_to_which_it_may_not_go_do_not_count():
+def test_gpus_to_which_it_may_not_go_do_not_count() -> None:
     there = world({"n/0": 100, "n/1": 50}, [model("a", held=1), model("b")], [replica("b", "n/0")])
     cordoned = replace(there, gpus=tuple(replace(gpu, cordoned=gpu.id == "n/0") for gpu in there.gpus))
     assert texts(there) == ["fits on n/0 if b sleeps: 1 s to wake it again"]
     assert texts(cordoned) == []
 
 
-def test_one_that_no_gpu_could_hold_is_told_what_would():
+def test_one_that_no_gpu_could_hold_is_told_what_would() -> None:
     there = world({"n/0": 100, "n/1": 60}, [model("a", 200, held=1)])
     state = State.of(there)
     assert alternatives(state, A) == ()
@@ -98,7 +98,7 @@ def test_one_that_no_gpu_could_hold_is_told_what_would():
     assert "not of type H100" in never(typed.models[A], typed)
 
 
-def test_unknown_models_and_groups_have_none():
+def test_unknown_models_and_groups_have_none() -> None:
     there = world({"n/0": 100}, [replace(model("a", held=1), tensor_parallel=2)])
     assert alternatives(State.of(there), A) == ()
     assert alternatives(State.of(there), ModelId("z")) == ()
@@ -140,7 +140,7 @@ def gone(there: Snapshot, one: Alternative) -> Snapshot:
 
 @settings(max_examples=150, deadline=None)
 @given(crowds())
-def test_what_it_says_would_be_enough_is_enough_and_no_less_would_be(there: Snapshot):
+def test_what_it_says_would_be_enough_is_enough_and_no_less_would_be(there: Snapshot) -> None:
     for one in alternatives(State.of(there), A, most=9):
         plan = decide(gone(there, one))
         assert any(isinstance(action, Start | Wake) and action.model == A for action in plan.actions), one.text
@@ -154,7 +154,7 @@ def test_what_it_says_would_be_enough_is_enough_and_no_less_would_be(there: Snap
 
 @settings(max_examples=50, deadline=None)
 @given(crowds())
-def test_asking_changes_nothing(there: Snapshot):
+def test_asking_changes_nothing(there: Snapshot) -> None:
     state = State.of(there)
     alternatives(state, A)
     assert state.snapshot(there.id, there.now_s) == State.of(there).snapshot(there.id, there.now_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -166,6 +167,105 @@ def test_a_snapshot_over_capacity_is_a_contradiction() -> None:
         Ledger.of(world({"n/0": 100}, [], [replica("a", "n/7", 60)]))
     with pytest.raises(LedgerError, match="twice"):
         Ledger.of(world({"n/0": 100}, [], [replica("a", "n/0", 20), replica("a", "n/0", 20)]))
+
+
+def test_gpus_and_nodes_come_and_go() -> None:
+    ledger = make()
+    ledger.put_node(Node(NodeId("p"), 70 * MIB))
+    ledger.put_gpu(Gpu(GpuId("p/0"), NodeId("p"), 0, 300 * MIB))
+    ledger.reserve(A, M, GpuId("p/0"), 250 * MIB, 60 * MIB)
+    assert ledger.free_gpu(GpuId("p/0")) == 50 * MIB
+    for drop in (lambda: ledger.drop_gpu(GpuId("p/0")), lambda: ledger.drop_node(NodeId("p"))):
+        with pytest.raises(LedgerError, match="still has"):
+            drop()
+    ledger.release(A)
+    ledger.drop_gpu(GpuId("p/0"))
+    ledger.drop_node(NodeId("p"))
+    with pytest.raises(UnknownGpu):
+        ledger.free_gpu(GpuId("p/0"))
+    with pytest.raises(UnknownNode):
+        ledger.free_host(NodeId("p"))
+    with pytest.raises(UnknownGpu):
+        ledger.drop_gpu(GpuId("p/0"))
+    with pytest.raises(UnknownNode):
+        ledger.drop_node(NodeId("p"))
+
+
+def test_what_changes_its_size_still_takes_what_is_reserved() -> None:
+    ledger = make()
+    ledger.reserve(A, M, G0, 60 * MIB, 30 * MIB)
+    ledger.put_gpu(Gpu(G0, N, 0, 60 * MIB))
+    ledger.put_node(Node(N, 30 * MIB))
+    assert (ledger.free_gpu(G0), ledger.free_host(N)) == (0, 0)
+    with pytest.raises(LedgerError, match="60 MiB of GPU n/0 are reserved: 59 MiB do not take them"):
+        ledger.put_gpu(Gpu(G0, N, 0, 59 * MIB))
+    with pytest.raises(LedgerError, match="30 MiB of node n are reserved: 29 MiB do not take them"):
+        ledger.put_node(Node(N, 29 * MIB))
+    assert (ledger.reserved_gpu(G0), ledger.reserved_host(N)) == (60 * MIB, 30 * MIB)
+    ledger.put_gpu(Gpu(G0, N, 0, 200 * MIB))
+    assert ledger.free_gpu(G0) == 140 * MIB
+
+
+def test_a_gpu_needs_its_node_and_stays_on_it() -> None:
+    ledger = make()
+    with pytest.raises(UnknownNode, match="'p'"):
+        ledger.put_gpu(Gpu(GpuId("p/0"), NodeId("p"), 0, 1))
+    with pytest.raises(LedgerError, match="GPU n/0 is on node n; node o cannot have it, too"):
+        ledger.put_gpu(Gpu(G0, OTHER, 0, 100 * MIB))
+
+
+def test_compute_and_cores_that_are_claimed_are_not_taken_away() -> None:
+    ledger = Ledger([Gpu(G0, N, 0, 100 * MIB)], [Node(N, MIB, cpu_milli=4000)])
+    one = replica("a", "n/0", 60)
+    ledger.hold(replace(one, footprint=replace(one.footprint, compute_milli=600, cpu_milli=3000)))
+    with pytest.raises(LedgerError, match="compute_milli 500"):
+        ledger.put_gpu(Gpu(G0, N, 0, 100 * MIB, compute_milli=500))
+    with pytest.raises(LedgerError, match="2000 thousandths"):
+        ledger.put_node(Node(N, MIB, cpu_milli=2000))
+    ledger.put_gpu(Gpu(G0, N, 0, 100 * MIB, compute_milli=600))
+
+
+COMINGS = st.lists(
+    st.tuples(
+        st.sampled_from(["put gpu", "drop gpu", "put node", "drop node", "reserve", "release"]),
+        st.integers(0, 3),
+        st.integers(0, 120),
+        st.integers(0, 60),
+    ),
+    max_size=40,
+)
+
+
+@given(COMINGS)
+def test_hardware_that_comes_and_goes_never_leaves_a_reservation_behind(
+    comings: list[tuple[str, int, int, int]],
+) -> None:
+    ledger = Ledger((), ())
+    for what, which, mib, host_mib in comings:
+        before = ledger.entries()
+        gpu, node = GpuId(f"n{which % 2}/{which}"), NodeId(f"n{which % 2}")
+        try:
+            match what:
+                case "put gpu":
+                    ledger.put_gpu(Gpu(gpu, node, which, mib * MIB))
+                case "drop gpu":
+                    ledger.drop_gpu(gpu)
+                case "put node":
+                    ledger.put_node(Node(node, host_mib * MIB))
+                case "drop node":
+                    ledger.drop_node(node)
+                case "reserve":
+                    ledger.reserve(ReplicaId(f"r{mib % 3}"), M, gpu, mib * MIB, host_mib * MIB)
+                case _:
+                    ledger.release(ReplicaId(f"r{mib % 3}"))
+        except LedgerError:
+            assert ledger.entries() == before, "a refusal changes nothing"
+        for entry in ledger.entries():
+            assert ledger.free_gpu(entry.gpu) >= 0
+            assert ledger.free_host(entry.node) >= 0
+            assert ledger.reserved_gpu(entry.gpu) == sum(
+                each.gpu_bytes for each in ledger.entries() if each.gpu == entry.gpu
+            )
 
 
 OPERATIONS = st.lists(

@@ -19,6 +19,9 @@ GPU = Gpu(GpuId("n/0"), NodeId("n"), 0, 100, "L4")
     [
         (NO_LIMITS, GPU, None),
         (NO_LIMITS, replace(GPU, cordoned=True), "cordoned"),
+        (NO_LIMITS, replace(GPU, closed="n is away"), "n is away"),
+        (NO_LIMITS.avoiding([GpuId("n/0")]), GPU, "a start failed there lately"),
+        (NO_LIMITS.avoiding([GpuId("n/1")]), GPU, None),
         (Limits(types=("L4", "H100")), GPU, None),
         (Limits(types=("A10", "H100")), GPU, "not of type A10 or H100"),
         (Limits(excluded=frozenset({NodeId("n")})), GPU, "kept apart by anti_affinity"),

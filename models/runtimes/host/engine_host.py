@@ -21,6 +21,7 @@ import uvloop
 
 from models.runtimes import wire
 from models.runtimes.host.control import ControlServer, Lease
+from models.runtimes.host.door import Door
 from models.runtimes.host.engine_log import EngineLog, explain_crashes
 from models.runtimes.host.http_server import HttpServer
 from models.runtimes.host.stall import StallWatch
@@ -201,7 +202,7 @@ class EngineHost:
             raise EngineError(
                 f"lease_s must be above 0, not {self._order.lease_s:g}: without a lease nothing would end it"
             )
-        self._http = HttpServer(await self._bind())
+        self._http = await self._bind()
         self._begin(self._watch_lease())
         loading = self._begin(self._load())
         await _first(loading, self._ended)
@@ -241,8 +242,8 @@ class EngineHost:
         self._tasks.add(task)
         return task
 
-    async def _bind(self) -> socket.socket:
-        """The HTTP socket; it accepts nobody before the engine is ready. The control socket listens from now on."""
+    async def _bind(self) -> HttpServer:
+        """It accepts nobody before the engine is ready. The control socket listens from now on. Raises EngineError."""
         try:
             control = bind_private(self._order.control_path)
             remove(exit_path(self._order.control_path))
@@ -254,7 +255,10 @@ class EngineHost:
             raise EngineError(f"replica {self._order.replica_id} is running already") from problem
         except OSError as problem:
             raise EngineError(f"the engine's sockets cannot be made: {problem.strerror or problem}") from problem
-        return listener
+        door = Door.of(self._order)
+        if door is not None:
+            self._status = msgspec.structs.replace(self._status, tcp_port=door.port)
+        return HttpServer(listener, door)
 
     async def _load(self) -> Engine:
         try:

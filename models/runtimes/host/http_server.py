@@ -1,4 +1,4 @@
-"""The engine's own HTTP server on a unix socket."""
+"""The engine's own HTTP server on a unix socket and, where other nodes are to reach it, behind a door on TCP."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import uvicorn
 
+from models.runtimes.host.door import Door
 from models.runtimes.protocol import Asgi, EngineError
 
 STARTUP_POLL_S = 0.001
@@ -23,48 +26,78 @@ class _Server(uvicorn.Server):
         yield
 
 
-class HttpServer:
-    """Serves an ASGI application on a bound unix socket, which nobody can connect to before ``start``."""
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    server: uvicorn.Server
+    task: asyncio.Task[None]
 
-    def __init__(self, listener: socket.socket) -> None:
-        self._listener = listener
-        self._serving: asyncio.Task[None] | None = None
-        self._server: uvicorn.Server | None = None
-        self._ending: asyncio.Task[None] | None = None  # of the application's lifespan
-
-    async def start(self, app: Asgi) -> None:
-        """Returns once connections are accepted. Raises EngineError when the application does not start."""
-        server = self._server = _Server(
+    @classmethod
+    def begin(cls, app: Asgi, listener: socket.socket, lifespan: Literal["auto", "off"]) -> _Serving:
+        server = _Server(
             uvicorn.Config(
                 app,
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                lifespan="auto",  # an application that has no use for it is served all the same
+                lifespan=lifespan,
                 ws="websockets-sansio",
                 timeout_keep_alive=KEEP_ALIVE_S,
             )
         )
-        self._serving = asyncio.get_running_loop().create_task(self._serve(server))
-        while not server.started:
-            if self._serving.done():
-                raise EngineError("the engine's HTTP application did not start: see its log")
-            await asyncio.sleep(STARTUP_POLL_S)
+        return cls(server, asyncio.get_running_loop().create_task(_serve(server, listener)))
 
-    async def _serve(self, server: uvicorn.Server) -> None:
-        # uvicorn says "did not start" with SystemExit, which would take the event loop along.
-        with contextlib.suppress(SystemExit):
-            await server.serve(sockets=[self._listener])
+    def close(self) -> None:
+        self.task.cancel()
+        # Idle ones, too: the process may go on, and each of them holds the whole application.
+        for connection in tuple(self.server.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
+class HttpServer:
+    """Serves an ASGI application on a bound unix socket, which nobody can connect to before ``start``.
+
+    ``door``: where it is to be served besides.
+    """
+
+    def __init__(self, listener: socket.socket, door: Door | None = None) -> None:
+        self._listener = listener
+        self._door = door
+        self._serving: list[_Serving] = []
+        self._ending: asyncio.Task[None] | None = None  # of the application's lifespan
+
+    async def start(self, app: Asgi) -> None:
+        """Returns once connections are accepted. Raises EngineError when the application does not start."""
+        # "auto": an application that has no use for a lifespan is served all the same. It has but one.
+        self._serving.append(await self._begin(app, self._listener, "auto"))
+        if self._door is not None:
+            self._serving.append(await self._begin(self._door.guard(app), self._door.listener, "off"))
+
+    async def _begin(self, app: Asgi, listener: socket.socket, lifespan: Literal["auto", "off"]) -> _Serving:
+        serving = _Serving.begin(app, listener, lifespan)
+        try:
+            while not serving.server.started:
+                if serving.task.done():
+                    raise EngineError("the engine's HTTP application did not start: see its log")
+                await asyncio.sleep(STARTUP_POLL_S)
+        except BaseException:
+            serving.close()
+            raise
+        return serving
 
     def close(self) -> None:
         """At once; answers that are under way are cut."""
-        if self._serving is not None:
-            self._serving.cancel()
-        if self._server is not None:
-            # Idle ones, too: the process may go on, and each of them holds the whole application.
-            for connection in tuple(self._server.server_state.connections):
-                if connection.transport is not None:
-                    connection.transport.abort()
-            self._ending = asyncio.get_running_loop().create_task(self._server.lifespan.shutdown())
-            self._server = None
+        for serving in self._serving:
+            serving.close()
+        if self._serving:
+            self._ending = asyncio.get_running_loop().create_task(self._serving[0].server.lifespan.shutdown())
+            self._serving.clear()
         self._listener.close()
+        if self._door is not None:
+            self._door.close()
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    # uvicorn says "did not start" with SystemExit, which would take the event loop along.
+    with contextlib.suppress(SystemExit):
+        await server.serve(sockets=[listener])

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from gateway import admin_documents, admin_views, decision_views, packing_api, plan_documents
+from gateway import admin_documents, admin_views, decision_views, defrag_documents, packing_api, plan_documents
 from gateway.decision_stream import Wanted
 from models.runtimes.host.log_reader import LogLine
 from models.store.records import (
@@ -144,6 +144,7 @@ class FakeAdmin:
     plan: plan_documents.PlanDocument | None = None
     logs: dict[str, list[LogLine]] = field(default_factory=dict)  # "model=NAME" or "part=NAME" -> what it wrote
     asked_for: list[dict[str, str]] = field(default_factory=list)  # the query of each request
+    replies: dict[str, CommandReply] = field(default_factory=dict)  # path -> what is answered to an order
     pages: list[list[tuple[int, str]]] = field(default_factory=list)  # of a recording: numbers and lines
 
     def answer(self, method: str, target: str, key: str | None) -> tuple[int, object]:
@@ -161,6 +162,8 @@ class FakeAdmin:
             return self._logs(query)
         if method == "POST" and name == "recording":
             return 200, packing_api.RecordedLines(data=(), next_after="0-0")
+        if method == "POST" and name in self.replies:
+            return 200, self.replies[name]
         if method == "POST":
             return 200, CommandReply(
                 id="1", ok=True, message=f"done: {name} {sorted(query.items())}", actions=["an action"]
@@ -200,6 +203,8 @@ class FakeAdmin:
                     new = [each for each in reversed(chosen) if _order(each.id) > _order(query["after"])][:limit]
                     return decision_views.oldest_first(new, new[-1].id if new else query["after"])
                 return decision_views.newest_first(chosen[:limit], limit)
+            case "defrag":
+                return defrag_documents.DefragStatus(run=self.fleet.defrag)
             case "plan" if self.plan is not None:
                 return msgspec.structs.replace(self.plan, what_if=str(sorted(query.items())) if query else None)
             case "recording":

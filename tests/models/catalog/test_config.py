@@ -184,7 +184,7 @@ class TestWrongValues:
             ("{policies: {evcition: lru}, models: []}", "policies.evcition", "did you mean eviction?"),
             ("{policies: {look_at: 0}, models: []}", "policies.look_at", "choose another value"),
             ("{pools: [{name: spot, kind: rented, gpus: [a]}], models: []}", "pools[0].kind", "choose another value"),
-            ("{pools: [{name: spot}], models: []}", "pools[0].gpus", "add it"),
+            ("{pools: [{gpus: [a]}], models: []}", "pools[0].name", "add it"),
             (
                 "{pools: [{name: spot, gpus: [a], price_per_gpu_hour: -1}], models: []}",
                 "pools[0].price_per_gpu_hour",

@@ -15,12 +15,13 @@ from models.control.catalog import Entry
 from models.control.content import Source
 from models.control.controller import Controller
 from models.control.history import Remembered
-from models.control.messages import CatalogChanged, Lost, Ordered, Reported
+from models.control.messages import CatalogChanged, Ordered, Reported
+from models.control.news import message_of
 from models.control.onlooker import Onlooker
 from models.control.recording import Line, Step
 from models.control.recovery import recover
 from models.control.world import World
-from models.fleet.protocol import FleetEvent, FleetNode, ReplicaLost
+from models.fleet.protocol import FleetEvent, FleetNode
 from models.fleet.virtual import VirtualClock, VirtualFleet, settle
 from models.store.records import (
     Command,
@@ -34,7 +35,7 @@ from models.store.records import (
     ModelRoute,
     RouteTable,
 )
-from packers.types import Gpu, GpuId, ModelId, NodeId, ReplicaId
+from packers.types import OWNED, Gpu, GpuId, ModelId, NodeId, PoolId, ReplicaId
 from tests.packers.worlds import PLAIN
 
 MIB = 1 << 20
@@ -102,9 +103,14 @@ def entry(of: ModelCard) -> Entry:
     return Entry(of, of.footprint(None), 1024, folder=of.model_source)
 
 
-def fleet_node(gpus_mib: tuple[int, ...], host_mib: int = 4096, simulated: bool = True) -> FleetNode:
-    node = NodeId("n")
-    gpus = tuple(Gpu(GpuId(f"n/gpu-{i}"), node, i, size * MIB, simulated=simulated) for i, size in enumerate(gpus_mib))
+def fleet_node(
+    gpus_mib: tuple[int, ...], host_mib: int = 4096, simulated: bool = True, name: str = "n", pool: PoolId = OWNED
+) -> FleetNode:
+    node = NodeId(name)
+    gpus = tuple(
+        Gpu(GpuId(f"{name}/gpu-{i}"), node, i, size * MIB, simulated=simulated, pool=pool)
+        for i, size in enumerate(gpus_mib)
+    )
     return FleetNode(id=node, address="127.0.0.1", host_bytes=host_mib * MIB, gpus=gpus, run_dir="/run/x")
 
 
@@ -118,11 +124,14 @@ class Scene:
         host_mib: int = 4096,
         *,
         simulated: bool = True,
+        nodes: tuple[FleetNode, ...] = (),
     ) -> None:
+        """``nodes``: in place of the one that the sizes describe."""
         self.policies = PLAIN
         self.clock = VirtualClock()
-        self.node = fleet_node(gpus_mib, host_mib, simulated)
-        self.fleet = VirtualFleet((self.node,), self.clock)
+        self.node = nodes[0] if nodes else fleet_node(gpus_mib, host_mib, simulated)
+        self.nodes = nodes or (self.node,)  # those that a controller finds when it begins
+        self.fleet = VirtualFleet(self.nodes, self.clock)
         self.store = RecordingStore()
         self.cards = cards
         self.broken_sources: dict[str, str] = {}
@@ -152,7 +161,7 @@ class Scene:
         def content(folder: Path) -> str:
             return self.contents.get(str(folder), "as it was")
 
-        world = World.empty((self.node,), {ModelId(c.model_id): entry(c) for c in self.cards})
+        world = World.empty(self.nodes, {ModelId(c.model_id): entry(c) for c in self.cards})
         controller = Controller(
             world,
             Actions(self.fleet, check=check, logs=Path("/logs"), clock=self.clock),
@@ -166,8 +175,7 @@ class Scene:
         )
 
         async def on_event(event: FleetEvent) -> None:
-            if isinstance(event, ReplicaLost):
-                controller.post(Lost(event.replica_id, event.reason, event.fault))
+            controller.post(message_of(event))
 
         self.fleet.subscribe(on_event)
         self.onlooker = Onlooker(world, self.fleet, controller.post, inspect=inspect, clock=self.clock, content=content)
@@ -176,6 +184,7 @@ class Scene:
     async def restart_controller(self, remembers: bool = False) -> int:
         """``remembers``: it was long enough ago that what the last one learned was written down."""
         await self.fleet.close()
+        self.nodes = await self.fleet.nodes()
         before, self.controller = self.controller, self._controller()
         if remembers:
             now = self.clock()

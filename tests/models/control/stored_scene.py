@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -52,16 +53,20 @@ class KeptStore(RecordingStore):
 
 
 class StoredScene(Scene):
-    """One controller and its gateway. ``deposed``: why it has ended."""
+    """One controller and its gateway. ``deposed``: why it has ended. ``all``: of a test, which ends them."""
+
+    all: ClassVar[list[StoredScene]] = []
 
     def __init__(self, redis: Redis, cards: list[ModelCard], gpus_mib: tuple[int, ...] = (100,)) -> None:
         super().__init__(cards, gpus_mib)
+        StoredScene.all.append(self)
         self.redis = redis
         self.deposed: LeaseLost | Superseded | None = None
 
     async def begin(self) -> int:
         """A new controller comes into office; how many replicas it adopts."""
         real = RedisControlStore(self.redis, KEYS, machine=lambda: SinceBoot("one boot", self.clock()))
+        self.end()
         before = self.store
         self.store = KeptStore(real)
         self.store.decisions, self.store.replies, self.store.routes = before.decisions, before.replies, before.routes
@@ -69,6 +74,13 @@ class StoredScene(Scene):
         self.controller._remain = partial(stay_in_office, real.fence, self.fleet)
         await take_office(real.fence, self.fleet)
         return await take_over(self.controller, real, self.fleet, self.clock(), SinceBoot("one boot", self.clock()))
+
+    def end(self) -> None:
+        """As when its process ends: what it was about to begin never happens."""
+        for work in self.controller._work.take():
+            if work.cr_frame is not None:
+                work.cr_frame.f_locals["job"].close()
+            work.close()
 
     @property
     def epoch(self) -> int:
@@ -101,5 +113,6 @@ class StoredScene(Scene):
             await controller.flush()
         except (LeaseLost, Superseded) as deposed:
             self.deposed = deposed
+            self.end()
         except RedisError:
             pass

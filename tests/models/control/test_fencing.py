@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -34,6 +34,13 @@ async def redis(embedded_url: str) -> AsyncIterator[Redis]:
     await client.flushall()
     yield client
     await client.aclose()
+
+
+@pytest.fixture(autouse=True)
+def _ended() -> Iterator[None]:
+    yield
+    while StoredScene.all:
+        StoredScene.all.pop().end()
 
 
 async def fleet_in(redis: Redis) -> FleetRecord:
@@ -108,11 +115,11 @@ async def test_the_store_forgets_and_the_old_controller_is_still_the_old_one(red
         await redis.delete(KEYS.controller_lease)
     else:
         await redis.set(KEYS.controller_epoch, 1)  # as in a copy of yesterday
+        await new.run(1.5)  # until it has written again, only the nodes know
     before = {key: await redis.dump(key) for key in await redis.keys("*")}
     await old.run(1.2)
     assert isinstance(old.deposed, Superseded | LeaseLost)
-    if what != "restored":
-        assert {key: await redis.dump(key) for key in await redis.keys("*")} == before, "the old one wrote nothing"
+    assert {key: await redis.dump(key) for key in await redis.keys("*")} == before, "the old one wrote nothing"
     await new.run(1.5)
     assert new.deposed is None
     assert (await fleet_in(redis)).epoch == 2
@@ -128,7 +135,7 @@ async def test_after_a_loss_of_all_data_everything_is_written_anew_and_counting_
     assert raw is not None
     assert [replica.state for replica in fleet.replicas] == ["ready"]
     assert fleet.epoch == 1
-    assert msgspec.json.decode(raw, type=RouteTable).version > version
+    assert msgspec.json.decode(raw, type=RouteTable).version >= version
     assert await redis.exists(KEYS.catalog, KEYS.history, KEYS.meters, KEYS.controller_lease) == 4
     assert scene.fleet.calls == calls, "nothing was started, slept or stopped for it"
 
@@ -192,7 +199,7 @@ async def test_a_silent_server_stops_no_engine_and_loses_no_caller() -> None:
             await asyncio.wait_for(scene.run(0.02), 10)
             await scene.fleet.kill(ReplicaId("a-1"))
             await asyncio.wait_for(scene.run(0.01), 5)
-            assert scene.controller.world.replicas.keys() == set(), "what dies is seen all the same"
+            assert "a-1" not in scene.controller.world.replicas, "what dies is seen all the same"
             assert scene.fleet.calls == ["start a-1"], "nothing begins that is not on record"
         finally:
             os.kill(server.pid, signal.SIGCONT)
@@ -206,7 +213,9 @@ async def test_a_process_that_stood_still_while_another_took_over_ends_by_itself
 ) -> None:
     """The same with a real process: SIGSTOP, a successor, SIGCONT."""
     command = [sys.executable, "-m", "tests.models.control.lone_controller", embedded_url, KEYS.prefix]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(  # noqa: ASYNC220
+        command, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.readline) == "in office as 1\n"

@@ -140,3 +140,17 @@ async def test_the_loop_keeps_what_it_knows_every_now_and_then() -> None:
     assert scene.store.past is not None
     assert scene.store.past.usage["a"].arrivals == 1
     assert scene.store.past.costs_s["a"]["start_disk"] == pytest.approx((1.0,), abs=0.3)
+
+
+def test_a_model_that_was_put_down_by_hand_has_no_load_until_it_is_called_again() -> None:
+    book = History()
+    called = {ModelId("m"): Traffic(arrived=30)}
+    for second in range(5):
+        book.take(called, float(second), lambda _: AIM)
+        book.observe(ModelId("m"), Demand(in_flight=10), AIM, float(second))
+    assert book.load(ModelId("m")).arrivals == 150
+    book.calm(ModelId("m"))
+    assert book.load(ModelId("m")) == NO_LOAD
+    book.take(called, 6.0, lambda _: AIM)
+    book.observe(ModelId("m"), Demand(in_flight=10), AIM, 6.0)
+    assert book.load(ModelId("m")).arrivals == 180  # nothing that was learned is lost

@@ -111,10 +111,10 @@ def test_every_gpu_has_its_counterfactual() -> None:
     ]
 
 
-def test_one_that_is_too_large_is_refused_and_nothing_would_help() -> None:
+def test_one_that_is_too_large_is_refused_and_told_what_would_be_enough() -> None:
     answer = if_called(step([model(A, size=101)], []), A)
     assert answer.outcome == "refuse"
-    assert answer.counterfactuals == ()
+    assert answer.counterfactuals == ("fits on a GPU with 101 bytes; the largest that it may go to has 100 bytes",)
 
 
 def test_asking_changes_nothing() -> None:

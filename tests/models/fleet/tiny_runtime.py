@@ -11,6 +11,9 @@ from typing import Any
 from models.runtimes.protocol import Asgi, Engine, EngineError, EngineOrder, Measured, Runtime
 
 
+SLOW_S = 3.0
+
+
 async def _answer(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -55,6 +58,8 @@ class TinyRuntime:
     async def load(self, order: EngineOrder) -> Engine:
         if order.source == "endless":
             await asyncio.Event().wait()
+        if order.source == "slow":
+            await asyncio.sleep(SLOW_S)
         if order.source == "broken":
             raise EngineError("the weights are not there", "weights")
         if order.source == "spoilt" and not order.cold:

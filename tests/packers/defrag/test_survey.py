@@ -36,24 +36,25 @@ def halves(**of_a: object) -> Snapshot:
     )
 
 
-def test_two_half_empty_gpus_become_one_full_and_one_empty():
+def test_two_half_empty_gpus_become_one_full_and_one_empty() -> None:
     found = look(halves())
     assert [move.replica for move in found.moves] == ["a-1"]
     assert found.before == Order(2, 0, 100 * MIB, 60 * MIB)
     assert found.after == Order(2, 1, 100 * MIB, 100 * MIB)
     assert found.gain_gpus == pytest.approx(0.48)
-    assert (found.moved_bytes, found.cost_gpu_s) == (20 * MIB, pytest.approx(4.0))
+    assert found.moved_bytes == 20 * MIB
+    assert found.cost_gpu_s == pytest.approx(4.0)
     assert [stay.replica for stay in found.stays] == ["b-1"]
 
 
-def test_a_cordoned_gpu_is_none_that_could_be_used():
+def test_a_cordoned_gpu_is_none_that_could_be_used() -> None:
     there = halves()
     closed = replace(there, gpus=tuple(replace(gpu, cordoned=gpu.id == "n/1") for gpu in there.gpus))
     assert look(closed).before == Order(1, 0, 60 * MIB, 60 * MIB)
     assert [move.target for move in look(closed).moves] == [("n/0",)], "off it, but not onto it"
 
 
-def test_each_that_stays_says_why():
+def test_each_that_stays_says_why() -> None:
     a, b = model("a", 40), model("b", 60)
     one, other = replica("a", "n/0", 40), replica("b", "n/1", 60)
 
@@ -71,14 +72,14 @@ def test_each_that_stays_says_why():
     assert why(halves(), replace(AT_LEISURE, stay=(ReplicaId("a-1"),)))["a-1"] == "its move has failed before"
 
 
-def test_where_it_has_no_room_and_where_it_would_not_pay():
+def test_where_it_has_no_room_and_where_it_would_not_pay() -> None:
     full = world({"n/0": 100, "n/1": 100}, [model("a", 60), model("b", 60)], [replica("a", "n/0"), replica("b", "n/1")])
     assert why(full)["a-1"] == "no other GPU in use has 60 MiB free for it"
     dear = replace(AT_LEISURE, payback_s=1.0)
     assert why(halves(), dear)["a-1"] == "moving it would gain less than it costs"
 
 
-def test_what_is_on_the_move_already_stays_out_of_it():
+def test_what_is_on_the_move_already_stays_out_of_it() -> None:
     there = halves()
     substitute = replace(replica("a-2", "n/1", 40, STARTING), replaces=ReplicaId("a-1"))
     moving = replace(there, replicas=(*there.replicas, substitute))
@@ -89,13 +90,13 @@ def test_what_is_on_the_move_already_stays_out_of_it():
     }
 
 
-def test_busy_ones_move_where_the_budget_says_so():
+def test_busy_ones_move_where_the_budget_says_so() -> None:
     assert [move.replica for move in look(halves(busy=3)).moves] == ["b-1"]
     willing = look(halves(busy=3), replace(AT_LEISURE, busy=True))
     assert [move.replica for move in willing.moves] == ["a-1"]
 
 
-def test_of_the_moves_that_are_planned_so_many_are_made_at_a_time():
+def test_of_the_moves_that_are_planned_so_many_are_made_at_a_time() -> None:
     there = world(
         {f"n/{index}": 100 for index in range(4)},
         [model(name, 30) for name in "abcd"],
@@ -118,14 +119,14 @@ def test_of_the_moves_that_are_planned_so_many_are_made_at_a_time():
     assert not [action for action in plan.actions if isinstance(action, Start)]
 
 
-def test_a_budget_of_none_at_once_is_refused():
+def test_a_budget_of_none_at_once_is_refused() -> None:
     with pytest.raises(ValueError, match=r"budget\.at_once must be at least 1"):
         Budget(at_once=0)
 
 
 @settings(max_examples=60, deadline=None)
 @given(towns(groups=False), st.integers(0, 5), st.booleans())
-def test_it_is_the_plan_and_everybody_is_accounted_for(there: Snapshot, most: int, busy: bool):
+def test_it_is_the_plan_and_everybody_is_accounted_for(there: Snapshot, most: int, busy: bool) -> None:
     budget = Budget(moves=most, settle_s=0.0, busy=busy)
     state = State.of(there)
     found = survey(state, NOW_S, budget)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from models.runtimes.client import EngineConnection, scan
@@ -18,7 +19,7 @@ from models.runtimes.host import engine_host as host
 from models.runtimes.host import gate
 from models.runtimes.host.engine_host import EngineHost
 from models.runtimes.host.stall import StallWatch
-from models.runtimes.protocol import Device, EngineError
+from models.runtimes.protocol import KEY_HEADER, Device, EngineError
 from tests.models.runtimes.fake_runtime import FakeRuntime
 from tests.models.runtimes.http_calls import call
 from tests.models.runtimes.launchers import short_folder
@@ -72,6 +73,29 @@ async def test_from_order_to_ready_to_stop(folder):
         assert await running == 0
     assert not Path(ordered.http_path).exists()
     assert not Path(ordered.control_path).exists()
+
+
+async def test_for_other_nodes_it_tells_the_port_that_it_serves_on_behind_the_key(folder):
+    (folder / "key").write_text("k" * 64)
+    ordered = msgspec.structs.replace(order(folder), tcp_host="127.0.0.1", tcp_key_path=str(folder / "key"))
+    async with living(ordered) as (owner, _), aiohttp.ClientSession() as session:
+        ready = await owner.wait_ready()
+        url = f"http://127.0.0.1:{ready.tcp_port}/echo"
+        assert (await session.post(url, json=[1])).status == 403
+        answer = await session.post(url, json=[1], headers={KEY_HEADER: "k" * 64})
+        assert (await answer.json(content_type=None))["sent"] == [1]
+        assert (await call(ordered.http_path, "/echo", [2]))[0] == 200
+        await owner.call("stop")
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.post(url, json=[1])
+
+
+async def test_an_engine_without_the_key_for_other_nodes_fails_and_says_so(folder):
+    ordered = msgspec.structs.replace(order(folder), tcp_host="127.0.0.1", tcp_key_path=str(folder / "none"))
+    async with living(ordered) as (owner, running):
+        with pytest.raises(EngineError, match="the key for other nodes cannot be read"):
+            await owner.wait_ready()
+        assert await running == 1
 
 
 async def test_nobody_is_served_before_it_is_ready(folder):

@@ -36,10 +36,14 @@ def bring(
 @pytest.fixture
 def far(tmp_path: Path) -> Path:
     """A folder that is on the first node only."""
-    return write(tmp_path / "far", {**BIG, "notes.md": b"not the model's", "run.py": b"import os", "sub/a b.json": b"{}"})
+    return write(
+        tmp_path / "far", {**BIG, "notes.md": b"not the model's", "run.py": b"import os", "sub/a b.json": b"{}"}
+    )
 
 
-def test_a_folder_that_only_another_node_has_is_here_afterwards_and_verified(first, mine, far) -> None:
+def test_a_folder_that_only_another_node_has_is_here_afterwards_and_verified(
+    first: Neighbour, mine: WeightStore, far: Path
+) -> None:
     record = bring(mine, FolderUrl(far), [first.offer(far, str(far))])
     found = Path(record.folder)
     assert found.is_relative_to(mine.paths.downloads)
@@ -53,14 +57,16 @@ def test_a_folder_that_only_another_node_has_is_here_afterwards_and_verified(fir
     assert mine.verify(found).digest == first.store.verify(far).digest == record.version
 
 
-def test_what_is_here_already_is_not_fetched_again(first, mine, far) -> None:
+def test_what_is_here_already_is_not_fetched_again(first: Neighbour, mine: WeightStore, far: Path) -> None:
     bring(mine, FolderUrl(far), [first.offer(far, str(far))])
     had = first.given_bytes
     bring(mine, FolderUrl(far), [first.offer(far, str(far))])
     assert first.given_bytes == had
 
 
-def test_what_has_changed_there_comes_anew_and_the_old_is_of_no_use_any_more(first, mine, far) -> None:
+def test_what_has_changed_there_comes_anew_and_the_old_is_of_no_use_any_more(
+    first: Neighbour, mine: WeightStore, far: Path
+) -> None:
     before = bring(mine, FolderUrl(far), [first.offer(far, str(far))])
     write(far, model(5 * MiB, fill=2))
     after = bring(mine, FolderUrl(far), [first.offer(far, str(far))])
@@ -69,7 +75,9 @@ def test_what_has_changed_there_comes_anew_and_the_old_is_of_no_use_any_more(fir
     assert [item.path for item in mine.prune().victims] == [Path(before.folder)]
 
 
-def test_two_nodes_share_the_work(first, second, mine, far, tmp_path) -> None:
+def test_two_nodes_share_the_work(
+    first: Neighbour, second: Neighbour, mine: WeightStore, far: Path, tmp_path: Path
+) -> None:
     shards = {f"model-{i}.safetensors": model(3 * MiB, fill=i)["model.safetensors"] for i in range(1, 7)}
     files = {**{name: data for name, data in BIG.items() if not name.endswith(".safetensors")}, **shards}
     one, two = write(tmp_path / "one", files), write(tmp_path / "two", files)
@@ -80,7 +88,9 @@ def test_two_nodes_share_the_work(first, second, mine, far, tmp_path) -> None:
     assert second.given_bytes > 0
 
 
-def test_a_node_that_dies_in_the_middle_is_followed_by_the_next_which_goes_on_there(first, second, mine, far) -> None:
+def test_a_node_that_dies_in_the_middle_is_followed_by_the_next_which_goes_on_there(
+    first: Neighbour, second: Neighbour, mine: WeightStore, far: Path
+) -> None:
     first.turns.break_at = 3 * MiB
     record = bring(mine, FolderUrl(far), [first.offer(far, "x"), second.offer(far, "x")])
     assert (Path(record.folder) / "model.safetensors").read_bytes() == BIG["model.safetensors"]
@@ -88,7 +98,7 @@ def test_a_node_that_dies_in_the_middle_is_followed_by_the_next_which_goes_on_th
     assert first.given_bytes + second.given_bytes < 7 * MiB, "what the first one gave is not fetched again"
 
 
-def test_a_node_that_breaks_off_now_and_then_is_asked_again(first, mine, far) -> None:
+def test_a_node_that_breaks_off_now_and_then_is_asked_again(first: Neighbour, mine: WeightStore, far: Path) -> None:
     first.turns.break_at = 2 * MiB
 
     def mend(seconds: float) -> None:
@@ -99,7 +109,9 @@ def test_a_node_that_breaks_off_now_and_then_is_asked_again(first, mine, far) ->
     assert first.given_bytes < 8 * MiB
 
 
-def test_a_node_that_is_gone_for_good_is_named_and_what_came_is_kept(first, mine, far) -> None:
+def test_a_node_that_is_gone_for_good_is_named_and_what_came_is_kept(
+    first: Neighbour, mine: WeightStore, far: Path
+) -> None:
     peer = first.offer(far, "x")
     first.turns.break_at = 3 * MiB
     with pytest.raises(PeersGone, match=r"no node of the cluster gives it \(first broke off within"):
@@ -111,20 +123,26 @@ def test_a_node_that_is_gone_for_good_is_named_and_what_came_is_kept(first, mine
     assert first.given_bytes - had < 4 * MiB
 
 
-def test_one_that_does_not_answer_at_all_costs_only_the_attempt(first, mine, far, closed_port) -> None:
+def test_one_that_does_not_answer_at_all_costs_only_the_attempt(
+    first: Neighbour, mine: WeightStore, far: Path, closed_port: int
+) -> None:
     peer = first.offer(far, "x")
     bring(mine, FolderUrl(far), [gone(peer, closed_port), peer])
     assert mine.find(str(far)) is not None
 
 
-def test_one_with_another_version_is_left_out(first, second, mine, far, tmp_path) -> None:
+def test_one_with_another_version_is_left_out(
+    first: Neighbour, second: Neighbour, mine: WeightStore, far: Path, tmp_path: Path
+) -> None:
     other = write(tmp_path / "other", model(5 * MiB, fill=3))
     first.turns.break_at = 3 * MiB
     with pytest.raises(PeersGone, match="second has another version"):
         bring(mine, FolderUrl(far), [first.offer(far, "x"), second.offer(other, "x")])
 
 
-def test_damage_on_one_nodes_disk_is_noticed_and_the_others_are_asked(first, second, mine, far, tmp_path) -> None:
+def test_damage_on_one_nodes_disk_is_noticed_and_the_others_are_asked(
+    first: Neighbour, second: Neighbour, mine: WeightStore, far: Path, tmp_path: Path
+) -> None:
     """Its file rots after its sum was computed, and nobody wrote to it: sizes and times say nothing."""
     bad = tmp_path / "bad"
     shutil.copytree(far, bad)
@@ -148,17 +166,19 @@ def rot(path: Path, store: WeightStore) -> None:
     store.book.write(msgspec.structs.replace(record, files={**record.files, path.name: known}))
 
 
-def test_weights_that_are_known_to_be_damaged_are_not_given(first, mine, far) -> None:
+def test_weights_that_are_known_to_be_damaged_are_not_given(first: Neighbour, mine: WeightStore, far: Path) -> None:
     first.store.learn(far)
     data = bytearray((far / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (far / "model.safetensors").write_bytes(data)
     (far / "SHA256SUMS").write_text(f"{'0' * 64}  model.safetensors\n")
-    with pytest.raises(SourceRefused, match="does not give it: the file model.safetensors is damaged"):
+    with pytest.raises(SourceRefused, match=r"does not give it: the file model.safetensors is damaged"):
         bring(mine, FolderUrl(far), [first.offer(far, "x")])
 
 
-def test_after_all_peers_the_source_itself_goes_on_where_they_stopped(first, mine, hub: Hub) -> None:
+def test_after_all_peers_the_source_itself_goes_on_where_they_stopped(
+    first: Neighbour, mine: WeightStore, hub: Hub
+) -> None:
     """What came from a peer under the hub's own commit counts for the hub, too."""
     files = {**hub.files, "model.safetensors": model(5 * MiB)["model.safetensors"]}
     hub.files.update(files)
@@ -175,21 +195,23 @@ def test_after_all_peers_the_source_itself_goes_on_where_they_stopped(first, min
     assert 0 < hub.sent["model.safetensors"] < 4 * MiB
 
 
-def test_where_downloads_are_off_nobody_goes_to_the_hub(mine, hub: Hub, closed_port) -> None:
+def test_where_downloads_are_off_nobody_goes_to_the_hub(mine: WeightStore, hub: Hub, closed_port: int) -> None:
     store = WeightStore(mine.paths.root, env={"HF_ENDPOINT": hub.url}, sleep=lambda seconds: None)
     with pytest.raises(SourceRefused, match="no node of the cluster has it"):
         bring(store, HubUrl("org/tiny", "main"), [])
     assert hub.asked == 0
 
 
-def test_a_full_store_is_not_tried_again_elsewhere(first, second, mine, far) -> None:
+def test_a_full_store_is_not_tried_again_elsewhere(
+    first: Neighbour, second: Neighbour, mine: WeightStore, far: Path
+) -> None:
     mine.configure(Settings(quota_bytes=MiB))
     with pytest.raises(NoRoom):
         bring(mine, FolderUrl(far), [first.offer(far, "x"), second.offer(far, "x")])
     assert second.given_bytes == 0
 
 
-def test_many_that_want_the_same_fetch_it_once(first, mine, far) -> None:
+def test_many_that_want_the_same_fetch_it_once(first: Neighbour, mine: WeightStore, far: Path) -> None:
     peer = first.offer(far, "x")
     done: list[SourceRecord] = []
     threads = [threading.Thread(target=lambda: done.append(bring(mine, FolderUrl(far), [peer]))) for _ in range(4)]
@@ -214,7 +236,7 @@ def get(node: Neighbour, path: str, headers: dict[str, str]) -> tuple[int, bytes
         connection.close()
 
 
-def test_without_the_clusters_secret_nothing_is_said(first, mine, far) -> None:
+def test_without_the_clusters_secret_nothing_is_said(first: Neighbour, mine: WeightStore, far: Path) -> None:
     peer = first.offer(far, "x")
     for headers in ({}, {proof.HEADER: "x"}, {proof.HEADER: f"{'0' * 32}:{'0' * 64}"}, {"x-roundhouse-key": KEY}):
         assert get(first, f"/shares/{peer.share}", headers)[0] == 403
@@ -222,7 +244,7 @@ def test_without_the_clusters_secret_nothing_is_said(first, mine, far) -> None:
         bring(mine, FolderUrl(far), [peer], key="other")
 
 
-def test_a_proof_is_good_for_one_path_only(first, far) -> None:
+def test_a_proof_is_good_for_one_path_only(first: Neighbour, far: Path) -> None:
     peer = first.offer(far, "x")
     header, _ = proof.ask(KEY, f"/shares/{peer.share}")
     assert get(first, f"/shares/{peer.share}", {proof.HEADER: header})[0] in (200, 202)
@@ -241,7 +263,7 @@ def test_a_proof_is_good_for_one_path_only(first, far) -> None:
         "/shares/{share}/files//etc/passwd",
     ],
 )
-def test_nothing_but_what_makes_the_model_is_given(first, mine, far, path) -> None:
+def test_nothing_but_what_makes_the_model_is_given(first: Neighbour, mine: WeightStore, far: Path, path: str) -> None:
     peer = first.offer(far, "x")
     bring(mine, FolderUrl(far), [peer])
     path = path.format(share=peer.share)
@@ -249,7 +271,9 @@ def test_nothing_but_what_makes_the_model_is_given(first, mine, far, path) -> No
     assert get(first, path, {proof.HEADER: header})[0] == 404
 
 
-def test_a_file_that_has_changed_since_it_was_listed_is_not_given(first, mine, far) -> None:
+def test_a_file_that_has_changed_since_it_was_listed_is_not_given(
+    first: Neighbour, mine: WeightStore, far: Path
+) -> None:
     peer = first.offer(far, "x")
     bring(mine, FolderUrl(far), [peer])
     (far / "config.json").write_text("{}")
@@ -257,13 +281,15 @@ def test_a_file_that_has_changed_since_it_was_listed_is_not_given(first, mine, f
     assert get(first, path, {proof.HEADER: proof.ask(KEY, path)[0]})[0] == 404
 
 
-def test_whoever_took_a_nodes_address_cannot_foist_weights_on_anybody(first, mine, far) -> None:
+def test_whoever_took_a_nodes_address_cannot_foist_weights_on_anybody(
+    first: Neighbour, mine: WeightStore, far: Path
+) -> None:
     """It answers as the node would, but cannot sign what it says."""
     peer = first.offer(far, "x")
     first.store.learn(far)
     agreed = proof.signed
     try:
-        proof.signed = lambda key, nonce, body: agreed("another key", nonce, body)  # type: ignore[assignment]
+        proof.signed = lambda key, nonce, body: agreed("another key", nonce, body)
         header, nonce = proof.ask(KEY, f"/shares/{peer.share}")
         status, body = get(first, f"/shares/{peer.share}", {proof.HEADER: header})
         forged = proof.signed(KEY, nonce, body)
@@ -277,7 +303,7 @@ def test_whoever_took_a_nodes_address_cannot_foist_weights_on_anybody(first, min
     assert not proof.agrees(KEY, nonce + "0", body, proof.signed(KEY, nonce, body)), "an old answer is no answer"
 
 
-def test_a_node_without_a_secret_lets_nobody_in(first, mine, far) -> None:
+def test_a_node_without_a_secret_lets_nobody_in(first: Neighbour, mine: WeightStore, far: Path) -> None:
     peer = first.offer(far, "x")
     first.key = ""
     with pytest.raises((SourceRefused, TransferFailed)):

@@ -1,0 +1,45 @@
+"""A short way through the chaos matrix: each fault once, on real engines, Redis and Ray. ``make chaos`` plays it all.
+
+What a cell has to keep to is in ``loadtests.chaos.verdict``, with the figures of the promises.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from loadtests.chaos.__main__ import play_cell
+from loadtests.chaos.faults import FAULTS
+from loadtests.chaos.matrix import cell_text
+from loadtests.chaos.service import ChaosService
+from loadtests.chaos.verdict import PRICES, broken
+
+pytestmark = pytest.mark.chaos
+
+SILENT_S = 6.0
+# In an order in which no part dies twice within a short time: what does is started again later and later.
+CELLS = (
+    ("gcs-9", "load"),
+    ("engine-9", "load"),
+    ("worker-9", "load"),
+    ("controller-9", "load"),
+    ("redis-9", "evict"),
+    ("redis-silent", "load"),
+    ("launcher-9", "load"),
+    ("engine-stop", "load"),
+    ("raylet-9", "start"),
+)
+
+
+@pytest.mark.parametrize(("fault", "moment"), CELLS, ids=[f"{PRICES[f].promise}-{f}-{m}" for f, m in CELLS])
+def test_cell(service: ChaosService, fault: str, moment: str) -> None:
+    result = play_cell(service, fault, moment, SILENT_S)
+    print(f"{fault} x {moment}: {cell_text(result)}")
+    if result.problem or not result.recovered.whole:
+        service.down()  # the next cell gets one that is well
+    assert broken(result) == [], result.document()
+    assert result.seen.ledgers > 10
+    assert result.seen.looks > 10
+
+
+def test_each_fault_is_played() -> None:
+    assert {fault for fault, _ in CELLS} == FAULTS.keys()

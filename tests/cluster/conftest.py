@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.demo.catalog import demo_config_text
+from models.demo.make import make_demo_models
+from tests.cluster.hosts import Network
+from tests.cluster.machines import Machine, all_ready
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """``b`` answers requests as well. Three replicas of one model, each on a machine of its own."""
+
+    head: Machine
+    a: Machine
+    b: Machine
+    net: Network
+    config: Path
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One chat model, wanted on each of three GPUs."""
+    models = tmp_path_factory.mktemp("models")
+    make_demo_models(models, only=["tiny-llama"], progress=lambda _: None)
+    config = yaml.safe_load(demo_config_text(models))
+    (card,) = (card for card in config["models"] if card["model_id"] == "tiny-llama")
+    card |= {"min_replicas": 3, "max_replicas": 4, "anti_affinity": ["tiny-llama"]}
+    config |= {"models": [card], "gpus": {"simulated": "1x640MiB"}}
+    path = tmp_path_factory.mktemp("config") / "roundhouse.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.fixture(scope="module")
+def cluster(config: Path) -> Iterator[Cluster]:
+    with Network() as net:
+        head, a, b = (Machine(net.host(name)) for name in ("head", "a", "b"))
+        head.up(config)
+        with ThreadPoolExecutor() as both:
+            joining = [
+                both.submit(a.join, head, "--gpus", "1x640MiB", "--pool", "spot"),
+                both.submit(b.join, head, *b.gateway),
+            ]
+            for each in joining:
+                each.result()
+        all_ready(head, 3)
+        yield Cluster(head, a, b, net, config)
