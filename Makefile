@@ -28,7 +28,7 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-gpu lint loadtest bench-control bench-spike bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale fuzz clean
+.PHONY: help venv run test test-gpu lint loadtest bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-control: venv ## the loop: a decision, a step, and a wake from the gateway
 
 bench-spike: venv ## 1 -> 40 requests a second on real engines: ours, one replica, and Knative's defaults (8 min)
 	@$(BIN)/python -m loadtests.spike $(ARGS)
+
+bench-replay: venv ## a minute of a bursty trace on real engines beside the simulator's prediction of it (4 min); DATA=dir
+	@$(BIN)/python -m loadtests.replay --data "$(DATA)" $(ARGS)
 
 bench-gpu: venv ## copies, sleep and wake, residue and the ledger on a real GPU
 	@$(BIN)/python -m loadtests.gpu $(ARGS)

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from gateway import admin_documents as shapes
 from gateway import admin_views as views
-from gateway import decisions_api, defrag_api, logs_api, packing_api, warm_api, weights_api, why_api
+from gateway import decisions_api, defrag_api, logs_api, nodes_api, packing_api, warm_api, weights_api, why_api
 from gateway.clock import Clock
 from gateway.decision_stream import DecisionStream
 from gateway.documents import answer, shape
@@ -38,6 +38,7 @@ DOCUMENTS = (
     *defrag_api.DOCUMENTS,
     *why_api.DOCUMENTS,
     *logs_api.DOCUMENTS,
+    *nodes_api.DOCUMENTS,
     *warm_api.DOCUMENTS,
     *weights_api.DOCUMENTS,
     CommandReply,
@@ -68,6 +69,7 @@ def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> API
     packing_api.add_plan(router, parts.state, parts.orders)
     packing_api.add_cordon(router, parts.orders)
     packing_api.add_recording(router, parts.state, parts.orders)
+    nodes_api.add_nodes(router, parts.state, parts.orders)
     defrag_api.add_defrag(router, parts.state, parts.orders)
     stream = DecisionStream(parts.orders.redis, parts.keys)
     decisions_api.add_decisions(router, stream, parts.leaving)
@@ -90,10 +92,6 @@ def _add_fleet(router: APIRouter, parts: AdminParts) -> None:
     @router.get("/gpus", responses=shape(shapes.GpuList), operation_id="list_gpus")
     async def gpus() -> Response:
         return answer(views.gpu_list(await state.fleet()))
-
-    @router.get("/nodes", responses=shape(shapes.NodeList), operation_id="list_nodes")
-    async def nodes() -> Response:
-        return answer(shapes.NodeList(data=(await state.fleet()).nodes))
 
     @router.get("/replicas", responses=shape(shapes.ReplicaList), operation_id="list_replicas")
     async def replicas() -> Response:

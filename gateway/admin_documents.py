@@ -8,7 +8,6 @@ from models.store.records import (
     GpuRecord,
     KeyRecord,
     ModelRecord,
-    NodeRecord,
     ReplicaRecord,
     Reservation,
 )
@@ -22,11 +21,6 @@ class GpuList(msgspec.Struct, kw_only=True):
     object: str = "list"
     simulated: bool
     data: tuple[GpuView, ...]
-
-
-class NodeList(msgspec.Struct, kw_only=True):
-    object: str = "list"
-    data: tuple[NodeRecord, ...]
 
 
 class ModelView(ModelRecord, frozen=True):
@@ -149,7 +143,6 @@ class NewKey(KeyRecord, frozen=True):
 
 DOCUMENTS = (
     GpuList,
-    NodeList,
     ModelViewList,
     ModelDetail,
     ReplicaList,

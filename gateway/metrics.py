@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, exposition, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway import control_metrics
+from gateway import control_metrics, fleet_metrics
 from gateway.exchange import OTHER_ENDPOINT, Exchange
 from gateway.tallies import FIRST_TOKEN_SECONDS, PER_TOKEN_SECONDS, SECONDS, STAGE_SECONDS, Histograms, Tally
 from models.store.records import ControlMeters
@@ -34,6 +34,18 @@ TRANSITION_SECONDS = control_metrics.TRANSITION_SECONDS
 QUARANTINED = control_metrics.QUARANTINED
 REPLICAS_LOST = control_metrics.REPLICAS_LOST
 FOOTPRINT_EXCESS_BYTES = control_metrics.FOOTPRINT_EXCESS_BYTES
+ESTIMATE_ERROR_SECONDS = control_metrics.ESTIMATE_ERROR_SECONDS
+ESTIMATED_SECONDS = control_metrics.ESTIMATED_SECONDS
+# Of the fleet as the controller wrote it down.
+CONTROLLER_SILENT_SECONDS = fleet_metrics.CONTROLLER_SILENT_SECONDS
+NODES = fleet_metrics.NODES
+GPUS = fleet_metrics.GPUS
+GPU_MEMORY_BYTES = fleet_metrics.GPU_MEMORY_BYTES
+GPU_RESERVED_BYTES = fleet_metrics.GPU_RESERVED_BYTES
+REPLICAS = fleet_metrics.REPLICAS
+MODEL_FAILED = fleet_metrics.MODEL_FAILED
+CONFIG_REJECTED = fleet_metrics.CONFIG_REJECTED
+PROBLEMS = fleet_metrics.PROBLEMS
 # OpenTelemetry's GenAI conventions, as its Prometheus exporter spells them: gen_ai.server.time_to_first_token, ...
 GEN_AI_TIME_TO_FIRST_TOKEN_SECONDS = "gen_ai_server_time_to_first_token_seconds"
 GEN_AI_TIME_PER_OUTPUT_TOKEN_SECONDS = "gen_ai_server_time_per_output_token_seconds"

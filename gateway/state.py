@@ -70,6 +70,17 @@ class State:
         except (StoreUnavailable, StoreDataError):
             return None
 
+    async def fleet_and_catalog_if_any(
+        self, timeout_s: float = METERS_TIMEOUT_S
+    ) -> tuple[FleetRecord | None, tuple[ModelRecord, ...]]:
+        """What the controller wrote last; nothing while there is nothing, or nobody can be asked."""
+        try:
+            async with asking_redis(timeout_s):
+                fleet = await load_async(self._redis, self._keys.fleet, FleetRecord)
+                return fleet, await load_async(self._redis, self._keys.catalog, tuple[ModelRecord, ...]) or ()
+        except (StoreUnavailable, StoreDataError):
+            return None, ()
+
     async def snapshot(self) -> bytes:
         """What the controller showed last. Raises ControllerUnavailable, StoreUnavailable."""
         async with asking_redis():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from gateway import control_metrics, metrics
+from gateway import control_metrics, fleet_metrics, metrics
 from gateway.plane.outlet import Ready
 from gateway.routing import Routes
 from gateway.state import State
@@ -38,11 +39,19 @@ DOCUMENTS = (Health, Readiness, Version)
 class Vitals:
     """Open to all: they tell nothing of keys or prompts. ``figures``: those of all workers."""
 
-    def __init__(self, routes: Routes, store: StoreHealth, figures: WorkerMetrics, state: State) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        store: StoreHealth,
+        figures: WorkerMetrics,
+        state: State,
+        now_unix_s: Callable[[], float] = time.time,
+    ) -> None:
         self._routes = routes
         self._store = store
         self._figures = figures
         self._state = state
+        self._now_unix_s = now_unix_s
 
     @property
     def pages(self) -> dict[str, Callable[[], Awaitable[Ready]]]:
@@ -65,6 +74,13 @@ class Vitals:
         return Ready(200, msgspec.json.encode(Version(version=version())))
 
     async def metrics(self) -> Ready:
-        meters = await self._state.meters_if_any() if self._store.up else None
-        text = await self._figures.together() + control_metrics.render(meters)
+        text = await self._figures.together() + await self._of_the_controller()
         return Ready(200, text, f"content-type: {metrics.CONTENT_TYPE}\r\n".encode())
+
+    async def _of_the_controller(self) -> bytes:
+        """Nothing while Redis is away: what was known is no answer to what is."""
+        if not self._store.up:
+            return b""
+        meters = await self._state.meters_if_any()
+        fleet, catalog = await self._state.fleet_and_catalog_if_any()
+        return control_metrics.render(meters) + fleet_metrics.render(fleet, catalog, self._now_unix_s())

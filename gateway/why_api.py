@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.plan_documents import PlanDocument
 
 ACCEPT_TIMEOUT_S = 5.0
+LOOKED_AT = 200  # decisions among which the one is that brought a replica where it is
 
 DOCUMENTS = shapes.DOCUMENTS
 
@@ -40,15 +42,17 @@ def add_why(router: APIRouter, state: State, orders: Orders, stream: DecisionStr
         """Of a model (id or alias), a replica or a GPU. Changes nothing; also answers while no controller runs."""
         if sum(name is not None for name in (model, replica, gpu)) != 1:
             raise InvalidRequest("Name a model, a replica or a GPU.", param="model")
-        asked = _Asked(state, orders, stream, clock, limit)
+        asked = _Asked(state, orders, stream, clock)
         if model is not None:
-            return answer(await asked.model(model))
-        return answer(await asked.replica(replica) if replica is not None else await asked.gpu(gpu or ""))
+            found = await asked.model(model)
+        else:
+            found = await asked.replica(replica) if replica is not None else await asked.gpu(gpu or "")
+        return answer(msgspec.structs.replace(found, decisions=found.decisions[:limit]))
 
 
 class _Asked:
-    def __init__(self, state: State, orders: Orders, stream: DecisionStream, clock: Clock, limit: int) -> None:
-        self._state, self._orders, self._stream, self._clock, self._limit = state, orders, stream, clock, limit
+    def __init__(self, state: State, orders: Orders, stream: DecisionStream, clock: Clock) -> None:
+        self._state, self._orders, self._stream, self._clock = state, orders, stream, clock
 
     async def model(self, name: str) -> shapes.Why:
         record = await self._record(name)
@@ -89,7 +93,7 @@ class _Asked:
         return (found, None) if found is not None else (None, "The controller has not seen this model yet.")
 
     async def _decisions(self, wanted: Wanted) -> tuple[DecisionView, ...]:
-        return newest_first(await self._stream.last(self._limit, wanted), self._limit).data
+        return newest_first(await self._stream.last(LOOKED_AT, wanted), LOOKED_AT).data
 
 
 def _explained(line: bytes, model: str) -> IfCalled | None:

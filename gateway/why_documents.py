@@ -25,9 +25,9 @@ class WhyReplica(msgspec.Struct, kw_only=True):
 
 
 class Why(msgspec.Struct, kw_only=True):
-    """About a model, a replica or a GPU (``subject``). ``summary``: in one sentence. ``if_called``: what a request to the
-    model would meet now; null for others, and while no controller answers (``unknown`` says why). ``decisions``: the
-    last ones, newest first. ``helps``: what would help, each with the command or the setting for it."""
+    """About a model, a replica or a GPU (``subject``). ``summary``: in one sentence. ``if_called``: what a request to
+    the model would meet now; null for others, and while no controller answers (``unknown`` says why). ``decisions``:
+    the last ones, newest first. ``helps``: what would help, each with the command or the setting for it."""
 
     object: str = "why"
     subject: str

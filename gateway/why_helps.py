@@ -25,8 +25,8 @@ def of_model(
         yield from _of_places(record, fleet)
     if answer is not None and (answer.wait_s or 0.0) >= WORTH_WARMING_S:
         yield (
-            f"its next callers wait for {answer.wait_s:.1f} s; keep it ready with: roundhouse warm {name} --until 18:00, "
-            "or min_replicas: 1 in its card"
+            f"its next callers wait for {answer.wait_s:.1f} s; to keep it ready: "
+            f"roundhouse warm {name} --until 18:00, or min_replicas: 1 in its card"
         )
     if answer is not None and any(not one.sleeps for one in answer.leaving):
         gone = ", ".join(one.model_id for one in answer.leaving if not one.sleeps)
@@ -62,7 +62,7 @@ def _of_failure(name: str, failure: Failure, now_unix_s: float) -> Iterator[str]
     else:
         left_s = max(0.0, failure.retry_at_unix_s - now_unix_s)
         when = f"in {left_s:.0f} s" if left_s else "at its next call"
-        yield f"its last start failed ({failure.message}); the next attempt is {when}, or: roundhouse models wake {name}"
+        yield f"its last start failed ({failure.message}); tried again {when}, or by: roundhouse models wake {name}"
 
 
 def _of_places(record: ModelRecord, fleet: FleetRecord | None) -> Iterator[str]:

@@ -57,7 +57,8 @@ def why_replica(
         summary = f"{name} of {found.model_id} {TOLD.get(found.state, found.state)} on {found.gpu}"
     else:
         shown, last = None, decisions[0] if decisions else None
-        summary = f"{name} is gone" + (f": {last.reason}" if last is not None and last.reason else "")
+        told = last.reason if last is not None else ""
+        summary = told if told.startswith(f"{name} is gone") else f"{name} is gone{': ' if told else ''}{told}"
     helps = [f"why its model is where it is: roundhouse why {found.model_id}"] if found is not None else []
     return Why(
         subject="replica",

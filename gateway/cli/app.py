@@ -21,6 +21,7 @@ from gateway.cli import (
     keys,
     logs,
     models,
+    node,
     pack,
     part,
     planning,
@@ -53,6 +54,7 @@ app.command("gateway")(gateway.gateway)
 app.command("status")(status.status)
 app.add_typer(models.app, name="models")
 app.add_typer(gpus.app, name="gpus")
+app.add_typer(node.app, name="node")
 app.command("warm")(warm.warm)
 app.add_typer(weights.app, name="weights")
 app.command("replicas")(replicas.replicas)

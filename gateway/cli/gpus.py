@@ -63,7 +63,9 @@ def _in_use(gpu: Mapping[str, Any]) -> int:
 
 def _state(gpu: Mapping[str, Any]) -> str:
     more_bytes = (gpu["used_bytes"] or 0) - gpu["reserved_bytes"]
-    states = ["drained"] * gpu["cordoned"]
+    if gpu["lost"]:
+        return f"lost: {gpu['lost']}"
+    states = ["drained"] * gpu["cordoned"] + ([gpu["closed"]] if gpu["closed"] else [])
     if more_bytes > UNACCOUNTED_SHARE * gpu["memory_bytes"]:
         states.append(f"{bytes_text(more_bytes)} in use that nobody has reserved")
     return "; ".join(states)

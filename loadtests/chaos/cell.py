@@ -30,8 +30,8 @@ class Result:
     """Of one cell. Times in seconds; ``call_s``: from the strike to the first answer of a call made after it.
 
     ``stuck``: callers whose calls never ended. ``lost``: replicas that should have lived on. ``moved``: decisions
-    that took a replica of STEADY away; ``decided``: all since the strike. ``hit``: whether the moment lasted until the strike. ``again_s``: what one more
-    start took when all was over, whoever had made the one before.
+    that took a replica of STEADY away; ``decided``: all of them since the strike. ``hit``: whether the moment lasted
+    until the strike. ``again_s``: what one more start took when all was over, whoever had made the one before.
     """
 
     fault: str

@@ -81,10 +81,12 @@ async def _steps(scene: Scene) -> dict[str, list[float]]:
         await _bring_up(scene)
         decided.clear()
         waking = iter(scene.stopped)
-        kept = [await _step(scene, seq, next(waking, None)) for seq in range(2, 2 + min(STEPS, len(scene.stopped) // 3))]
+        kept = [
+            await _step(scene, seq, next(waking, None)) for seq in range(2, 2 + min(STEPS, len(scene.stopped) // 3))
+        ]
         chosen = list(decided)
         anew = []
-        for seq in range(100, 100 + min(STEPS, len(scene.stopped) // 3)):
+        for seq in range(100, 100 + count):
             control.world.census.touch_all()
             anew.append(await _step(scene, seq, next(waking, None)))
     finally:

@@ -33,9 +33,10 @@ class Metric:
         return self.difference / self.live if self.live else None
 
     def text(self) -> str:
-        said = f"{self.name} {_number(self.live)} live, {_number(self.predicted)} predicted"
-        by = "equal" if not self.difference else "" if self.relative is None else f"{self.relative:+.0%}"
-        return f"{said}{f' ({by})' if by else ''}" if not self.unit else f"{said} {self.unit}{f' ({by})' if by else ''}"
+        unit = f" {self.unit}" if self.unit else ""
+        by = f"{_signed(self.difference)}{unit}"
+        by += "" if self.relative is None else f", {self.relative:+.0%}"
+        return f"{self.name} {_number(self.live)}{unit} live, {_number(self.predicted)}{unit} predicted ({by})"
 
 
 def compare(answers: Sequence[Answer], deeds: Deeds, predicted: SimResult) -> list[Metric]:
@@ -80,4 +81,8 @@ def _percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if value == round(value) and value >= 10 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value >= 0 else '-'}{_number(abs(value))}"

@@ -13,7 +13,6 @@ import random
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ from loadtests.gateway.ports import free_port
 from loadtests.spike.load import Phase, Sample, play
 from loadtests.spike.replicas import Watch
 from loadtests.target import Target
-from loadtests.wire import Refused, post_json
 
 MODEL = "tiny-llama"
 SLOTS, TOKENS, MOST = 2, 24, 6
@@ -50,16 +48,7 @@ VARIANTS = (Variant("ours", "ours", MOST), Variant("fixed 1", "demand", 1), Vari
 def main() -> int:
     args = _arguments()
     with tempfile.TemporaryDirectory(prefix="rh-spike-") as folder:
-        home = Path(folder)
-        models = make_models(home / "models", [MODEL])
-        config = home / "roundhouse.yaml"
-        _configure(config, models[MODEL], VARIANTS[0])
-        service = OwnService(home, free_port(), config=config)
-        target, _ = service.up(MODEL)
-        try:
-            found = _passes(args, target, config, models[MODEL])
-        finally:
-            service.down()
+        found = _passes(args, Path(folder))
     return _report(args, found)
 
 
@@ -72,30 +61,25 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _passes(args: argparse.Namespace, target: Target, config: Path, folder: Path) -> list[dict[str, Any]]:
-    """Variants take turns, so that what the machine does meanwhile befalls all of them."""
-    admin, found = Admin(target), []
+def _passes(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Variants take turns, so that what the machine does meanwhile befalls all of them; each in a service that knows of
+    no load before."""
+    found = []
+    model = make_models(folder / "models", [MODEL])[MODEL]
     chosen = [one for one in VARIANTS if not args.only or one.name in args.only]
     for number in range(args.passes):
         for variant in chosen:
-            _configure(config, folder, variant)
-            post_json(target, "/admin/v1/reload", None, admin=True)
-            _stop(admin)
-            admin.wake(MODEL)
-            found.append(_one(args.rate, target, admin, variant, random.Random(number)))
+            home = folder / f"{len(found)}"
+            home.mkdir()
+            _configure(home / "roundhouse.yaml", model, variant)
+            service = OwnService(home, free_port(), config=home / "roundhouse.yaml")
+            target, _ = service.up(MODEL)
+            try:
+                found.append(_one(args.rate, target, Admin(target), variant, random.Random(number)))
+            finally:
+                service.down()
             print(f"pass {number + 1}, {_line([found[-1]], variant.name)}", flush=True)
     return found
-
-
-def _stop(admin: Admin) -> None:
-    """As soon as none of its replicas is just starting."""
-    while True:
-        try:
-            return admin.stop(MODEL)
-        except Refused as refused:
-            if refused.code != "busy":
-                raise
-        time.sleep(0.2)
 
 
 def _one(rate: float, target: Target, admin: Admin, variant: Variant, rng: random.Random) -> dict[str, Any]:

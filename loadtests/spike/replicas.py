@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Watch:
     def gpu_s(self, from_s: float, to_s: float) -> float:
         """Seconds of GPU time that replicas had between two times, each on a GPU's share of its own."""
         inside = [point for point in self.points if from_s <= point[0] <= to_s]
-        return sum((later[0] - one[0]) * one[2] for one, later in zip(inside, inside[1:], strict=False))
+        return sum((later[0] - one[0]) * one[2] for one, later in itertools.pairwise(inside))
 
     def most_ready(self, from_s: float, to_s: float) -> int:
         return max((ready for at_s, ready, _ in self.points if from_s <= at_s <= to_s), default=0)

@@ -40,7 +40,7 @@ from models.control.messages import (
     Reported,
 )
 from models.control.mirror import Mirror
-from models.control.node_orders import NODE_VERBS, NodeOrders
+from models.control.node_orders import NodeOrders, of_node
 from models.control.nodes import NodeDesk
 from models.control.pools import PoolBook
 from models.control.reconcile import Reconciler
@@ -329,7 +329,7 @@ class Controller:
                 self._warming.take(command, now)
             case Ordered(command) if command.verb in DEFRAG_VERBS:
                 self._defrag.take(command, now)
-            case Ordered(command) if command.node is not None or command.verb in NODE_VERBS:
+            case Ordered(command) if of_node(command):
                 self._node_orders.take(command, now)
             case Ordered(command):
                 self._desk.take(command, now)

@@ -31,11 +31,15 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """A worker's report. ``at_s``: when it came. ``ahead_s``: the loop's clock less the worker's."""
+    """A worker's report. ``at_s``: when it came. ``ahead_s``: the loop's clock less the worker's.
+
+    ``unheard_s``: for how long since nobody could be heard.
+    """
 
     report: DemandReport
     at_s: float
     ahead_s: float
+    unheard_s: float = 0.0
 
     def is_older_than(self, report: DemandReport) -> bool:
         if report.number or self.report.number:
@@ -76,7 +80,7 @@ class DemandBook:
         self._count(heard)
 
     def expire(self, now: float) -> None:
-        dead = [worker for worker, heard in self._reports.items() if now - heard.at_s > DEMAND_TTL_S]
+        dead = [worker for worker, heard in self._reports.items() if now - heard.at_s - heard.unheard_s > DEMAND_TTL_S]
         for worker in dead:
             self._compare(self._reports.pop(worker).report, None)
         for worker in [worker for worker, heard in self._counted.items() if now - heard.at_s > COUNTERS_KEPT_S]:
@@ -85,7 +89,7 @@ class DemandBook:
     def missed(self, duration_s: float) -> None:
         """For so long nobody could be heard, which is not the workers' silence: no report is older for it."""
         for worker, heard in self._reports.items():
-            self._reports[worker] = replace(heard, at_s=heard.at_s + duration_s)
+            self._reports[worker] = replace(heard, unheard_s=heard.unheard_s + duration_s)
 
     def all_heard_since(self, at_s: float) -> bool:
         """Every worker that is known has reported since then."""

@@ -93,7 +93,7 @@ class History:
         self.meters.took(model, transition, tier, seconds)
 
     def decided(self, plan: Plan) -> None:
-        self._memories.update(plan.memories)
+        self._memories.update((model, memory) for model, memory in plan.memories if model not in self._calm)
 
     def usage(self, model: ModelId) -> Usage:
         """As of the last ``observe``, or FRESH_S before."""
@@ -108,6 +108,7 @@ class History:
     def calm(self, model: ModelId) -> None:
         """An operator has put it down: until it is called again, its load is no reason to bring it back."""
         self._calm.add(model)
+        self._memories.pop(model, None)
 
     def memory(self, model: ModelId) -> ScaleMemory:
         return self._memories.get(model, NO_MEMORY)

@@ -18,8 +18,12 @@ from models.store.records import Command, CommandReply
 from packers.decide import Policies, decide
 from packers.types import Action, Gpu, NodeId, ReplicaId, Snapshot
 
-NODE_VERBS = frozenset({"cordon", "uncordon", "reclaim"})  # and drain, where a node is named
 AGAIN = "uncordoned"
+
+
+def of_node(command: Command) -> bool:
+    """It is one of those that are taken here."""
+    return command.verb in ("cordon", "uncordon", "reclaim") or (command.verb == "drain" and command.node is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,10 @@ class NodeOrders:
         standing = self._find(command)
         if standing is None:
             return
-        if command.verb not in NODE_VERBS | {"drain"}:
-            text = f"unknown command {command.verb!r} for a node; use cordon, uncordon, drain or reclaim"
-            return self._answer(command, False, text, "unknown_command")
-        if command.verb == "reclaim" and (command.until_unix_s is None or command.until_unix_s <= now):
-            return self._answer(command, False, "say in how many seconds the node will be gone", "invalid_time")
-        detail = self._detail(standing, command)
+        gone_s = _gone_s(command, now)
+        if command.verb == "reclaim" and gone_s <= now:
+            return self._answer(command, False, "say in how many seconds the node will be gone", "invalid_request")
+        detail = self._detail(standing, command, now)
         if command.dry_run:
             return self._answer(command, True, self._would(standing, command, now), detail=detail)
         match command.verb:
@@ -59,8 +61,8 @@ class NodeOrders:
                 standing.leaving_at_s, standing.leaving_why = None, ""
             case "drain":
                 standing.cordoned = standing.drained = True
-            case "reclaim" if command.until_unix_s is not None:
-                self._desk.leaves(standing.joined.id, command.until_unix_s, "an operator said so")
+            case _:
+                self._desk.leaves(standing.joined.id, gone_s, "an operator said so")
         self._world.yard.changed()
         self._desk.noted(standing, command.verb)
         here = self._on(standing.joined.id)
@@ -118,20 +120,19 @@ class NodeOrders:
             case "drain":
                 return f"{node} takes no new replicas; {leave}{away}"
             case _:
-                left_s = (command.until_unix_s or now) - now
-                return f"{node} is gone in {left_s:.0f} s; {leave}{away}"
+                return f"{node} is gone in {_gone_s(command, now) - now:.0f} s; {leave}{away}"
 
     def _would(self, standing: NodeStanding, command: Command, now: float) -> str:
         if command.verb == "uncordon" and not standing.cordoned and standing.leaving_at_s is None:
             return f"{standing.joined.id} is not cordoned: nothing would change"
         return f"if this were done: {self._said(standing, command, now)}"
 
-    def _detail(self, standing: NodeStanding, command: Command) -> dict[str, Any]:
+    def _detail(self, standing: NodeStanding, command: Command, now: float) -> dict[str, Any]:
         """What stands there, and for a dry run what would be decided at once."""
         node = standing.joined.id
         detail: dict[str, Any] = {"node": node, "replicas": [str(replica) for replica in self._on(node)]}
-        if command.verb == "reclaim" and command.until_unix_s is not None:
-            detail["leaves_by_unix_s"] = command.until_unix_s - RECLAIM_MARGIN_S
+        if command.verb == "reclaim":
+            detail["leaves_by_unix_s"] = _gone_s(command, now) - RECLAIM_MARGIN_S
             detail["drains_from_unix_s"] = detail["leaves_by_unix_s"] - RECLAIM_DRAIN_S
         if command.dry_run:
             snapshot = _as_if(self._world.snapshot(self._world.now), node, command.verb)
@@ -151,6 +152,11 @@ class NodeOrders:
         self._replies.append(
             CommandReply(id=command.id, ok=ok, message=message, code=code, actions=actions or [], detail=detail or {})
         )
+
+
+def _gone_s(command: Command, now: float) -> float:
+    """When a reclaimed node will be gone: then, or so long from now."""
+    return command.until_unix_s if command.until_unix_s is not None else now + command.for_s
 
 
 def _as_if(snapshot: Snapshot, node: NodeId, verb: str) -> Snapshot:

@@ -205,7 +205,7 @@ class ReplicaDesk:
 
     def gone(self, replica: ReplicaId, reason: str) -> Tracked | None:
         """The process has ended: only now is its memory free."""
-        tracked = self._world.replicas.pop(replica, None)
+        tracked: Tracked | None = self._world.replicas.pop(replica, None)
         if tracked is not None:
             tracked.move(ReplicaState.DEAD, reason, self._clock())
             self._world.ledger.release(replica)

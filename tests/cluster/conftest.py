@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tests.cluster.machines import Machine, all_ready
 
 @dataclass(frozen=True)
 class Cluster:
-    """``b`` answers requests as well. Three replicas of one model, each on a machine of its own."""
+    """``b`` answers requests as well, and has a GPU to spare. Three replicas of one model, each on its own machine."""
 
     head: Machine
     a: Machine
@@ -27,7 +26,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One chat model, wanted on each of three GPUs."""
+    """One chat model, wanted on three GPUs, never two of it on one."""
     models = tmp_path_factory.mktemp("models")
     make_demo_models(models, only=["tiny-llama"], progress=lambda _: None)
     config = yaml.safe_load(demo_config_text(models))
@@ -44,12 +43,7 @@ def cluster(config: Path) -> Iterator[Cluster]:
     with Network() as net:
         head, a, b = (Machine(net.host(name)) for name in ("head", "a", "b"))
         head.up(config)
-        with ThreadPoolExecutor() as both:
-            joining = [
-                both.submit(a.join, head, "--gpus", "1x640MiB", "--pool", "spot"),
-                both.submit(b.join, head, *b.gateway),
-            ]
-            for each in joining:
-                each.result()
-        all_ready(head, 3)
+        for number, (machine, gpus, *gateway) in enumerate(((a, "1x640MiB"), (b, "2x640MiB", *b.gateway)), start=2):
+            machine.join(head, "--gpus", gpus, "--pool", machine.name, *gateway)
+            all_ready(head, number)
         yield Cluster(head, a, b, net, config)

@@ -21,9 +21,12 @@ from models.fleet.tag import Tag
 from models.runtimes.protocol import Budget, Device, EngineOrder
 from packers.types import Footprint, GpuId, NodeId, ReplicaId
 
+OUT = sys.stdout  # Ray has things to print as well
+sys.stdout = sys.stderr
+
 
 def say(**said: Any) -> None:
-    print(json.dumps(said), flush=True)
+    print(json.dumps(said), flush=True, file=OUT)
 
 
 async def on_event(event: FleetEvent) -> None:

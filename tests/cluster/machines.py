@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import threading
 import time
@@ -90,9 +91,22 @@ class Machine:
         found = self.admin("replicas")["data"]
         return {replica["replica_id"]: replica for replica in found if replica["state"] == state}
 
+    def nodes(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.admin("nodes")["data"]
+        return found
+
     def chat(self, model: str = "tiny-llama", **more: Any) -> httpx.Response:
         with self.http() as client:
             return client.post("/v1/chat/completions", json=question(model, **more))
+
+    def served(self) -> int:
+        """Requests that the engines of this machine have answered, by their own count."""
+        count = 0.0
+        for socket in (self.host.home / "run" / "e").glob("*.http"):
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=10) as client:
+                lines = client.get("http://engine/metrics").text.splitlines()
+            count += sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:request_success_total"))
+        return round(count)
 
     def logs(self, lines: int = 15) -> str:
         files = sorted((self.host.home / "logs").glob("*.log"))
@@ -104,7 +118,9 @@ def _tail(file: Path, lines: int) -> list[str]:
 
 
 def question(model: str = "tiny-llama", **more: Any) -> dict[str, Any]:
-    return {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4, **more}
+    """Each another one: whoever has answered it before would be asked again."""
+    content = f"{secrets.token_hex(8)} says hello"
+    return {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": 4, **more}
 
 
 @dataclass

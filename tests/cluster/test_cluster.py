@@ -5,34 +5,121 @@ The tests share one cluster, and leave it as they found it: three replicas, each
 
 from __future__ import annotations
 
-import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.cluster.conftest import Cluster
 from tests.cluster.hosts import until
-from tests.cluster.machines import all_ready, callers
+from tests.cluster.machines import Machine, all_ready, callers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.chaos]
+RAYLET = r"raylet/raylet "
 
 
-def nodes(cluster: Cluster) -> dict[str, str]:
-    """Which node each replica is on."""
-    return {replica: found["node"] for replica, found in cluster.head.replicas().items()}
+def pids(cluster: Cluster) -> dict[str, int]:
+    """Of each machine's engine, when each has one."""
+    found = {replica["node"]: replica["pid"] for replica in all_ready(cluster.head, 3).values()}
+    assert found.keys() == {"head", "a", "b"}
+    return found
+
+
+def raylets(machine: Machine) -> list[int]:
+    return machine.host.pids(RAYLET)
 
 
 def test_models_are_placed_over_all_machines(cluster: Cluster) -> None:
     gpus = {gpu["id"]: gpu for gpu in cluster.head.done("gpus")["data"]}
-    assert gpus.keys() == {"head/gpu-0", "a/gpu-0", "b/gpu-0"}
-    assert all(len(gpu["replicas"]) == 1 for gpu in gpus.values())
-    assert gpus["a/gpu-0"]["pool"] == "spot"
-    assert sorted(nodes(cluster).values()) == ["a", "b", "head"]
+    assert gpus.keys() == {"head/gpu-0", "a/gpu-0", "b/gpu-0", "b/gpu-1"}
+    assert [len(gpus[name]["replicas"]) for name in ("head/gpu-0", "a/gpu-0")] == [1, 1]
+    assert gpus["a/gpu-0"]["pool"] == "a"
+    assert pids(cluster)
+    assert "3 node(s)" in cluster.head.roundhouse("status").stdout
 
 
 def test_requests_are_answered_through_every_gateway_by_engines_of_every_machine(cluster: Cluster) -> None:
-    before = {replica: found["in_flight"] for replica, found in cluster.head.replicas().items()}
-    for machine in (cluster.head, cluster.b):
-        answers = [machine.chat() for _ in range(6)]
-        assert [answer.status_code for answer in answers] == [200] * 6, [answer.text for answer in answers]
-    assert before.keys() == nodes(cluster).keys()
+    machines = (cluster.head, cluster.a, cluster.b)
+    for through in (cluster.head, cluster.b):
+        before = [machine.served() for machine in machines]
+        with callers([through] * 6, every_s=0.0) as calls:
+            until(lambda: calls.answered >= 30, 60, what="30 calls are answered")
+        assert calls.failed == []
+        assert all(now > then for now, then in zip((machine.served() for machine in machines), before, strict=True))
+
+
+def test_a_machine_that_may_not_join_is_told_why(cluster: Cluster, tmp_path: Path) -> None:
+    stranger = Machine(cluster.net.host("stranger"))
+    words = stranger.join_words(cluster.head, "--gpus", "1x1GiB")
+    taken = stranger.refused(*words, "--name", "a")
+    assert (taken["code"], "choose another with --name" in taken["cure"]) == ("name_taken", True)
+    assert cluster.a.host.address in taken["message"]
+    assert stranger.refused(*words, "--name", "head")["code"] == "name_taken"
+    wrong = tmp_path / "wrong.secret"
+    wrong.write_text("0" * 64)
+    assert stranger.refused("join", cluster.head.host.address, "--secret-file", str(wrong))["code"] == "wrong_secret"
+    nobody = stranger.refused("join", cluster.a.host.address, *words[2:])
+    assert (nobody["code"], "up --cluster" in nobody["cure"]) == ("unreachable", True)
+    assert stranger.host.processes() == {}
+
+
+def test_killed_ray_on_a_node_costs_no_request_and_no_engine(cluster: Cluster) -> None:
+    before, (raylet,) = pids(cluster), raylets(cluster.a)
+    with callers([cluster.head, cluster.b]) as calls:
+        assert cluster.a.host.kill(RAYLET) == 1
+        until(lambda: raylets(cluster.a) not in ([], [raylet]), 20, what="another Ray node has taken its place")
+        until(lambda: node_state(cluster, "a") == "ready", 30, what="the node is back")
+    assert calls.failed == []
+    assert pids(cluster) == before
+
+
+def test_a_link_that_is_cut_for_ten_seconds_throws_nothing_away(cluster: Cluster) -> None:
+    before = pids(cluster)
+    with callers([cluster.head, cluster.b]) as calls:
+        cluster.a.host.cut()
+        time.sleep(10)
+        cluster.a.host.mend()
+        until(lambda: node_state(cluster, "a") == "ready", 30, what="the node is back")
+    assert calls.failed == []
+    assert pids(cluster) == before
+
+
+def test_rays_head_dies_and_all_machines_join_the_next_one(cluster: Cluster) -> None:
+    before, old = pids(cluster), raylets(cluster.a) + raylets(cluster.b)
+    with callers([cluster.head, cluster.b]) as calls:
+        assert cluster.head.host.kill("gcs_server") == 1
+        began = time.monotonic()
+        until(lambda: not set(old) & set(raylets(cluster.a) + raylets(cluster.b)), 30, what="the old ones are replaced")
+        until(lambda: raylets(cluster.a) and raylets(cluster.b), 30, what="nodes of the new one run")
+        rejoined_s = time.monotonic() - began
+        until(lambda: states(cluster) == {"head": "ready", "a": "ready", "b": "ready"}, 30, what="all are back")
+    assert calls.failed == []
+    assert rejoined_s < 25
+    assert pids(cluster) == before, "the controller has taken over every engine, and started none"
+
+
+def test_a_machine_that_loses_power_is_replaced_by_what_is_left_and_may_come_back(cluster: Cluster) -> None:
+    before = pids(cluster)
+    with callers([cluster.head, cluster.b]) as calls:
+        cluster.a.host.crash()
+
+        def moved() -> bool:
+            return [replica["node"] for replica in cluster.head.replicas().values()].count("b") == 2
+
+        until(moved, 90, what="what was there runs on b")
+    # Calls that its engine was just answering have no first byte yet, and go elsewhere.
+    assert calls.failed == []
+    assert node_state(cluster, "a") in ("lost", "absent")
+    cluster.a.host.mend()
+    cluster.a.join(cluster.head, "--gpus", "1x640MiB", "--pool", "a")
+    until(lambda: node_state(cluster, "a") == "ready", 30, what="it is back")
+    after = {replica["node"]: replica["pid"] for replica in all_ready(cluster.head, 3).values()}
+    assert after["head"] == before["head"]
+
+
+def states(cluster: Cluster) -> dict[str, str]:
+    return {name: node_state(cluster, name) for name in ("head", "a", "b")}
+
+
+def node_state(cluster: Cluster, name: str) -> str:
+    return next((node["state"] for node in cluster.head.nodes() if node["id"] == name), "absent")

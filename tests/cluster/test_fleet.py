@@ -1,4 +1,4 @@
-"""Ray's fleet over real hosts: nodes that join, fall silent, come back and are lost, with engines on them that live on."""
+"""Ray's fleet over real hosts: nodes that join, fall silent, come back and are lost, with engines that live on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from gateway.service import formation, ray_head
+from gateway.service import ray_head
 from models import secret
 from models.cluster import Cluster
 from models.fleet.node_file import NodeFile
@@ -27,6 +27,11 @@ from tests.cluster.hosts import Host, Network, until
 pytestmark = pytest.mark.chaos
 RUNTIME = "tests.models.fleet.tiny_runtime:runtime"
 SECRET = "s" * 64
+ASK = """
+import sys
+from urllib.request import Request, urlopen
+print(urlopen(Request(sys.argv[1], headers={sys.argv[2]: sys.argv[3]})).status)
+"""
 
 
 @dataclass
@@ -169,10 +174,9 @@ def test_a_node_joins_with_what_its_file_says_and_its_engines_answer_other_nodes
     started = stage.start("one", a)
     assert started["order"]["log_path"] == str(a.home.engine_logs / "one.log")
     url = f"http://{a.host.address}:{started['tcp_port']}/health"
-    ask = "import sys, urllib.request as u; print(u.urlopen(u.Request(sys.argv[1], headers={sys.argv[2]: sys.argv[3]})).status)"
     key = secret.key(SECRET, "engines")
-    assert stage.head.host.python("-c", ask, url, KEY_HEADER, key).stdout == "200\n"
-    assert "403" in stage.head.host.python("-c", ask, url, KEY_HEADER, "wrong").stderr
+    assert stage.head.host.python("-c", ASK, url, KEY_HEADER, key).stdout == "200\n"
+    assert "403" in stage.head.host.python("-c", ASK, url, KEY_HEADER, "wrong").stderr
     assert stage.driver.ask("sleep", replica="one") == "asleep"
     assert stage.driver.ask("wake", replica="one") == "ready"
     assert stage.driver.ask("stop", replica="one") is None
@@ -220,7 +224,6 @@ def test_engines_outlive_their_nodes_ray_and_are_taken_over_by_the_next(stage: S
     assert stage.driver.ask("observe")["a"]["one"] == pid
     assert "NodeLost" not in [e["event"] for e in stage.driver.events]
     assert "ReplicaLost" not in [e["event"] for e in stage.driver.events]
-    assert a.host.kill(rf"rh-one|one\.ctl") >= 0
     stage.driver.ask("stop", replica="one")
     stage.driver.ask("stop", replica="two")
     assert stage.driver.ask("observe")["a"] == {}

@@ -12,7 +12,16 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from gateway import admin_documents, admin_views, decision_views, defrag_documents, packing_api, plan_documents
+from gateway import (
+    admin_documents,
+    admin_views,
+    decision_views,
+    defrag_documents,
+    nodes_api,
+    packing_api,
+    plan_documents,
+    why_documents,
+)
 from gateway.decision_stream import Wanted
 from models.runtimes.host.log_reader import LogLine
 from models.store.records import (
@@ -144,6 +153,7 @@ class FakeAdmin:
     plan: plan_documents.PlanDocument | None = None
     logs: dict[str, list[LogLine]] = field(default_factory=dict)  # "model=NAME" or "part=NAME" -> what it wrote
     asked_for: list[dict[str, str]] = field(default_factory=list)  # the query of each request
+    why: why_documents.Why | None = None
     replies: dict[str, CommandReply] = field(default_factory=dict)  # path -> what is answered to an order
     pages: list[list[tuple[int, str]]] = field(default_factory=list)  # of a recording: numbers and lines
 
@@ -182,6 +192,8 @@ class FakeAdmin:
         match name:
             case "gpus":
                 return admin_views.gpu_list(self.fleet)
+            case "nodes":
+                return nodes_api.node_list(self.fleet)
             case "models":
                 return admin_views.model_list(CATALOG, self.fleet, demand)
             case "models/tiny-llama" | "models/org/broken":
@@ -203,6 +215,8 @@ class FakeAdmin:
                     new = [each for each in reversed(chosen) if _order(each.id) > _order(query["after"])][:limit]
                     return decision_views.oldest_first(new, new[-1].id if new else query["after"])
                 return decision_views.newest_first(chosen[:limit], limit)
+            case "why" if self.why is not None:
+                return self.why
             case "defrag":
                 return defrag_documents.DefragStatus(run=self.fleet.defrag)
             case "plan" if self.plan is not None:

@@ -145,7 +145,9 @@ def of_lasting(snapshot: Snapshot) -> Snapshot:
 
 
 deeds = st.lists(
-    st.tuples(st.sampled_from(("hold", "busy", "idle", "wake", "sleep", "stop", "kill", "wait")), st.sampled_from("abc")),
+    st.tuples(
+        st.sampled_from(("hold", "busy", "idle", "wake", "sleep", "stop", "kill", "wait")), st.sampled_from("abc")
+    ),
     max_size=25,
 )
 

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.control.messages import Ordered
+from models.control.recording import Step, decode_line, encode_line
 from models.store.records import Command, CommandReply, DefragRecord
+from packers.decide import decide
 from packers.types import ReplicaId, ReplicaState
 from tests.models.control.scene import MIB, Scene, card
 
@@ -259,6 +261,21 @@ async def test_a_number_that_makes_no_sense_is_refused() -> None:
         refused = await told(scene, ask(scene, moves=moves))
         assert (refused.ok, refused.code) == (False, "invalid_request")
         assert f"moves has to be 1 to 1000, got {moves}" in refused.message
+
+
+async def test_what_a_run_decides_can_be_decided_again_from_its_recording() -> None:
+    scene = await scattered({"a": 40, "b": 60})
+    scene.fleet.fail_start["a"] = "the weights are not there"
+    scene.order("record", for_s=60.0, wait=False)
+    ask(scene)
+    await scene.run(6)
+    steps = [line for line in scene.store.lines if isinstance(line, Step)]
+    moved = [each for each in steps if each.policies.defrag == "ours"]
+    assert {each.policies.defrag_budget.stay for each in moved} >= {(), ("a-1",)}
+    for line in steps:
+        again = decode_line(encode_line(line))
+        assert again == line
+        assert decide(again.snapshot, again.policies) == line.plan
 
 
 async def test_left_alone_nothing_moves_and_with_the_policy_it_does_without_an_operator() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,11 +38,90 @@ def test_counts_add_up_and_the_oldest_wait_counts() -> None:
     assert book.last_request(A) == 10.0
 
 
-def test_an_older_report_does_not_replace_a_newer_one() -> None:
+def _numbered(number: int, sent: float, held: int = 0) -> DemandReport:
+    return msgspec.structs.replace(_report("w1", sent, held=held), number=number)
+
+
+def test_an_older_report_does_not_replace_a_newer_one_whatever_the_clock_of_its_worker_said() -> None:
     book = DemandBook()
-    book.put(_report("w1", 10.0, held=0))
-    book.put(_report("w1", 9.0, held=5, since=1.0))
-    assert book.model(A, now=10.0).held == 0
+    book.put(_numbered(7, sent=3600.0, held=0), now=10.0)
+    book.put(_numbered(6, sent=7200.0, held=5), now=10.1)
+    assert book.model(A, now=10.1).held == 0
+    book.put(_numbered(8, sent=5.0, held=2), now=10.2)  # its clock was set back meanwhile
+    assert book.model(A, now=10.2).held == 2
+
+
+def test_the_last_report_of_a_dead_worker_does_not_keep_it_alive_however_often_it_is_read() -> None:
+    book = DemandBook()
+    for tenth in range(29):
+        book.put(_numbered(3, sent=10.0, held=5), now=10.0 + tenth / 10)
+        book.expire(10.0 + tenth / 10)
+        assert book.workers == 1
+    book.put(_numbered(3, sent=10.0, held=5), now=13.05)
+    book.expire(13.05)
+    assert book.workers == 0
+    assert not book.model(A, now=13.05).present
+
+
+@pytest.mark.parametrize("skew_s", [3600.0, -3600.0, 0.0])
+def test_what_a_worker_with_a_wrong_clock_says_is_moved_to_the_loops(skew_s: float) -> None:
+    """Its report takes 20 ms."""
+    book = DemandBook()
+    model = ModelDemand(
+        in_flight=1,
+        held=2,
+        oldest_held_unix_s=94.0 + skew_s,
+        last_request_unix_s=99.0 + skew_s,
+        earliest_deadline_unix_s=130.0 + skew_s,
+        arrived=5,
+    )
+    sent = DemandReport(worker="w", routes_version=1, sent_unix_s=100.0 + skew_s, models={"a": model}, number=1)
+    book.put(sent, now=100.02)
+    demand = book.model(A, now=100.02)
+    assert demand.earliest_deadline_s is not None
+    assert (demand.oldest_wait_s, demand.earliest_deadline_s) == (pytest.approx(6.0), pytest.approx(130.02))
+    assert book.last_request(A) == pytest.approx(99.02)
+    book.expire(103.0)
+    assert book.workers == 1, "a wrong clock makes no report old"
+    book.expire(103.1)
+    assert book.workers == 0, "nor does it make one last"
+
+
+def test_a_report_that_was_slow_to_come_does_not_move_a_clock_that_is_known() -> None:
+    book = DemandBook()
+    for number, late_s in enumerate([0.01, 2.5, 1.0, 0.3], start=1):
+        model = ModelDemand(held=1, oldest_held_unix_s=50.0)
+        sent = DemandReport(worker="w", routes_version=1, sent_unix_s=60.0 + number, models={"a": model}, number=number)
+        book.put(sent, now=60.0 + number + late_s)
+        waited_s = book.model(A, now=60.0 + number + late_s).oldest_wait_s
+        assert waited_s == pytest.approx(10.0 + number + late_s, abs=0.02)
+
+
+def test_nobody_was_asked_for_in_the_future() -> None:
+    """A worker whose clock was set back by an hour: its models were last asked for an hour from now."""
+    book = DemandBook()
+    model = ModelDemand(last_request_unix_s=3700.0)
+    book.put(DemandReport(worker="w", routes_version=1, sent_unix_s=100.0, models={"a": model}), now=100.0)
+    assert book.last_request(A) == 100.0
+
+
+def test_a_silence_that_was_nobodys_makes_no_report_old() -> None:
+    book = DemandBook()
+    book.put(_report("w1", 10.0, held=5, since=9.0))
+    book.missed(30.0)
+    book.expire(42.0)
+    assert book.model(A, now=42.0).held == 5
+    assert not book.all_heard_since(40.5)
+    book.put(_report("w1", 41.0, held=4, since=9.0))
+    assert book.all_heard_since(40.5)
+
+
+def test_the_newest_table_that_anybody_routes_by_is_known() -> None:
+    book = DemandBook()
+    assert book.routes_version == 0
+    book.put(_report("w1", 10.0, version=5))
+    book.put(_report("w2", 10.0, version=9))
+    assert book.routes_version == 9
 
 
 def test_a_silent_worker_leaves_no_ghost_demand() -> None:

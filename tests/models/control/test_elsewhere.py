@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from models.control.failures import AVOID_S, TOLD_AFTER_S, FailureBook
@@ -25,12 +23,12 @@ class Broken:
         self.gpus = set(gpus)
         start = cluster.fleet.start
 
-        async def breaks(where: NodeId, order: EngineOrder) -> EngineStatus:
+        async def breaks(node: NodeId, order: EngineOrder) -> EngineStatus:
             tracked = next(one for one in cluster.controller.world.replicas.values() if one.id == order.replica_id)
             self.tried.append(tracked.gpu)
             if tracked.gpu in self.gpus:
                 raise StartFailed(f"{tracked.gpu} has a bad day", fault)  # type: ignore[arg-type]
-            return await start(where, order)
+            return await start(node, order)
 
         cluster.fleet.start = breaks  # type: ignore[method-assign]
 
@@ -135,10 +133,8 @@ async def test_it_goes_where_it_failed_when_nothing_else_will_do() -> None:
 
 
 @pytest.fixture
-def gpus() -> Iterator[tuple[Gpu, ...]]:
-    yield tuple(
-        Gpu(GpuId(f"{name}/{place}"), NodeId(name), place, 100) for name in ("a", "b") for place in range(3)
-    )
+def gpus() -> tuple[Gpu, ...]:
+    return tuple(Gpu(GpuId(f"{name}/{place}"), NodeId(name), place, 100) for name in ("a", "b") for place in range(3))
 
 
 def test_a_place_is_avoided_for_a_while(gpus: tuple[Gpu, ...]) -> None:

@@ -150,7 +150,7 @@ def test_a_model_that_was_put_down_by_hand_has_no_load_until_it_is_called_again(
         book.observe(ModelId("m"), Demand(in_flight=10), AIM, float(second))
     assert book.load(ModelId("m")).arrivals == 150
     book.calm(ModelId("m"))
-    assert book.load(ModelId("m")) == NO_LOAD
+    assert (book.load(ModelId("m")), book.memory(ModelId("m"))) == (NO_LOAD, NO_MEMORY)
     book.take(called, 6.0, lambda _: AIM)
     book.observe(ModelId("m"), Demand(in_flight=10), AIM, 6.0)
     assert book.load(ModelId("m")).arrivals == 180  # nothing that was learned is lost

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -23,7 +22,8 @@ MODELS = tuple(f"m{number:02}" for number in range(8))
 step = st.one_of(
     st.tuples(st.sampled_from(["hold", "hold", "hold"]), st.sampled_from(MODELS)),
     st.tuples(
-        st.sampled_from(["away", "back", "lose", "lose alive", "join", "cordon", "drain", "uncordon"]), st.integers(0, 5)
+        st.sampled_from(["away", "back", "lose", "lose alive", "join", "cordon", "drain", "uncordon"]),
+        st.integers(0, 5),
     ),
     st.tuples(st.just("leaving"), st.tuples(st.integers(0, 5), st.integers(1, 60))),
     st.tuples(st.sampled_from(["lose gpu", "gpu back"]), st.integers(0, 11)),
@@ -171,11 +171,11 @@ def test_whatever_happens_to_nodes_the_ledger_holds_and_everybody_is_served_in_t
 
 
 @pytest.fixture
-def fifty() -> Iterator[Cluster]:
+def fifty() -> Cluster:
     cards = [card(f"m{number:03}", 30 + number % 5 * 10, priority=number % 3) for number in range(80)]
     cluster = Cluster(cards, [node(name, 100, 100) for name in names(50)])
     cluster.fleet.start_s = 0.5
-    yield cluster
+    return cluster
 
 
 @pytest.mark.anyio
@@ -214,13 +214,15 @@ async def test_when_half_of_the_nodes_die_at_once_the_important_ones_are_back_fi
         fifty.hold(model.model_id)
     await fifty.run(6, step_s=0.1)
     fifty.busy = dict.fromkeys(fifty.states(), 1)
-    lost = {model.model_id for model in fifty.cards if NodeId(fifty.where(model.model_id)[0].split("/")[0]) in names(20)}
-    for name in names(20):
+    lost = {
+        model.model_id for model in fifty.cards if NodeId(fifty.where(model.model_id)[0].split("/")[0]) in names(25)
+    }
+    for name in names(25):
         await fifty.fleet.lose_node(name)
     await fifty.run(0.1)
-    fifty.busy = {replica: 1 for replica in fifty.states()}
-    for model in lost:
-        fifty.hold(model)
+    fifty.busy = dict.fromkeys(fifty.states(), 1)
+    for gone in lost:
+        fifty.hold(gone)
     await fifty.run(0.2)
     started = [one.model_id for one in fifty.store.decisions if one.action == "start"][-len(lost) :]
     ranks = [next(each.priority for each in fifty.cards if each.model_id == model) for model in started]

@@ -107,9 +107,8 @@ async def test_a_reclaim_that_an_operator_announces_is_one_like_any_other() -> N
     ("verb", "name", "in_s", "code", "says"),
     [
         ("cordon", "z", None, "node_not_found", "there is no node 'z'; there are a, b"),
-        ("reclaim", "a", None, "invalid_time", "in how many seconds"),
-        ("reclaim", "a", -5.0, "invalid_time", "in how many seconds"),
-        ("dance", "a", None, "unknown_command", "use cordon, uncordon, drain or reclaim"),
+        ("reclaim", "a", None, "invalid_request", "in how many seconds"),
+        ("reclaim", "a", -5.0, "invalid_request", "in how many seconds"),
     ],
 )
 async def test_what_makes_no_sense_is_refused(verb: str, name: str, in_s: float | None, code: str, says: str) -> None:
