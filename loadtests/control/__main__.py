@@ -81,9 +81,8 @@ async def _steps(scene: Scene) -> dict[str, list[float]]:
         await _bring_up(scene)
         decided.clear()
         waking = iter(scene.stopped)
-        kept = [
-            await _step(scene, seq, next(waking, None)) for seq in range(2, 2 + min(STEPS, len(scene.stopped) // 3))
-        ]
+        count = min(STEPS, len(scene.stopped) // 3)
+        kept = [await _step(scene, seq, next(waking, None)) for seq in range(2, 2 + count)]
         chosen = list(decided)
         anew = []
         for seq in range(100, 100 + count):

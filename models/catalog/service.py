@@ -84,9 +84,16 @@ class DefragBudget(Section):
     moved: Bytes | None = Field(default=_BUDGET.moved_bytes, description="Weights loaded for them; default: any")
     payback: Seconds = Field(default=_BUDGET.payback_s, description="For how long a gain is counted")
     settle: Seconds = Field(default=_BUDGET.settle_s, description="A replica stays for so long after it became ready")
+    busy: bool = Field(default=_BUDGET.busy, description="Move replicas with requests in flight, too; they finish them")
 
     def budget(self) -> Budget:
-        return Budget(moves=self.moves, moved_bytes=self.moved, payback_s=self.payback, settle_s=self.settle)
+        return Budget(
+            moves=self.moves,
+            moved_bytes=self.moved,
+            payback_s=self.payback,
+            settle_s=self.settle,
+            busy=self.busy,
+        )
 
 
 class PolicyNames(Section):

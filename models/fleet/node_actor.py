@@ -136,6 +136,9 @@ class NodeActor:
 
         Raises EngineError.
         """
+        lost = self._watch.facts.lost.get(gpu)
+        if lost is not None:
+            raise EngineError(f"{gpu} is lost: {lost}", "memory")
         node_memory.check_room(order, self._place.name, gpu)
         if not self._cared_for:
             self._cared_for = True

@@ -40,6 +40,11 @@ class NodeWatch:
         self._changed = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
 
+    @property
+    def facts(self) -> NodeFacts:
+        """As they were at the last look."""
+        return self._facts
+
     async def other_than(self, known: NodeFacts, within_s: float) -> NodeFacts:
         """The facts, as soon as they differ from ``known``; the same ones after ``within_s``."""
         if self._looking is None:

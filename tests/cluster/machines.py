@@ -95,6 +95,9 @@ class Machine:
         found: list[dict[str, Any]] = self.admin("nodes")["data"]
         return found
 
+    def node_state(self, name: str) -> str:
+        return next((str(node["state"]) for node in self.nodes() if node["id"] == name), "absent")
+
     def chat(self, model: str = "tiny-llama", **more: Any) -> httpx.Response:
         with self.http() as client:
             return client.post("/v1/chat/completions", json=question(model, **more))
@@ -175,4 +178,12 @@ def all_ready(head: Machine, count: int, timeout_s: float = 60) -> dict[str, dic
         return found if len(found) == count else None
 
     found: dict[str, dict[str, Any]] = until(ready, timeout_s, what=f"{count} replicas are ready")
+    return found
+
+
+def engines_by_node(head: Machine, count: int = 3, timeout_s: float = 60) -> dict[str, list[int]]:
+    """Processes of the engines on each node, once so many are ready."""
+    found: dict[str, list[int]] = {}
+    for replica in all_ready(head, count, timeout_s).values():
+        found.setdefault(replica["node"], []).append(replica["pid"])
     return found

@@ -12,17 +12,10 @@ import pytest
 
 from tests.cluster.conftest import Cluster
 from tests.cluster.hosts import until
-from tests.cluster.machines import Machine, all_ready, callers
+from tests.cluster.machines import Machine, callers, engines_by_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.chaos]
 RAYLET = r"raylet/raylet "
-
-
-def pids(cluster: Cluster) -> dict[str, int]:
-    """Of each machine's engine, when each has one."""
-    found = {replica["node"]: replica["pid"] for replica in all_ready(cluster.head, 3).values()}
-    assert found.keys() == {"head", "a", "b"}
-    return found
 
 
 def raylets(machine: Machine) -> list[int]:
@@ -34,7 +27,7 @@ def test_models_are_placed_over_all_machines(cluster: Cluster) -> None:
     assert gpus.keys() == {"head/gpu-0", "a/gpu-0", "b/gpu-0", "b/gpu-1"}
     assert [len(gpus[name]["replicas"]) for name in ("head/gpu-0", "a/gpu-0")] == [1, 1]
     assert gpus["a/gpu-0"]["pool"] == "a"
-    assert pids(cluster)
+    assert engines_by_node(cluster.head)
     assert "3 node(s)" in cluster.head.roundhouse("status").stdout
 
 
@@ -64,62 +57,42 @@ def test_a_machine_that_may_not_join_is_told_why(cluster: Cluster, tmp_path: Pat
 
 
 def test_killed_ray_on_a_node_costs_no_request_and_no_engine(cluster: Cluster) -> None:
-    before, (raylet,) = pids(cluster), raylets(cluster.a)
+    before, (raylet,) = engines_by_node(cluster.head), raylets(cluster.a)
     with callers([cluster.head, cluster.b]) as calls:
         assert cluster.a.host.kill(RAYLET) == 1
         until(lambda: raylets(cluster.a) not in ([], [raylet]), 20, what="another Ray node has taken its place")
-        until(lambda: node_state(cluster, "a") == "ready", 30, what="the node is back")
+        until(lambda: cluster.head.node_state("a") == "ready", 30, what="the node is back")
     assert calls.failed == []
-    assert pids(cluster) == before
+    assert engines_by_node(cluster.head) == before
 
 
 def test_a_link_that_is_cut_for_ten_seconds_throws_nothing_away(cluster: Cluster) -> None:
-    before = pids(cluster)
+    before = engines_by_node(cluster.head)
     with callers([cluster.head, cluster.b]) as calls:
         cluster.a.host.cut()
         time.sleep(10)
         cluster.a.host.mend()
-        until(lambda: node_state(cluster, "a") == "ready", 30, what="the node is back")
+        until(lambda: cluster.head.node_state("a") == "ready", 30, what="the node is back")
     assert calls.failed == []
-    assert pids(cluster) == before
+    assert engines_by_node(cluster.head) == before
 
 
 def test_rays_head_dies_and_all_machines_join_the_next_one(cluster: Cluster) -> None:
-    before, old = pids(cluster), raylets(cluster.a) + raylets(cluster.b)
+    before, old = engines_by_node(cluster.head), raylets(cluster.a) + raylets(cluster.b)
     with callers([cluster.head, cluster.b]) as calls:
         assert cluster.head.host.kill("gcs_server") == 1
         began = time.monotonic()
         until(lambda: not set(old) & set(raylets(cluster.a) + raylets(cluster.b)), 30, what="the old ones are replaced")
         until(lambda: raylets(cluster.a) and raylets(cluster.b), 30, what="nodes of the new one run")
         rejoined_s = time.monotonic() - began
-        until(lambda: states(cluster) == {"head": "ready", "a": "ready", "b": "ready"}, 30, what="all are back")
+        until(
+            lambda: (
+                {name: cluster.head.node_state(name) for name in ("head", "a", "b")}
+                == {"head": "ready", "a": "ready", "b": "ready"}
+            ),
+            30,
+            what="all are back",
+        )
     assert calls.failed == []
     assert rejoined_s < 25
-    assert pids(cluster) == before, "the controller has taken over every engine, and started none"
-
-
-def test_a_machine_that_loses_power_is_replaced_by_what_is_left_and_may_come_back(cluster: Cluster) -> None:
-    before = pids(cluster)
-    with callers([cluster.head, cluster.b]) as calls:
-        cluster.a.host.crash()
-
-        def moved() -> bool:
-            return [replica["node"] for replica in cluster.head.replicas().values()].count("b") == 2
-
-        until(moved, 90, what="what was there runs on b")
-    # Calls that its engine was just answering have no first byte yet, and go elsewhere.
-    assert calls.failed == []
-    assert node_state(cluster, "a") in ("lost", "absent")
-    cluster.a.host.mend()
-    cluster.a.join(cluster.head, "--gpus", "1x640MiB", "--pool", "a")
-    until(lambda: node_state(cluster, "a") == "ready", 30, what="it is back")
-    after = {replica["node"]: replica["pid"] for replica in all_ready(cluster.head, 3).values()}
-    assert after["head"] == before["head"]
-
-
-def states(cluster: Cluster) -> dict[str, str]:
-    return {name: node_state(cluster, name) for name in ("head", "a", "b")}
-
-
-def node_state(cluster: Cluster, name: str) -> str:
-    return next((node["state"] for node in cluster.head.nodes() if node["id"] == name), "absent")
+    assert engines_by_node(cluster.head) == before, "the controller has taken over every engine, and started none"

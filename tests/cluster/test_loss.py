@@ -1,0 +1,82 @@
+"""Machines that go for good, or for long: what ran on them runs elsewhere, and what serves goes on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import Cluster
+from tests.cluster.hosts import until
+from tests.cluster.machines import callers, engines_by_node
+
+# Longer than Ray waits for a head unless told otherwise (60 s), and than an engine lives without its keeper (60 s).
+WITHOUT_HEAD_S = 80.0
+# The head has the store as well: keys that were seen within the last minute go on working without it.
+KEYS_KNOWN_S = 40.0
+pytestmark = [pytest.mark.e2e, pytest.mark.chaos, pytest.mark.long]
+
+
+def test_a_machine_that_loses_power_is_replaced_by_what_is_left_and_may_come_back(cluster: Cluster) -> None:
+    before = engines_by_node(cluster.head)
+    with callers([cluster.head, cluster.b]) as calls:
+        cluster.a.host.crash()
+
+        def moved() -> bool:
+            return [replica["node"] for replica in cluster.head.replicas().values()].count("b") == 2
+
+        until(moved, 90, what="what was there runs on b")
+    # Calls that its engine was just answering have no first byte yet, and go elsewhere.
+    assert calls.failed == []
+    assert cluster.head.node_state("a") in ("lost", "absent")
+    cluster.a.host.mend()
+    cluster.a.join(cluster.head, "--gpus", "1x320MiB", "--pool", "a")
+    until(lambda: cluster.head.node_state("a") == "ready", 30, what="it is back")
+    after = engines_by_node(cluster.head)
+    assert after["head"] == before["head"]
+    assert before["b"][0] in after["b"]
+
+
+def test_a_machine_that_leaves_hands_over_what_runs_on_it_first(cluster: Cluster) -> None:
+    leaving = cluster.a if "a" in engines_by_node(cluster.head) else cluster.b
+    with callers([cluster.head]) as calls:
+        left = leaving.done("down", timeout_s=90)
+        assert (left["was_running"], left["forced"], left["leftovers_ended"]) == (True, False, 0)
+        assert leaving.host.processes() == {}
+        elsewhere = engines_by_node(cluster.head, 3)
+        assert leaving.name not in elsewhere
+        until(lambda: cluster.head.node_state(leaving.name) in ("lost", "absent"), 60, what="it counts as gone")
+    assert calls.failed == []
+    leaving.join(cluster.head, "--gpus", "1x320MiB", "--pool", "a")
+    until(lambda: cluster.head.node_state(leaving.name) == "ready", 30, what="it is back")
+
+
+def test_engines_of_the_nodes_serve_on_without_the_head_and_are_adopted_by_the_next(cluster: Cluster) -> None:
+    before = engines_by_node(cluster.head)
+    on_nodes = {pid for name, pids in before.items() if name != "head" for pid in pids}
+    assert on_nodes
+    assert cluster.b.chat().status_code == 200  # so that its gateway has seen the key
+    cluster.head.host.crash()
+    began = time.monotonic()
+    answered = 0
+    while time.monotonic() - began < WITHOUT_HEAD_S:
+        if time.monotonic() - began < KEYS_KNOWN_S:
+            answer = cluster.b.chat()
+            assert answer.status_code == 200, answer.text
+            answered += 1
+        assert all(alive(pid) for pid in on_nodes)
+        time.sleep(0.5)
+    assert answered > 10
+    cluster.head.host.mend()
+    cluster.head.up(cluster.config)
+    after = engines_by_node(cluster.head, 3, 90)
+    assert on_nodes <= {pid for pids in after.values() for pid in pids}, "none was started anew"
+    assert cluster.b.chat().status_code == cluster.head.chat().status_code == 200
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
