@@ -19,7 +19,7 @@ from models.control.catalog import Entry
 from models.control.content import Source
 from models.control.messages import BecameReady, CouldNotStart, FellAsleep, Lost, Message, Quarantined, Stopped
 from models.control.tracked import Tracked
-from models.fleet.protocol import Fleet, StartFailed, Superseded
+from models.fleet.protocol import Fleet, FleetNode, NodeJoined, StartFailed, Superseded
 from models.fleet.tag import Tag
 from models.runtimes.protocol import Budget, Device, EngineOrder, EngineStatus, Fault
 from packers.types import GpuId, NodeId, ReplicaId
@@ -134,6 +134,14 @@ class Actions:
     async def end(self, replica: ReplicaId, post: Post) -> None:
         await self._stop(replica)
         post(Stopped(replica))
+
+    async def find(self, node: FleetNode, post: Post) -> None:
+        """Ask a node that was silent when everybody was asked, until it says what runs there."""
+        while True:
+            found = await self._fleet.observe()
+            if node.id in found:
+                return post(NodeJoined(node=node, engines=found[node.id]))
+            await asyncio.sleep(AGAIN_S)
 
     async def _stop(self, replica: ReplicaId) -> None:
         """Until it is gone, or its node is given up: its memory must not count as free before."""

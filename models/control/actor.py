@@ -73,7 +73,6 @@ class ControllerActor:
         self._ready = asyncio.Event()
         self._problem: BaseException | None = None
         self._fleet: RayFleet | None = None
-        self._early: list[Message] | None = []
         self._controller: Controller | None = None
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -120,7 +119,6 @@ class ControllerActor:
         self._fleet = fleet = await RayFleet(settings.home, simulated, config.host_memory).open()
         defaults = SIMULATED if simulated is not None else CUDA
         reader = CatalogReader(settings.config_path.parent, self._home.weights, defaults)
-        fleet.subscribe(self._on_event)
         world = World.empty(await fleet.nodes(), reader.entries(config.models))
         world.demand, world.pools = DemandBook(self._clock()), PoolBook.of(config.pools)
         world.reserved = Reserved(config.reservations)
@@ -130,7 +128,7 @@ class ControllerActor:
         await move_into_store(redis, keys, self._home.cluster_id, self._clock())
         await take_office(store.fence, _nodes(fleet))
         adopted = await take_over(controller, store, fleet, self._clock())
-        self._catch_up()
+        fleet.subscribe(self._on_event)
         log.info(
             "controller ready: %d models, %d GPUs, %d replicas re-adopted", len(world.entries), len(world.gpus), adopted
         )
@@ -175,13 +173,4 @@ class ControllerActor:
         self._controller.post(message)
 
     async def _on_event(self, event: FleetEvent) -> None:
-        """What is told before the state is back waits for that: it may be about nodes that are not there yet."""
-        if self._early is not None:
-            self._early.append(message_of(event))
-        else:
-            self._post(message_of(event))
-
-    def _catch_up(self) -> None:
-        early, self._early = self._early or [], None
-        for message in early:
-            self._post(message)
+        self._post(message_of(event))

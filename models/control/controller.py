@@ -57,7 +57,7 @@ from models.control.weights_desk import VERB as WEIGHTS_VERB
 from models.control.weights_desk import WeightsDesk
 from models.control.work import Work
 from models.control.world import World
-from models.fleet.protocol import GpuBack, GpuLost, NodeAway, NodeJoined, NodeLeaving, Superseded
+from models.fleet.protocol import FleetNode, GpuBack, GpuLost, NodeAway, NodeJoined, NodeLeaving, Superseded
 from models.runtimes.protocol import EngineStatus
 from models.store.records import CommandReply, DecisionRecord, FleetRecord, ModelRecord, RouteTable
 from packers.decide import Policies, decide_on
@@ -183,6 +183,10 @@ class Controller:
     def put_down(self, replica: ReplicaId) -> None:
         """Stop an engine that has no place in this world."""
         self._work.order(replica, self._actions.end(replica, self.post))
+
+    def look_again(self, node: FleetNode) -> None:
+        """It is there, and did not say what runs on it."""
+        self._work.order(ReplicaId(f"on {node.id}"), self._actions.find(node, self.post))
 
     def close(self) -> None:
         self._closed = True

@@ -19,7 +19,7 @@ async def recover(controller: Controller, fleet: Fleet, before: FleetRecord | No
     1. An engine whose model, card and reservation still hold is adopted: ready and asleep ones as they are, loading
        ones once they are ready.
     2. Any other engine is stopped, and its memory stays reserved until it is gone.
-    3. Recorded replicas of a recorded node that does not answer are kept: it has JOIN_WITHIN_S to join.
+    3. Recorded replicas of a recorded node that is not there or does not answer are kept: it has JOIN_WITHIN_S to join.
     4. Any other recorded replica that is not alive is noted as dead.
     """
     world = controller.world
@@ -34,13 +34,18 @@ async def recover(controller: Controller, fleet: Fleet, before: FleetRecord | No
         world.defrag = before.defrag
     known: set[str] = set()
     adopted = 0
-    found = await fleet.observe()
+    found, there = await fleet.observe(), dict(world.nodes)
     for node, statuses in found.items():
+        if node not in world.nodes:  # it has joined just now: the fleet will say so
+            continue
         taken = controller.adopter.take_over(node, statuses, now, records=records)
         known |= taken
         adopted += len(taken)
     if before is not None:
-        known |= _keep_silent(controller, before, {NodeId(node) for node in found}, now)
+        known |= _keep_silent(controller, before, found.keys() & world.nodes.keys(), now)
+    for node in [each for name, each in there.items() if name not in found]:
+        controller.look_again(node)
+    if before is not None:
         world.yard.recall(before)
     for replica, record in records.items():
         if replica not in known and record.state != ReplicaState.DEAD:

@@ -19,7 +19,7 @@ import yaml
 from models.demo.catalog import demo_config_text
 from models.demo.make import make_demo_models
 from tests.cluster.hosts import Host, Network, until
-from tests.cluster.machines import Machine, all_ready
+from tests.cluster.machines import Machine, all_ready, callers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.chaos]
 MODEL = "tiny-llama"
@@ -77,7 +77,9 @@ def test_the_node_has_fetched_it_from_the_head_and_serves_it(pair: Pair) -> None
     assert copy["path"].startswith(str(pair.node.host.home))
     own = weights(pair.head, "head")
     assert [item["kind"] for item in own if item["source"] == str(pair.models / MODEL)] != ["download"]
-    until(lambda: pair.head.chat().status_code == 200 and pair.node.served() > 0, 60, what="the node has answered")
+    with callers([pair.head] * 4, every_s=0.0) as calls:
+        until(lambda: pair.node.served() > 0, 60, what="the node has answered")
+    assert calls.failed == []
 
 
 def test_what_changes_on_the_head_is_fetched_by_the_next_start(pair: Pair) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -20,8 +21,8 @@ NOW = 1_700_000_000.0
 class Metadata(BaseHTTPRequestHandler):
     """``answers``: by method and path; AWS's want the token, Google's their header."""
 
-    answers: dict[str, tuple[int, str]] = {}
-    heard: list[tuple[str, dict[str, str]]] = []
+    answers: ClassVar[dict[str, tuple[int, str]]] = {}
+    heard: ClassVar[list[tuple[str, dict[str, str]]]] = []
 
     def _answer(self) -> None:
         asked = f"{self.command} {self.path}"

@@ -10,7 +10,6 @@ from typing import Any
 
 from models.runtimes.protocol import Asgi, Engine, EngineError, EngineOrder, Measured, Runtime
 
-
 SLOW_S = 3.0
 
 
