@@ -26,7 +26,8 @@ class GpuList(msgspec.Struct, kw_only=True):
 class ModelView(ModelRecord, frozen=True):
     """A catalog entry with what goes on now.
 
-    ``tier``: gpu or host, the best that any replica is on; else where the weights are: page_cache, disk or remote.
+    ``tier``: gpu or host, the best that any replica is on; else where the weights are: page_cache, disk, peer (on
+    another node) or remote.
     ``path``, ``weights``: how the engines run (fast, plain) and hold their weights (mapped, packed, copied ...), as
     they say themselves; several where replicas differ. ``memory``: what the running replicas hold, by kind.
     """

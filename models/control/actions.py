@@ -29,6 +29,7 @@ START_TIMEOUT_S = 300.0
 NOT_READY = f"the engine was not ready within {START_TIMEOUT_S:.0f} s"
 LEASE_S = 60.0
 AGAIN_S = 1.0
+FIND_TRIES = 60
 Post = Callable[[Message], None]
 
 
@@ -136,8 +137,9 @@ class Actions:
         post(Stopped(replica))
 
     async def find(self, node: FleetNode, post: Post) -> None:
-        """Ask a node that was silent when everybody was asked, until it says what runs there."""
-        while True:
+        """Ask a node that was silent when everybody was asked, until it says what runs there; not for ever, for the
+        fleet will tell when it is back or lost."""
+        for _ in range(FIND_TRIES):
             found = await self._fleet.observe()
             if node.id in found:
                 return post(NodeJoined(node=node, engines=found[node.id]))

@@ -9,7 +9,6 @@ import secrets
 import sys
 import time
 from functools import partial
-from typing import Any
 
 from models.catalog.footprint import CUDA, SIMULATED
 from models.catalog.service import ServiceConfig
@@ -24,7 +23,7 @@ from models.control.fetching import SourceDesk
 from models.control.listeners import listen_commands, listen_demand, watch_config
 from models.control.messages import CatalogChanged, Message
 from models.control.news import message_of
-from models.control.office import Nodes, deposed, stay_in_office, take_office
+from models.control.office import deposed, stay_in_office, take_office
 from models.control.onlooker import Onlooker
 from models.control.pools import PoolBook
 from models.control.reserved import Reserved
@@ -48,17 +47,6 @@ def new_replica_id(model: ModelId) -> ReplicaId:
     """Short, unique, recognisable; also the name of its sockets, so of limited length."""
     stem = "".join(c if c.isalnum() or c == "-" else "-" for c in model)[-20:].strip("-")
     return ReplicaId(f"{stem}-{secrets.token_hex(3)}")
-
-
-class _Obedient:
-    """Stands for nodes that do not know of epochs."""
-
-    async def claim(self, epoch: int) -> int:
-        return 0
-
-
-def _nodes(fleet: Any) -> Nodes:
-    return fleet if hasattr(fleet, "claim") else _Obedient()
 
 
 class ControllerActor:
@@ -126,7 +114,7 @@ class ControllerActor:
         self._export.configure(config.decisions)
         self._controller = controller = self._build(world, fleet, store, config, reader)
         await move_into_store(redis, keys, self._home.cluster_id, self._clock())
-        await take_office(store.fence, _nodes(fleet))
+        await take_office(store.fence, fleet)
         adopted = await take_over(controller, store, fleet, self._clock())
         fleet.subscribe(self._on_event)
         log.info(
@@ -165,7 +153,7 @@ class ControllerActor:
             reread=reader.entry,
             policies=config.policies.policies(),
             drain_timeout_s=config.drain_timeout,
-            remain=partial(stay_in_office, store.fence, _nodes(fleet)),
+            remain=partial(stay_in_office, store.fence, fleet),
         )
 
     def _post(self, message: Message) -> None:

@@ -163,17 +163,25 @@ class Census:
     def replicas(
         self, catalog: Mapping[ModelId, Entry], replicas: Replicas, look: Callable[[Tracked, Entry | None], Replica]
     ) -> tuple[Replica, ...]:
-        """All of them as they are now, sorted by id."""
+        """All of them as they are now, sorted by id. To be asked before ``models``: what has become of a replica is
+        something that has happened to its model."""
         before, after = self._replicas, {}
         for tracked in replicas.by_id:
             entry, known = catalog.get(tracked.model), before.get(tracked.id)
             if known is None or known[0] != tracked.version or known[1] is not entry:
-                known = (tracked.version, entry, look(tracked, entry))
-                self._unshown.add(tracked.model)
+                found = tracked.version, entry, look(tracked, entry)
+                self._changed(None if known is None else known[2], found[2])
+                known = found
             after[tracked.id] = known
-        self._unshown.update(before[gone][2].model for gone in before.keys() - after.keys())
+        for gone in before.keys() - after.keys():
+            self.touch(before[gone][2].model)
         self._replicas = after
         return tuple([known[2] for known in after.values()])
+
+    def _changed(self, before: Replica | None, after: Replica) -> None:
+        self._unshown.add(after.model)
+        if before is None or before.state is not after.state:
+            self._touched.add(after.model)
 
     def shown(self, catalog: Mapping[ModelId, Entry], show: Callable[[Entry], Shown]) -> dict[ModelId, Shown]:
         """What is shown of each model of the catalog. ``show``: what is to be shown of one."""

@@ -77,6 +77,13 @@ class NodeBook:
         self.changed()
         return standing
 
+    def await_until(self, node: NodeId, why: str, until_s: float) -> NodeStanding:
+        """Nothing is known of what goes on there; it counts as away until it joins, for so long at most."""
+        standing = self._nodes[node]
+        standing.away, standing.await_until_s = why, until_s
+        self.changed()
+        return standing
+
     def lose(self, standing: NodeStanding, why: str, now: float) -> None:
         """It is given up. Operators' words are remembered as long as it is shown: the machine may come back."""
         standing.lost, standing.lost_at_s, standing.away, standing.await_until_s = why, now, "", None

@@ -20,6 +20,7 @@ async def recover(controller: Controller, fleet: Fleet, before: FleetRecord | No
        ones once they are ready.
     2. Any other engine is stopped, and its memory stays reserved until it is gone.
     3. Recorded replicas of a recorded node that is not there or does not answer are kept: it has JOIN_WITHIN_S to join.
+       Nothing new goes to a node before it has said what runs there.
     4. Any other recorded replica that is not alive is noted as dead.
     """
     world = controller.world
@@ -43,10 +44,10 @@ async def recover(controller: Controller, fleet: Fleet, before: FleetRecord | No
         adopted += len(taken)
     if before is not None:
         known |= _keep_silent(controller, before, found.keys() & world.nodes.keys(), now)
-    for node in [each for name, each in there.items() if name not in found]:
-        controller.look_again(node)
-    if before is not None:
         world.yard.recall(before)
+    for silent in there.keys() - found.keys():
+        world.yard.await_until(silent, "it does not say what runs there", now + JOIN_WITHIN_S)
+        controller.look_again(there[silent])
     for replica, record in records.items():
         if replica not in known and record.state != ReplicaState.DEAD:
             controller.journal.note_text(

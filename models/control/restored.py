@@ -42,10 +42,7 @@ class Restored:
                 world.ledger.put_gpu(gpu)
             world.nodes[node.id] = node
             world.yard.put(node)
-        standing = world.yard.get(NodeId(record.id))
-        assert standing is not None
-        standing.away, standing.await_until_s = "it does not answer since this controller began", now + within_s
-        world.yard.changed()
+        world.yard.await_until(NodeId(record.id), "it does not answer since this controller began", now + within_s)
         kept = {one.replica_id: one for one in before.replicas if one.node == record.id and self._keep(one)}
         self._records[NodeId(record.id)] = kept
         return len(kept)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import yaml
 
 from models.demo.catalog import demo_config_text
 from models.demo.make import make_demo_models
-from tests.cluster.hosts import Network
+from tests.cluster.hosts import Network, until
 from tests.cluster.machines import Machine, all_ready
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """``b`` answers requests as well, and has a GPU to spare. Three replicas of one model, each on its own machine."""
+    """``b`` answers requests as well. Three replicas of one model, each on a machine of its own."""
 
     head: Machine
     a: Machine
@@ -43,11 +44,21 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster(config: Path) -> Iterator[Cluster]:
+def cluster(config: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A module that sets ``SPARE`` has a GPU more than replicas, on ``b``."""
     with Network() as net:
         head, a, b = (Machine(net.host(name)) for name in ("head", "a", "b"))
-        head.up(config)
-        for number, (machine, gpus, *gateway) in enumerate(((a, "1x320MiB"), (b, "2x320MiB", *b.gateway)), start=2):
-            machine.join(head, "--gpus", gpus, "--pool", machine.name, *gateway)
-            all_ready(head, number)
+        spare = getattr(request.module, "SPARE", False)
+        with ThreadPoolExecutor() as together:
+            leading = together.submit(head.up, config)
+            until(head.admits, 60, what="the head lets others join")
+            first = together.submit(a.join, head, "--gpus", "1x320MiB", "--pool", "a")
+            if spare:  # the second replica is to be on a
+                leading.result()
+                all_ready(head, 2, 120)
+            second = together.submit(b.join, head, "--gpus", "2x320MiB" if spare else "1x320MiB", *b.gateway)
+            for each in (leading, first, second):
+                each.result()
+        a.keys = b.keys = head.keys
+        all_ready(head, 3, 120)
         yield Cluster(head, a, b, net, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from models.cluster import DEFAULT_PORT
 from tests.cluster.hosts import Host, until
 
 PORT = 8000
@@ -62,6 +64,14 @@ class Machine:
     def _up(self, config: Path) -> tuple[str, ...]:
         listens = ("--host", self.host.address, "--port", str(PORT))
         return ("up", "--cluster", self.host.address, "--config", str(config), *listens, "--detach")
+
+    def admits(self) -> bool:
+        """Whether others can join it by now."""
+        if not (self.host.home / "cluster.secret").exists():
+            return False
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((self.host.address, DEFAULT_PORT)) == 0
 
     def join_words(self, head: Machine, *more: str) -> tuple[str, ...]:
         return ("join", head.host.address, "--secret-file", str(head.host.home / "cluster.secret"), *more)

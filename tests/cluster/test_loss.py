@@ -11,6 +11,7 @@ from tests.cluster.conftest import Cluster
 from tests.cluster.hosts import until
 from tests.cluster.machines import callers, engines_by_node
 
+SPARE = True
 # Longer than Ray waits for a head unless told otherwise (60 s), and than an engine lives without its keeper (60 s).
 WITHOUT_HEAD_S = 80.0
 # The head has the store as well: keys that were seen within the last minute go on working without it.

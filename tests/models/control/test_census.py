@@ -195,3 +195,23 @@ async def test_hundreds_that_are_called_keep_nobody_waiting() -> None:
     await settle()
     in_flight = {model.id: model.demand.in_flight for model in scene.controller.world.snapshot(now).models}
     assert sum(in_flight.values()) == 100
+
+
+def test_what_becomes_of_a_replica_happens_to_its_model() -> None:
+    catalog = Catalog("a", "b")
+    one = tracked("r", "b")
+    catalog.models(0.0)
+
+    def looked_at() -> list[str]:
+        catalog.census.replicas(catalog.entries, catalog.replicas, lambda of, _: of.as_replica(False, 0))
+        catalog.models(0.1)
+        return catalog.looks
+
+    catalog.replicas[one.id] = one
+    assert looked_at() == ["b"]
+    one.in_flight = 2
+    assert looked_at() == []
+    one.move(ReplicaState.READY, "it serves", 0.2)
+    assert looked_at() == ["b"]
+    del catalog.replicas[one.id]
+    assert looked_at() == ["b"]

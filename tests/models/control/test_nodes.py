@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+import msgspec
 import pytest
 
+from models.catalog.service import PoolSettings
+from models.control import actions
 from models.control.nodes import JOIN_WITHIN_S, RECLAIM_DRAIN_S, RECLAIM_MARGIN_S
-from packers.types import GpuId, NodeId, PoolId, ReplicaId
+from models.control.pools import PoolBook
+from models.runtimes.protocol import EngineStatus
+from packers.types import GpuId, NodeId, PoolId, PoolKind, ReplicaId
 from tests.models.control.cluster import Cluster, node
 from tests.models.control.scene import MIB, card
 
 pytestmark = pytest.mark.anyio
-A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
+A = NodeId("a")
+Observe = Callable[[], Awaitable[dict[NodeId, tuple[EngineStatus, ...]]]]
 
 
 async def test_a_node_that_joins_takes_what_waited_for_room() -> None:
@@ -293,6 +301,36 @@ async def test_a_new_controller_keeps_what_serves_on_a_node_that_is_away() -> No
     cluster.check()
 
 
+async def test_a_node_that_is_there_and_silent_keeps_its_replicas_and_gets_nothing_new_until_it_says_what_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actions, "AGAIN_S", 0.0)
+    for remembered in (True, False):
+        cluster = Cluster([card("m", 80), card("o", 80)], [node("a")])
+        await cluster.ready("m")
+        observe, silent = cluster.fleet.observe, 50
+
+        async def say_nothing(observe: Observe = observe) -> dict[NodeId, tuple[EngineStatus, ...]]:
+            nonlocal silent
+            silent -= 1
+            return {} if silent > 0 else await observe()
+
+        cluster.fleet.observe = say_nothing  # type: ignore[method-assign]
+        if not remembered:
+            cluster.store.fleet = None
+        await cluster.restart_controller()
+        cluster.hold("o")
+        cluster.busy = {"m-1": 1}
+        await cluster.run(0.02)
+        assert cluster.stands("a").state == "away"
+        assert cluster.states() == ({"m-1": "ready"} if remembered else {})
+        await cluster.run(0.5)
+        assert cluster.stands("a").state == "ready"
+        assert cluster.states() == {"m-1": "ready"}
+        assert [call for call in cluster.fleet.calls if call.startswith("start")] == ["start m-1"]
+        cluster.check()
+
+
 async def test_a_node_that_does_not_join_a_new_controller_is_given_up() -> None:
     cluster = Cluster([card("m", 60, min_replicas=1)], [node("a"), node("b")])
     await cluster.run(2)
@@ -346,8 +384,6 @@ async def test_a_node_that_cannot_be_as_it_says_is_not_taken(bad: object, why: s
 
 async def test_two_nodes_cannot_have_the_same_gpu() -> None:
     cluster = Cluster([card("m", 60)], [node("a")])
-    import msgspec
-
     stolen = msgspec.structs.replace(node("b"), gpus=node("a").gpus)
     await cluster.fleet.join_node(stolen)
     await cluster.run(0.1)
@@ -395,10 +431,6 @@ async def test_a_gpu_that_its_node_does_not_have_any_more_is_gone() -> None:
 
 
 async def test_owned_nodes_come_first_then_the_cheaper_pool() -> None:
-    from models.catalog.service import PoolSettings
-    from models.control.pools import PoolBook
-    from packers.types import PoolKind
-
     cards = [card(f"m{number}", 80) for number in range(3)]
     cluster = Cluster(cards, [node("a", pool=PoolId("dear")), node("b", pool=PoolId("cheap"))])
     cluster.controller.world.pools = PoolBook.of(
