@@ -26,8 +26,7 @@ class GpuList(msgspec.Struct, kw_only=True):
 class ModelView(ModelRecord, frozen=True):
     """A catalog entry with what goes on now.
 
-    ``tier``: gpu or host, the best that any replica is on; else where the weights are: page_cache, disk, peer (on
-    another node) or remote.
+    ``tier``: gpu or host, the best that any replica is on; else where the weights are: page_cache, disk or remote.
     ``path``, ``weights``: how the engines run (fast, plain) and hold their weights (mapped, packed, copied ...), as
     they say themselves; several where replicas differ. ``memory``: what the running replicas hold, by kind.
     """
@@ -111,7 +110,8 @@ class GatewayStatus(msgspec.Struct, kw_only=True):
 class Status(msgspec.Struct, kw_only=True):
     """``controller`` is null until one has written its state. ``replicas``: how many are in each state.
 
-    ``gateway``: the worker that answers; ``workers``: all that do, of ``workers_wanted``.
+    ``problems``: what operators should see to, each with its cure. ``gateway``: the worker that answers; ``workers``:
+    all that do, of ``workers_wanted``.
     """
 
     version: str
@@ -129,6 +129,7 @@ class Status(msgspec.Struct, kw_only=True):
     in_flight: int
     held: int
     config_error: str | None
+    problems: tuple[str, ...] = ()
 
 
 class KeyList(msgspec.Struct, kw_only=True):

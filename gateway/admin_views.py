@@ -23,6 +23,7 @@ from gateway.admin_documents import (
     ReplicaList,
     Status,
 )
+from models.store.age import age_s as written_s_ago
 from models.store.records import FleetRecord, ModelDemand, ModelRecord, ReplicaRecord
 
 CONTROLLER_SILENT_S = 5.0  # it writes at least once a second
@@ -150,11 +151,12 @@ def status(
         in_flight=sum(model.in_flight for model in demand.values()),
         held=sum(model.held for model in demand.values()),
         config_error=fleet.config_error if fleet else None,
+        problems=fleet.problems if fleet else (),
     )
 
 
 def controller_status(fleet: FleetRecord, now_unix_s: float) -> ControllerStatus:
-    age_s = max(0.0, now_unix_s - fleet.updated_unix_s)
+    age_s = written_s_ago(fleet, now_unix_s)
     return ControllerStatus(
         pid=fleet.controller_pid,
         seq=fleet.seq,

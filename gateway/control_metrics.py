@@ -70,7 +70,6 @@ class ControlCollector(Collector):
             family.add_metric((meter.model_id, meter.transition, meter.tier), buckets, meter.sum_s)
         return family
 
-
     def _estimate_errors(self) -> Metric:
         """Divide the rate of its sum by that of ``roundhouse_estimated_seconds_total`` for the relative error."""
         family = HistogramMetricFamily(

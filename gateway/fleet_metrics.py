@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from models.store.age import age_s
 from models.store.records import FleetRecord, GpuRecord, ModelRecord
 
 CONTROLLER_SILENT_SECONDS = "roundhouse_controller_silent_seconds"
@@ -47,7 +48,7 @@ class FleetCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         fleet = self._fleet
-        silent_s = max(0.0, self._now_unix_s - fleet.updated_unix_s)
+        silent_s = age_s(fleet, self._now_unix_s)
         yield _one(CONTROLLER_SILENT_SECONDS, "Since the controller last wrote its state.", silent_s)
         yield _by_state(NODES, "Nodes.", NODE_STATES, Counter(node.state for node in fleet.nodes))
         yield _by_state(GPUS, "GPUs.", GPU_STATES, Counter(map(_gpu_state, fleet.gpus)))

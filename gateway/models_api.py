@@ -15,7 +15,7 @@ from models.store.records import ModelRoute
 
 
 class ModelObject(msgspec.Struct, kw_only=True):
-    """OpenAI's Model and more. ``tier``: the nearer, the sooner it answers: gpu, host, page_cache, disk, peer, remote.
+    """OpenAI's Model and more. ``tier``: the nearer, the sooner it answers: gpu, host, page_cache, disk, remote.
 
     ``capabilities``: generate, tokenize, embed, score, classify, image, speech, transcribe, predict; none where they
     are not known. ``max_model_len``: tokens of its context, prompt and answer together. ``parent``: of a LoRA adapter,

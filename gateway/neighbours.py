@@ -52,7 +52,7 @@ class Neighbours:
         replicas that cannot be reached. A model that is the same object as in the last table is so in this one, too."""
         if not self._here:
             return table
-        known = self._views if self._line else {}  # what was left out for want of the key is looked at again
+        known = {} if self.problem else self._views  # what was left out for want of the key is looked at again
         problem, self.problem = self.problem, ""
         self._views = {model.model_id: self._view(model, known.get(model.model_id)) for model in table.models}
         self.headers = {away: self._line for view in self._views.values() for away in view.away}

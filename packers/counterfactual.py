@@ -22,6 +22,7 @@ from packers.ledger import host_bytes, leaving
 from packers.limits import Limits, limits
 from packers.state import State
 from packers.types import Footprint, Gpu, GpuId, Model, ModelId, Replica, ReplicaId, ReplicaState
+from packers.withheld import Withheld
 
 LOOKED_AT = 16  # GPUs, those with the most free memory first
 SHOWN = 3
@@ -72,6 +73,15 @@ def alternatives(
     model = state.models.get(name)
     if model is None or model.tensor_parallel > 1:
         return ()
+    withheld = Withheld(state)
+    withheld.keep_from(model)
+    try:
+        return _alternatives(model, state, withheld, without)[:most]
+    finally:
+        withheld.undo()
+
+
+def _alternatives(model: Model, state: State, withheld: Withheld, without: Sequence[GpuId]) -> tuple[Alternative, ...]:
     where = limits(model, state.index, state.surroundings, {})
     soon = state.index.soon.gpu
     least = model.footprint.gpu_min_bytes
@@ -82,9 +92,9 @@ def alternatives(
         if gpu.memory_bytes >= least and gpu.id not in without and where.refusal(gpu) is None
     )
     nearest = heapq.nsmallest(LOOKED_AT, open_ones, key=lambda gpu: (-soon[gpu.id], gpu.id))
-    found = [one for one in (_on(gpu, model, state) for gpu in nearest) if one is not None]
+    found = [one for one in (_on(gpu, model, state, withheld) for gpu in nearest) if one is not None]
     found.sort(key=lambda one: (sum(bool(each.kept) for each in one.leaving), one.back_s, one.gpu))
-    return tuple(found[:most])
+    return tuple(found)
 
 
 def never(model: Model, state: State) -> str:
@@ -112,14 +122,16 @@ def _without_cache(footprint: Footprint) -> int:
     return footprint.weights_bytes + footprint.overhead_bytes
 
 
-def _on(gpu: Gpu, model: Model, state: State) -> Alternative | None:
+def _on(gpu: Gpu, model: Model, state: State, withheld: Withheld) -> Alternative | None:
     mine = [one for one in state.index.on_gpu(gpu.id) if one.model == model.id and one.state is ReplicaState.ASLEEP]
     residue = max((one.footprint.residue_bytes for one in mine if not leaving(one)), default=0)
     short = model.footprint.gpu_min_bytes - residue - state.index.soon.gpu[gpu.id]
     if short <= 0:
         return Alternative(gpu.id)
     # 2.
-    may = sorted(_leavers(gpu, model, state), key=lambda one: (bool(one[0].kept), one[0].back_s, one[0].replica))
+    may = sorted(
+        _leavers(gpu, model, state, withheld), key=lambda one: (bool(one[0].kept), one[0].back_s, one[0].replica)
+    )
     # 4.
     for kept in (False, True):
         single = next((one for one, frees in may if frees >= short and bool(one.kept) == kept), None)
@@ -145,8 +157,9 @@ def _several(may: Sequence[tuple[Leaver, int]], short: int) -> tuple[Leaver, ...
     return tuple(one for one, _ in chosen)
 
 
-def _leavers(gpu: Gpu, model: Model, state: State) -> Iterator[tuple[Leaver, int]]:
-    """With the bytes that each frees. Host RAM is promised to the longest unused first."""
+def _leavers(gpu: Gpu, model: Model, state: State, withheld: Withheld) -> Iterator[tuple[Leaver, int]]:
+    """With the bytes that each frees for the model. Host RAM is promised to the longest unused first."""
+    spare = withheld.spare(gpu.id, model)
     # 3.
     host_left = state.index.soon.host[gpu.node]
     for one in state.index.on_gpu(gpu.id):
@@ -160,6 +173,8 @@ def _leavers(gpu: Gpu, model: Model, state: State) -> Iterator[tuple[Leaver, int
             host_left -= host_bytes(one)
         held = one.footprint.residue_bytes if asleep else one.footprint.gpu_bytes
         frees = held - (one.footprint.residue_bytes if sleeps else 0)
+        if spare is not None:  # what its group is guaranteed stays its own
+            frees = spare.frees(withheld.group(gpu.id, owner), frees)
         if frees > 0:
             startup = owner.startup if owner is not None else None
             back_s = 0.0 if startup is None else startup.host_s if sleeps else startup.disk_s

@@ -3,7 +3,7 @@
 1. Nothing new goes to a cordoned or closed GPU, nor to one whose name is not among the model's ``gpu_types``.
 2. Two models of which one names the other in its ``anti_affinity`` share no node, nor do two replicas of a model that
    names itself. A sleeping replica is no neighbour: it becomes one when it wakes.
-3. It would rather be on a node where a model of its ``affinity`` is.
+3. It would rather be on a node where a model of its ``affinity`` is; else on one that is ``near`` its weights.
 4. A model with ``min_replicas`` or a priority above 0 would rather not be on GPUs that may be taken away.
 5. Nothing goes to a GPU of which so much is guaranteed to others that it could not be there (``packers.guarantees``).
 6. Where it could not be started lately it goes only when nowhere else can room be made (``packers.serve``).
@@ -68,10 +68,10 @@ def limits(model: Model, index: Index, surroundings: Surroundings, entered: dict
     apart = surroundings.rivals.get(model.id)
     risky = surroundings.risky_nodes if model.min_replicas or model.priority > 0 else frozenset()
     barred = surroundings.guarantees.barred(model, index.order)
-    if not (apart or model.anti_affinity or model.affinity or model.gpu_types or risky or barred):
+    if not (apart or model.anti_affinity or model.affinity or model.near or model.gpu_types or risky or barred):
         return NO_LIMITS
     excluded = frozenset(_nodes({*model.anti_affinity, *(apart or ())}, index, entered))
-    wanted = frozenset(_nodes(model.affinity, index, entered))
+    wanted = frozenset(_nodes(model.affinity, index, entered)) or frozenset(model.near)
     return Limits(model.gpu_types, excluded, wanted, risky, barred=barred)
 
 

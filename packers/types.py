@@ -180,6 +180,7 @@ class Model:
     ``groups``: those to which memory may be guaranteed that it is in (``packers.guarantees``).
     ``floor_why``: why ``min_replicas`` is raised for a while; "": it is as its card says.
     ``avoid``: GPUs on which it could not be started lately; it goes there when nowhere else can room be made.
+    ``near``: nodes that have its weights, where bringing them to others takes long; it would rather be there.
     ``resizes``: its KV cache can grow and shrink while it serves. ``wait_s``: what a request may wait at most, for
     autoscaling; None: a share of a start (``packers.load.aim_for``).
     """
@@ -207,6 +208,7 @@ class Model:
     scale_memory: ScaleMemory = NO_MEMORY
     wait_s: float | None = None
     avoid: tuple[GpuId, ...] = ()
+    near: tuple[NodeId, ...] = ()
     floor_why: str = ""
     groups: tuple[str, ...] = ()
 

@@ -176,8 +176,8 @@ class Admission:
         doubtful = {self._desk_of[replica] for replica in self.rotation}
         for desk in list(self._desks.values()):
             route = self.routes.find(desk.model)
-            if route is None:
-                self._close(desk)
+            if route is None or route.model_id != desk.model:
+                self._close(desk, renamed=route is not None)
             elif desk.route is not route and (desk.counts.in_flight or desk.counts.waiting or desk in doubtful):
                 self._look_at(route)
                 self._tell_failure(desk)
@@ -244,11 +244,12 @@ class Admission:
             desk.cold_since_s = None
         return desk
 
-    def _close(self, desk: Desk) -> None:
-        """The model is gone."""
+    def _close(self, desk: Desk, *, renamed: bool) -> None:
+        """The model is gone. ``renamed``: another one goes by its name now, and may serve who asks again."""
         desk.route = ModelRoute(model_id=desk.model)  # whatever comes under this name is news
         for ticket in desk.tickets():
-            self._refuse(ticket, ModelNotFound(ticket.name))
+            again = Unavailable(f"The name '{ticket.name}' is another model's now; try again.", retry_after_s=1)
+            self._refuse(ticket, again if renamed else ModelNotFound(ticket.name))
         self._returning.no_more(desk.model)
         for target in desk.targets.values():
             target.ready = False

@@ -50,12 +50,14 @@ def _gpus(home: Home) -> Check:
 def _checks(given: HomeFolder, port: Port) -> Iterator[Callable[[], Check]]:
     from functools import partial
 
-    from gateway.cli import checks, service_checks
+    from gateway.cli import checks, cluster_checks, service_checks, store_checks
 
     home = home_of(given)
     yield from (checks.python, checks.packages, partial(checks.redis, home), partial(_gpus, home), checks.memory)
     yield from (partial(checks.disk, home), checks.shared_memory, checks.open_files, partial(checks.state_folder, home))
+    yield partial(cluster_checks.membership, home)
     yield partial(service_checks.configuration, home)
+    yield partial(store_checks.stored, home)
     yield partial(service_checks.port, home, port)
     yield partial(service_checks.processes, home)
     yield partial(service_checks.ray, home)

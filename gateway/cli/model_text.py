@@ -14,8 +14,8 @@ TIERS = {"gpu": "gpu", "host": "host", "page_cache": "page cache"}
 COSTS = {
     "wake": "wake",
     "start_page_cache": "start, weights in page cache",
-    "start_peer": "start, weights from another node",
     "start_disk": "start, weights on disk",
+    "start_peer": "start, weights from another node",
     "start_remote": "start, weights elsewhere",
     "cold_start": "start from the source alone",
     "sleep": "sleep",

@@ -174,10 +174,10 @@ def uses_own_redis(home: Home) -> bool:
 
     try:
         keys_from()
-        url = redis_url(home)
         joined = cluster.read(home)
         if joined is not None and not joined.leads:
             return True
+        url = redis_url(home)
         return url not in (embedded_url(home), unix_url(home.redis_socket))
     except (StoreSettingError, cluster.ClusterFileError) as error:
         raise AskedWrongly(str(error), code="invalid_setting") from None

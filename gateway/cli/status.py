@@ -88,3 +88,5 @@ def _show(document: dict[str, Any]) -> None:
         say("The controller is silent: what runs goes on, nothing is started or moved.")
     if service["config_error"]:
         say(f"The changed configuration is not in force: {service['config_error']}")
+    for problem in service["problems"]:
+        say(problem)

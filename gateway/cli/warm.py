@@ -73,11 +73,12 @@ def warm(
 
 
 def _until(text: str) -> float:
-    from datetime import datetime
+    from datetime import UTC, datetime
 
     from gateway.cli.times import parse_until
 
-    return parse_until(text, datetime.now())
+    # Without its zone: tomorrow's 18:00 may have another offset than now.
+    return parse_until(text, datetime.now(UTC).astimezone().replace(tzinfo=None))
 
 
 def _list(home: HomeFolder, json: bool) -> None:
@@ -105,6 +106,6 @@ def _row(record: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _moment(at_unix_s: float | None) -> str | None:
     """On this machine's clock."""
-    from datetime import datetime
+    from datetime import UTC, datetime
 
-    return None if at_unix_s is None else f"{datetime.fromtimestamp(at_unix_s):%a %Y-%m-%d %H:%M}"
+    return None if at_unix_s is None else f"{datetime.fromtimestamp(at_unix_s, UTC).astimezone():%a %Y-%m-%d %H:%M}"

@@ -34,9 +34,9 @@ class Scene:
     """``fill``: how much of what all models need together there is on the GPUs, and as much again for sleepers'
     weights in RAM."""
 
-    models: int = 12
+    models: int = 16
     gpus: int = 2
-    fill: float = 0.5
+    fill: float = 0.35
 
     @property
     def names(self) -> list[str]:

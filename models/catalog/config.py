@@ -136,8 +136,7 @@ def _unknown_company(cards: list[_RawCard]) -> Iterator[Problem]:
 def _idle_reservations(main: Document, cards: list[_RawCard]) -> Iterator[Problem]:
     """One for nobody would quietly keep memory from everybody."""
     given = main.data.get("reservations")
-    owners = {card.data.get("owned_by") for card in cards if isinstance(card.data, dict)}
-    ids = {card.data.get("model_id") for card in cards if isinstance(card.data, dict)}
+    owners, ids = _texts(cards, "owned_by"), _texts(cards, "model_id")
     taken: set[str] = set()
     for index, one in enumerate(given if isinstance(given, list) else ()):
         if not isinstance(one, dict):
@@ -148,15 +147,18 @@ def _idle_reservations(main: Document, cards: list[_RawCard]) -> Iterator[Proble
                 yield problem_at(main, (*where, "name"), f"{name!r} is another one's name", "choose another")
             taken.add(name)
         if isinstance(tenant := one.get("tenant"), str) and tenant not in owners:
-            known = {each for each in owners if isinstance(each, str)}
-            cure = did_you_mean(tenant, known) if known else "give its models owned_by in their cards"
+            cure = did_you_mean(tenant, owners) if owners else "give its models owned_by in their cards"
             yield problem_at(main, (*where, "tenant"), f"no model is owned_by {tenant[:60]!r}", cure)
         named = one.get("models")
         for place, model in enumerate(named if isinstance(named, list) else ()):
             if isinstance(model, str) and model not in ids:
-                cure = did_you_mean(model, {each for each in ids if isinstance(each, str)})
-                what = f"{model!r} is no model of this configuration"
-                yield problem_at(main, (*where, "models", place), what, cure)
+                what = f"{model[:60]!r} is no model of this configuration"
+                yield problem_at(main, (*where, "models", place), what, did_you_mean(model, ids))
+
+
+def _texts(cards: list[_RawCard], key: str) -> set[str]:
+    found = (card.data.get(key) for card in cards if isinstance(card.data, dict))
+    return {each for each in found if isinstance(each, str)}
 
 
 def _names(card: _RawCard) -> Iterator[tuple[Loc, str]]:

@@ -22,7 +22,7 @@ from models.control.tracked import Tracked
 from models.fleet.protocol import Fleet, FleetNode, NodeJoined, StartFailed, Superseded
 from models.fleet.tag import Tag
 from models.runtimes.protocol import Budget, Device, EngineOrder, EngineStatus, Fault
-from packers.types import GpuId, NodeId, ReplicaId
+from packers.types import GpuId, NodeId, ReplicaId, ReplicaState
 
 log = logging.getLogger("roundhouse.control")
 START_TIMEOUT_S = 300.0
@@ -69,7 +69,7 @@ class Actions:
         async with self._attempt(tracked.id, post) as attempt:
             order = await self._look_at_source(tracked, entry, attempt)
             try:
-                status, queued_s = await self._load(tracked.gpu, lambda: self._fleet.start(tracked.node, order))
+                status, queued_s = await self._load(tracked, lambda: self._fleet.start(tracked.node, order))
             except StartFailed as problem:
                 if problem.fault != "canary" or order.cold:
                     raise
@@ -79,7 +79,7 @@ class Actions:
     async def wake(self, tracked: Tracked, entry: Entry, post: Post) -> None:
         async with self._attempt(tracked.id, post) as attempt:
             try:
-                status, queued_s = await self._load(tracked.gpu, lambda: self._fleet.wake(tracked.id))
+                status, queued_s = await self._load(tracked, lambda: self._fleet.wake(tracked.id))
             except StartFailed as problem:
                 if problem.fault != "canary":
                     raise
@@ -99,21 +99,27 @@ class Actions:
         await self._stop(tracked.id)
         post(Quarantined(tracked.id, str(problem)))
         cold = msgspec.structs.replace(order, cold=True)
-        return await self._load(tracked.gpu, lambda: self._fleet.start(tracked.node, cold))
+        return await self._load(tracked, lambda: self._fleet.start(tracked.node, cold))
 
-    async def _load(self, gpu: GpuId, load: Callable[[], Awaitable[EngineStatus]]) -> tuple[EngineStatus, float]:
-        """The engine once it is ready, and how long it waited for its turn."""
+    async def _load(
+        self, tracked: Tracked, load: Callable[[], Awaitable[EngineStatus]]
+    ) -> tuple[EngineStatus, float]:
+        """The engine once it is ready, and how long it waited for its turn. One that was given up meanwhile does not
+        begin, nor does it stay."""
         queued_since_s = self._clock()
-        async with self._lock(gpu):
+        async with self._lock(tracked.gpu):
             queued_s = self._clock() - queued_since_s
+            _check_wanted(tracked)
             async with asyncio.timeout(START_TIMEOUT_S):
-                return await load(), queued_s
+                status = await load()
+            _check_wanted(tracked)
+            return status, queued_s
 
     async def adopt(self, tracked: Tracked, status: EngineStatus, post: Post) -> None:
         """Take over an engine found alive after a restart of the controller; one that is loading keeps its turn."""
         try:
             if status.state == "loading":
-                status, _ = await self._load(tracked.gpu, lambda: self._fleet.adopt(tracked.node, status))
+                status, _ = await self._load(tracked, lambda: self._fleet.adopt(tracked.node, status))
             else:
                 status = await self._fleet.adopt(tracked.node, status)
             post(BecameReady(tracked.id, status))
@@ -203,3 +209,9 @@ class Actions:
             adapters=source.adapters,
             tag=Tag(gpu=tracked.gpu, card_hash=tracked.card_hash, footprint=footprint).encode(),
         )
+
+
+def _check_wanted(tracked: Tracked) -> None:
+    """Raises StartFailed."""
+    if tracked.state is not ReplicaState.STARTING:
+        raise StartFailed(f"{tracked.id} was given up before it was ready")

@@ -81,9 +81,7 @@ class Adopter:
     def _put_down(self, replica: ReplicaId, tracked: Tracked | None, why: str, now: float) -> None:
         log.warning("engine %s is stopped: %s", replica, why)
         if tracked is not None:
-            tracked.was_asleep = tracked.state is ReplicaState.ASLEEP
-            tracked.state, tracked.draining_to, tracked.reason = ReplicaState.DRAINING, ReplicaState.DEAD, why
-            tracked.ending, tracked.ending_since_s = True, now
+            tracked.put_down(why, now)
             self._world.replicas[replica] = tracked
             self._journal.note("unwanted", tracked, f"{replica} was found and is stopped: {why}")
         self._order_down(replica)

@@ -158,6 +158,8 @@ class CommandDesk:
                 self._answer(command, True, f"{model} is ready", actions=list(ready))
             elif failure is not None and failure.at_unix_s >= waiting.since_s:
                 self._answer(command, False, failure.message, failure.code)
+            elif model not in self._world.entries:
+                self._answer(command, False, f"{model} was removed from the catalog meanwhile", "model_not_found")
             else:
                 return False
             return True

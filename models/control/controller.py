@@ -30,6 +30,7 @@ from models.control.costs import UNKNOWN_TIER
 from models.control.defragging import VERBS as DEFRAG_VERBS
 from models.control.defragging import DefragDesk
 from models.control.journal import Journal
+from models.control.lifecycle import Event
 from models.control.messages import (
     CatalogChanged,
     CatalogRejected,
@@ -359,6 +360,7 @@ class Controller:
             self.world.reserved = Reserved(message.config.reservations)
         for model in before.keys() - after.keys():
             self.world.history.forget(model)
+            self.world.operator_wakes.pop(model, None)
         for model in before.keys() | after.keys():
             old, new = before.get(model), after.get(model)
             if old is None or new is None or old.card.hash != new.card.hash:
@@ -414,7 +416,7 @@ class Controller:
     def _drain(self, tracked: Tracked, to: ReplicaState, reason: str, now: float) -> None:
         """Take a replica out of the routes; ``_finish_drained`` goes on when nothing is in flight on it."""
         if tracked.state in (ReplicaState.READY, ReplicaState.ASLEEP):
-            tracked.move(ReplicaState.DRAINING, reason, now)
+            tracked.happens(Event.LEAVES, reason, now)
             tracked.draining_to = to
             tracked.drain_version = self.world.routes_version + 1
             self._dirty = True
@@ -494,7 +496,7 @@ class Controller:
             log.error("a plan wakes a replica where it does not sleep, and was not carried out: %s", action)
             return
         self.world.ledger.reserve(tracked.id, tracked.model, tracked.gpu, tracked.footprint.gpu_bytes)
-        tracked.move(ReplicaState.STARTING, action.reason, now)
+        tracked.happens(Event.WAKES, action.reason, now)
         tracked.cold = False
         self._work.order(tracked.id, self._actions.wake(tracked, self.world.entries[action.model], self.post))
         self.journal.plan(action)

@@ -62,6 +62,8 @@ class Journal:
     def decides_on(self, state: State) -> None:
         """What follows was decided on ``state``; it stays as it is until the next call."""
         self._state, self._explained = state, 0
+        if len(self._open) > 2 * len(self._world.replicas) + 16:  # of replicas that went without an outcome
+            self._open = {name: one for name, one in self._open.items() if name in self._world.replicas}
 
     def plan(self, action: Action, replica: ReplicaId | None = None) -> None:
         whom = replica or getattr(action, "replica", None)

@@ -9,6 +9,7 @@
    JOIN_WITHIN_S counts as lost.
 4. A node that will be taken away is emptied like a drained one: substitutes elsewhere first. RECLAIM_DRAIN_S +
    RECLAIM_MARGIN_S before its end what is still there leaves all the same, RECLAIM_MARGIN_S before it at the latest.
+   One that does not answer at its end is lost.
 5. A GPU that is lost takes its replicas with it; their processes are stopped. It is back when the fleet says so.
 6. A GPU that has become smaller than what is reserved there takes nothing new, and replicas leave it until they fit.
 """
@@ -90,8 +91,8 @@ class NodeDesk:
             if standing.await_until_s is not None and now >= standing.await_until_s:
                 self._gone(standing.joined.id, f"it did not join within {JOIN_WITHIN_S:.0f} s of the controller", now)
                 changed = True
-            elif standing.leaving_at_s is not None and not standing.away:
-                changed |= self._clear(standing, now)
+            elif standing.leaving_at_s is not None and not standing.lost:
+                changed |= self._leave(standing, standing.leaving_at_s, now)
             if not standing.lost and (standing.shrinking or standing.joined.host_bytes < self._host_bytes(standing)):
                 changed |= self._shrink(standing, now)
         self._world.yard.forget_lost(now)
@@ -251,15 +252,20 @@ class NodeDesk:
             log.warning("node %s will be taken away in %.0f s: %s", node, left_s, reason)
             self._journal.note_text("node_leaving", None, f"{node} will be taken away in {left_s:.0f} s: {reason}")
 
-    def _clear(self, standing: NodeStanding, now: float) -> bool:
-        node, at_s = standing.joined.id, standing.leaving_at_s
-        if at_s is None or now < _stop_s(at_s) - RECLAIM_DRAIN_S:
+    def _leave(self, standing: NodeStanding, at_s: float, now: float) -> bool:
+        node = standing.joined.id
+        if standing.away:
+            if now >= at_s:
+                self._gone(node, f"it was to be taken away by now, and does not answer ({standing.away})", now)
+            return now >= at_s
+        if now < _stop_s(at_s) - RECLAIM_DRAIN_S:
             return False
         left = [tracked for tracked in self._on(node) if not tracked.ending]
         for tracked in left:
             why = f"{node} is taken away, and {tracked.model} was not ready elsewhere in time"
             if tracked.state is ReplicaState.STARTING:  # whatever it is started for has no time left there
-                self._lose(tracked, f"{node} is taken away before it was ready", now)
+                tracked.put_down(f"{node} is taken away before it was ready", now)
+                self._put_down(tracked.id)
             elif tracked.state is not ReplicaState.DRAINING or tracked.draining_to is ReplicaState.ASLEEP:
                 self._drain(tracked, ReplicaState.DEAD, why, now)
         return bool(left)
@@ -281,6 +287,8 @@ class NodeDesk:
             self._lose(tracked, why, now)
         world.ledger.drop_gpu(gpu)
         world.used_bytes.pop(gpu, None)
+        for standing in world.yard:
+            standing.shrinking.pop(gpu, None)
         node = next(each for each in world.nodes.values() if any(one.id == gpu for one in each.gpus))
         self._set_gpus(node.id, [one for one in node.gpus if one.id != gpu])
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from models.control.footprints import grown
 from models.control.journal import Journal
+from models.control.lifecycle import Event
 from models.control.messages import (
     BecameReady,
     CouldNotStart,
@@ -74,7 +75,7 @@ class ReplicaDesk:
     def _begin_to_serve(self, tracked: Tracked, queued_s: float, now: float) -> None:
         began_s = tracked.cold_since_s if tracked.cold else tracked.state_since_s
         took_s, whole_s = max(0.0, now - began_s - queued_s), max(0.0, now - tracked.state_since_s)
-        tracked.move(ReplicaState.READY, f"ready after {now - tracked.state_since_s:.2f} s", now)
+        tracked.happens(Event.SERVES, f"ready after {now - tracked.state_since_s:.2f} s", now)
         tracked.last_used_s = tracked.ready_since_s = now
         if not tracked.adopted:
             self._measure_start(tracked, took_s)
@@ -110,7 +111,7 @@ class ReplicaDesk:
         took_s = max(0.0, now - tracked.ending_since_s)
         drained_s = round(max(0.0, tracked.ending_since_s - tracked.state_since_s), 4)
         self._world.history.took(tracked.model, "sleep", "gpu", took_s)
-        tracked.move(ReplicaState.ASLEEP, tracked.reason, now)
+        tracked.happens(Event.FELL_ASLEEP, tracked.reason, now)
         self._journal.outcome("asleep", tracked, tracked.reason, took_s, drained_s=drained_s)
         self._reconciler.measured(tracked, status)
 
@@ -125,11 +126,13 @@ class ReplicaDesk:
         self.gone(replica, "stopped")
 
     def _could_not_start(self, news: CouldNotStart, now: float) -> None:
-        tracked = self.gone(news.replica, news.message)
+        tracked = self._world.replicas.get(news.replica)
         if tracked is None:
             return
+        blameless = tracked.out_of_reach or tracked.ending  # it is its node's doing, or it was given up
+        self.gone(news.replica, news.message)
         text, fault = tracked.lost_reason or news.message, news.fault
-        if tracked.out_of_reach:  # that is its node's doing, and no reason to wait before it is started elsewhere
+        if blameless:  # no reason to wait before it is started elsewhere
             self._journal.outcome("failed", tracked, text, fault=fault)
             return
         failures, elsewhere = self._world.failures, self._elsewhere(tracked, fault, now)
@@ -207,7 +210,7 @@ class ReplicaDesk:
         """The process has ended: only now is its memory free."""
         tracked: Tracked | None = self._world.replicas.pop(replica, None)
         if tracked is not None:
-            tracked.move(ReplicaState.DEAD, reason, self._clock())
+            tracked.happens(Event.GONE, reason, self._clock())
             self._world.ledger.release(replica)
             for other in self._world.of_model(tracked.model):
                 if other.replaces == replica:

@@ -29,6 +29,8 @@ from models.store.records import ClusterRecord
 log = logging.getLogger("roundhouse.control")
 PATIENCE_S = 30.0
 RETRY_S = 0.5
+# Bits: where nobody knows how far counting had come, this is further than any controller before has counted.
+VERSIONS_OF_AN_EPOCH = 32
 
 
 class StoreAway(StoreError):
@@ -86,4 +88,5 @@ async def take_over(
         # Gateways route to these, and may have more to say of them than the store knows.
         log.warning("the store knows of no controller before this one, yet %d engines live", adopted)
         controller.senses.doubt(now)
+        world.routes_version = store.epoch << VERSIONS_OF_AN_EPOCH
     return adopted

@@ -6,24 +6,13 @@ from dataclasses import dataclass, field
 
 from models.control.costs import UNKNOWN_TIER
 from models.control.footprints import Held
+from models.control.lifecycle import Event, after
 from models.fleet.protocol import FleetNode, WeightsTier
 from models.runtimes.protocol import EngineStatus, Measured
 from models.store.records import ReplicaRecord
 from packers.types import Footprint, GpuId, ModelId, NodeId, Replica, ReplicaId, ReplicaState
 
-# Which state may follow which; anything may die.
-TRANSITIONS: dict[ReplicaState, frozenset[ReplicaState]] = {
-    ReplicaState.STARTING: frozenset({ReplicaState.READY}),
-    ReplicaState.READY: frozenset({ReplicaState.DRAINING}),
-    ReplicaState.DRAINING: frozenset({ReplicaState.ASLEEP}),
-    ReplicaState.ASLEEP: frozenset({ReplicaState.STARTING, ReplicaState.DRAINING}),
-    ReplicaState.DEAD: frozenset(),
-}
 NOTHING = Held()
-
-
-class IllegalTransition(Exception):
-    """A bug in the loop: a replica was moved to a state that cannot follow its present one."""
 
 
 @dataclass(slots=True)
@@ -71,16 +60,23 @@ class Tracked:
         _SET[name](self, value)
         _SET["version"](self, getattr(self, "version", 0) + 1)
 
-    def move(self, state: ReplicaState, reason: str, now: float) -> None:
-        """Raises IllegalTransition."""
-        if state is not ReplicaState.DEAD and state not in TRANSITIONS[self.state]:
-            raise IllegalTransition(f"{self.id}: {self.state} -> {state} ({reason})")
-        self.was_asleep = self.state is ReplicaState.ASLEEP and state is ReplicaState.DRAINING
-        if state is ReplicaState.STARTING:  # nothing else leads there
+    def happens(self, event: Event, reason: str, now: float) -> None:
+        """Raises IllegalTransition, and then nothing has happened."""
+        state = after(self.state, event)
+        self.was_asleep = self.state is ReplicaState.ASLEEP and event is Event.LEAVES
+        if event is Event.WAKES:
             self.woke, self.adopted = True, False
         self.state, self.reason, self.state_since_s = state, reason, now
         if state is not ReplicaState.DRAINING:
             self.draining_to, self.ending = None, False
+
+    def put_down(self, reason: str, now: float) -> None:
+        """The fleet has been told to end it, whatever it is at; what it has reserved stays so until it is gone.
+        Raises IllegalTransition."""
+        state = after(self.state, Event.PUT_DOWN)
+        self.was_asleep = self.was_asleep or self.state is ReplicaState.ASLEEP
+        self.state, self.reason, self.state_since_s = state, reason, now
+        self.draining_to, self.ending, self.ending_since_s = ReplicaState.DEAD, True, now
 
     def learn(self, status: EngineStatus) -> None:
         """Take over what the engine says of itself."""

@@ -33,9 +33,10 @@ from models.store.records import (
 )
 from packers.ledger import Ledger
 from packers.load import Aim
-from packers.types import Gpu, GpuId, Model, ModelId, Node, NodeId, Replica, ReplicaState, Snapshot
+from packers.types import Gpu, GpuId, Model, ModelId, Node, NodeId, PoolKind, Replica, ReplicaState, Snapshot
 
 log = logging.getLogger("roundhouse.control")
+NEAR_BYTES = 2**30  # less is copied from node to node in about a second
 
 
 @dataclass(slots=True)
@@ -233,7 +234,17 @@ class World:
             demand, retry_at_s, self.history, footprint=footprint, tier=tier, floor=floor, groups=groups
         )
         avoid = self.failures.avoided(entry.id, self.gpus, now)
-        return replace(model, avoid=avoid) if avoid else model
+        near = self._near(entry.id) if len(self.nodes) > 1 and footprint.weights_bytes >= NEAR_BYTES else ()
+        return replace(model, avoid=avoid, near=near) if avoid or near else model
+
+    def _near(self, model: ModelId) -> tuple[NodeId, ...]:
+        """Nodes that have its weights, where others have not; none that costs money, since copying costs none."""
+        have = {node for node in self.nodes if self.tiers.get(node, {}).get(model, "remote") != "remote"}
+        if len(have) == len(self.nodes):
+            return ()
+        rented = {pool.id for pool in self.pools.pools if pool.kind is not PoolKind.OWNED}
+        paid = {gpu.node for gpu in self.gpus if gpu.pool in rented} if rented and have else set()
+        return tuple(sorted(have - paid))
 
     def _replicas_now(self) -> tuple[Replica, ...]:
         return self.census.replicas(self.entries, self.replicas, _as_replica)

@@ -270,7 +270,7 @@ class NodeActor:
         used = {} if self._place.simulated else await asyncio.to_thread(node_memory.used_bytes)
         return NodeView(
             engines=tuple(status for status in found if status is not None),
-            tiers=tiers,
+            tiers={**tiers},
             used_bytes={gpu: used[device.uuid] for gpu, device in self._devices.items() if device.uuid in used},
         )
 

@@ -294,8 +294,8 @@ class ModelRecord(Struct, frozen=True):
     ``footprint``: what the next replica reserves; ``footprint_from``: each kind's origin (declared, estimated,
     measured). ``measured``: the most that its replicas were seen to hold; ``excess_bytes``: how much that is beyond
     what the card says, where it is more than 2%. ``costs_s``: medians of its last transitions, by name:
-    start_page_cache, start_disk, start_peer, start_remote, cold_start, wake, sleep, stop. ``weights_tier``: where a start would
-    find its weights now, "" while nobody has looked. ``quarantined``: how often a canary failed.
+    start_page_cache, start_disk, start_peer, start_remote, cold_start, wake, sleep, stop. ``weights_tier``: where a
+    start would find its weights now, "" while nobody has looked. ``quarantined``: how often a canary failed.
     """
 
     model_id: str

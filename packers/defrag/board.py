@@ -117,13 +117,14 @@ class Board:
 
 
 def may_move(replica: Replica, board: Board, settle_s: float, busy: bool = False) -> bool:
-    """By choice: it serves, is settled and idle, nobody has pinned it, and nothing else is done with it. ``busy``: it
-    need not be idle."""
+    """By choice: it serves, is settled and idle, nobody has pinned it, nothing else is done with it, and its GPU can be
+    told of it. ``busy``: it need not be idle."""
     return (
         replica.state is ReplicaState.READY
         and (busy or replica.in_flight == 0)
         and replica.model in board.models
         and not board.pinned(replica)
+        and not board.state.gpus[replica.gpu].closed
         and not board.in_change(replica)
         and not board.substitute(replica)
         and board.now_s - replica.state_since_s >= settle_s

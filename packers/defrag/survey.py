@@ -2,7 +2,7 @@
 
 What stays, in the order in which the reasons count:
 1. what is on its way already: starting, or moving, or taking another's place;
-2. what is pinned, sleeps, spans several GPUs, or is of a model that is in no catalog;
+2. what is pinned, sleeps, spans several GPUs, is on one that is closed, or of a model that is in no catalog;
 3. what is busy, or was started so lately that it stays for now, where the budget says so;
 4. what has room nowhere else; and what has, but would gain less than it costs.
 """
@@ -21,6 +21,7 @@ from packers.explain import count, size, span
 from packers.ledger import leaving
 from packers.state import State
 from packers.types import Replica, ReplicaId, ReplicaState
+from packers.withheld import Withheld
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,18 @@ class Survey:
 
 
 def survey(state: State, now_s: float, budget: Budget, touched: Collection[ReplicaId] = ()) -> Survey:
-    """What ``budget.moves`` moves would do, beside those that are under way. Pure: the State stays as it is."""
-    board = Board(state, now_s, touched)
+    """What ``budget.moves`` moves would do, beside those that are under way. Memory that is guaranteed to others counts
+    as taken. Pure: the State stays as it is."""
+    state.settle()
+    withheld = Withheld(state)
+    withheld.keep_from(None)
+    try:
+        return _survey(Board(state, now_s, touched), state, budget)
+    finally:
+        withheld.undo()
+
+
+def _survey(board: Board, state: State, budget: Budget) -> Survey:
     before = _order(board)
     found: tuple[Move, ...] = ()
     if state.gpus and budget.moves > 0:
@@ -96,6 +107,8 @@ def _bound(one: Replica, board: Board) -> str:
         return "it is pinned"
     if one.state is ReplicaState.ASLEEP:
         return "it sleeps; its next start may go elsewhere"
+    if closed := board.state.gpus[one.gpu].closed:
+        return f"{one.gpu} is closed: {closed}"
     if one.peers:
         return "it spans several GPUs: only a drain of one of them moves it"
     return "its model is in no catalog" if one.model not in board.models else ""

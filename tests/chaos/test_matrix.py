@@ -5,6 +5,8 @@ What a cell has to keep to is in ``loadtests.chaos.verdict``, with the figures o
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from loadtests.chaos.__main__ import play_cell
@@ -36,7 +38,9 @@ def test_cell(service: ChaosService, fault: str, moment: str) -> None:
     print(f"{fault} x {moment}: {cell_text(result)}")
     if result.problem or not result.recovered.whole:
         service.down()  # the next cell gets one that is well
-    assert broken(result) == [], result.document()
+    if broken(result):
+        print(json.dumps(result.document(), indent=1))
+    assert broken(result) == []
     assert result.seen.ledgers > 10
     assert result.seen.looks > 10
 

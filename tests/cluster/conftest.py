@@ -45,18 +45,19 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(config: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A module that sets ``SPARE`` has a GPU more than replicas, on ``b``."""
+    """In a module that sets ``SPARE``, ``a`` has room for two, and so has ``b``, which joins when all three run."""
     with Network() as net:
         head, a, b = (Machine(net.host(name)) for name in ("head", "a", "b"))
         spare = getattr(request.module, "SPARE", False)
+        gpus = ("--gpus", "2x320MiB" if spare else "1x320MiB")
         with ThreadPoolExecutor() as together:
             leading = together.submit(head.up, config)
             until(head.admits, 60, what="the head lets others join")
-            first = together.submit(a.join, head, "--gpus", "1x320MiB", "--pool", "a")
-            if spare:  # the second replica is to be on a
+            first = together.submit(a.join, head, *gpus, "--pool", "a")
+            if spare:
                 leading.result()
-                all_ready(head, 2, 120)
-            second = together.submit(b.join, head, "--gpus", "2x320MiB" if spare else "1x320MiB", *b.gateway)
+                all_ready(head, 3, 120)
+            second = together.submit(b.join, head, *gpus, *b.gateway)
             for each in (leading, first, second):
                 each.result()
         a.keys = b.keys = head.keys

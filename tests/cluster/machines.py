@@ -73,6 +73,10 @@ class Machine:
             probe.settimeout(1)
             return probe.connect_ex((self.host.address, DEFAULT_PORT)) == 0
 
+    def reaches(self, other: Machine) -> bool:
+        ask = f"import socket; socket.create_connection(('{other.host.address}', {DEFAULT_PORT}), timeout=1)"
+        return self.host.python("-c", ask).returncode == 0
+
     def join_words(self, head: Machine, *more: str) -> tuple[str, ...]:
         return ("join", head.host.address, "--secret-file", str(head.host.home / "cluster.secret"), *more)
 
@@ -115,8 +119,8 @@ class Machine:
     def served(self) -> int:
         """Requests that the engines of this machine have answered, by their own count."""
         count = 0.0
-        for socket in (self.host.home / "run" / "e").glob("*.http"):
-            with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=10) as client:
+        for path in (self.host.home / "run" / "e").glob("*.http"):
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=10) as client:
                 lines = client.get("http://engine/metrics").text.splitlines()
             count += sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:request_success_total"))
         return round(count)

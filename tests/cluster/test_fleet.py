@@ -143,7 +143,7 @@ class Stage:
         return dict(self.driver.ask("start", replica=replica, **self.place(at, gpu), **more))
 
     @staticmethod
-    def place(at: Member, gpu: int = 0) -> dict[str, str]:
+    def place(at: Member, gpu: int = 0) -> dict[str, Any]:
         return {"gpu": f"{at.host.name}/gpu-{gpu}", "run_dir": str(at.home.engines)}
 
 

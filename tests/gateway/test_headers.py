@@ -13,6 +13,7 @@ from gateway.headers import first, from_engine, to_engine
         "authorization", "x-api-key", "api-key", "cookie", "host", "content-length", "transfer-encoding", "connection",
         "keep-alive", "te", "trailer", "upgrade", "proxy-authorization", "expect", "accept-encoding", "forwarded",
         "x-forwarded-for", "x-forwarded-host", "x-data-parallel-rank", "x-request-timeout", "sec-fetch-mode",
+        "x-roundhouse-key",
     ],
 )  # fmt: skip
 def test_secrets_framing_and_hops_stay_here(name: str) -> None:

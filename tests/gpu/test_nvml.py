@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from models.nvml import driver_version, probe
+from models.nvml import GpuHealth, driver_version, probe
 
 pytestmark = pytest.mark.gpu
 
@@ -69,3 +69,11 @@ def test_probing_is_cheap(capsys):
     gpus = probe()
     with capsys.disabled():
         print(f"\nprobe of {len(gpus)} GPUs: {(time.perf_counter() - began_s) * 1000:.0f} ms")
+
+
+def test_healthy_gpus_are_neither_missing_nor_in_error_and_a_strange_one_is_missing():
+    health = GpuHealth([gpu.uuid for gpu in probe()])
+    assert health.missing() == {}
+    assert health.take_xids() == []
+    strange = "GPU-00000000-0000-0000-0000-000000000000"
+    assert list(GpuHealth([strange]).missing()) == [strange]

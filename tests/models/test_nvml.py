@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from models.nvml import GpuProcess, NvmlUnavailable, RealGpu, driver_version, keep_open, probe, process_bytes, processes
+from models.nvml import (
+    GpuHealth,
+    GpuProcess,
+    NvmlUnavailable,
+    RealGpu,
+    driver_version,
+    keep_open,
+    probe,
+    process_bytes,
+    processes,
+)
 
 GIB = 2**30
 
@@ -27,6 +37,18 @@ class NVMLError_NotSupported(NVMLError):
     pass
 
 
+class NVMLError_GpuIsLost(NVMLError):
+    pass
+
+
+class NVMLError_ResetRequired(NVMLError):
+    pass
+
+
+class NVMLError_Timeout(NVMLError):
+    pass
+
+
 class Driver(ModuleType):
     """The part of pynvml that is used; a GPU is (name, total, used), a list of those is one that MIG has split.
 
@@ -37,6 +59,10 @@ class Driver(ModuleType):
     NVMLError = NVMLError
     NVMLError_NotFound = NVMLError_NotFound
     NVMLError_NotSupported = NVMLError_NotSupported
+    NVMLError_GpuIsLost = NVMLError_GpuIsLost
+    NVMLError_ResetRequired = NVMLError_ResetRequired
+    NVMLError_Timeout = NVMLError_Timeout
+    nvmlEventTypeXidCriticalError = 8
     nvmlMemory_v2 = 2
 
     def __init__(self, gpus: list[Any], broken: str | None = None) -> None:
@@ -47,6 +73,34 @@ class Driver(ModuleType):
         self.reserved: dict[str, int] = {}
         self.computing: dict[str, list[tuple[int, int | None]]] = {}
         self.drawing: dict[str, list[tuple[int, int | None]]] = {}
+        self.gone: dict[str, NVMLError] = {}  # UUID -> what asking for it raises
+        self.watched: list[tuple[str, int]] = []
+        self.xids: list[tuple[str, int]] = []  # GPU's name and code
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Any:
+        if uuid in self.gone:
+            raise self.gone[uuid]
+        if uuid.startswith("MIG-"):
+            return next(one for gpu in self.gpus if isinstance(gpu, list) for one in gpu if f"MIG-{one[0]}" == uuid)
+        return next(gpu for gpu in self.gpus if not isinstance(gpu, list) and f"GPU-{gpu[0]}" == uuid)
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, instance: Any) -> Any:
+        return next((gpu[0][0] + "-whole", 0, 0) for gpu in self.gpus if isinstance(gpu, list) and instance in gpu)
+
+    def nvmlEventSetCreate(self) -> str:
+        return "events"
+
+    def nvmlDeviceRegisterEvents(self, gpu: Any, kinds: int, events: str) -> None:
+        if gpu[0] == "old":
+            raise NVMLError_NotSupported("Not Supported")
+        self.watched.append((self.nvmlDeviceGetUUID(gpu), kinds))
+
+    def nvmlEventSetWait_v2(self, events: str, timeout_ms: int) -> SimpleNamespace:
+        assert timeout_ms == 0, "nobody waits here"
+        if not self.xids:
+            raise NVMLError_Timeout("Timeout")
+        name, code = self.xids.pop(0)
+        return SimpleNamespace(device=(name, 0, 0), eventData=code)
 
     def nvmlInit(self) -> None:
         if self.broken:
@@ -81,7 +135,8 @@ class Driver(ModuleType):
         return gpu[slot]
 
     def nvmlDeviceGetUUID(self, gpu: Any) -> str:
-        return f"{'MIG' if gpu[0].startswith('slice') else 'GPU'}-{gpu[0]}"
+        instance = gpu[0].startswith("slice") and not gpu[0].endswith("-whole")
+        return f"{'MIG' if instance else 'GPU'}-{gpu[0]}"
 
     def nvmlDeviceGetName(self, gpu: Any) -> str:
         return str(gpu[0])
@@ -232,3 +287,52 @@ def test_importing_the_probe_loads_nothing_heavy():
     code = "import sys, models.nvml; print([n for n in ('pynvml', 'ray', 'redis', 'torch') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_health_listens_to_critical_errors_of_whole_gpus_and_keeps_the_library_open(driver):
+    played = driver(("a", GIB, 0), [("slice-a", GIB, 0), ("slice-b", GIB, 0)])
+    GpuHealth(["GPU-a", "MIG-slice-a", "MIG-slice-b"])
+    assert played.watched == [("GPU-a", 8), ("GPU-slice-a-whole", 8)]
+    assert played.open == 1
+
+
+def test_an_error_is_told_once_and_of_a_split_gpu_for_each_instance(driver):
+    played = driver(("a", GIB, 0), [("slice-a", GIB, 0), ("slice-b", GIB, 0)])
+    health = GpuHealth(["GPU-a", "MIG-slice-a", "MIG-slice-b"])
+    assert health.take_xids() == []
+    played.xids = [("a", 48), ("slice-a-whole", 79), ("a", 13)]
+    assert health.take_xids() == [("GPU-a", 48), ("MIG-slice-a", 79), ("MIG-slice-b", 79), ("GPU-a", 13)]
+    assert health.take_xids() == []
+
+
+@pytest.mark.parametrize("how", [NVMLError_GpuIsLost, NVMLError_NotFound, NVMLError_ResetRequired])
+def test_a_gpu_that_the_driver_has_lost_is_missing_until_it_finds_it(driver, how):
+    played = driver(("a", GIB, 0), ("b", GIB, 0))
+    health = GpuHealth(["GPU-a", "GPU-b"])
+    assert health.missing() == {}
+    played.gone["GPU-b"] = how("GPU is lost")
+    assert health.missing() == {"GPU-b": "the NVIDIA driver says: GPU is lost"}
+    played.gone.clear()
+    assert health.missing() == {}
+
+
+def test_what_the_driver_cannot_tell_now_is_not_missing(driver, caplog):
+    played = driver(("a", GIB, 0))
+    health = GpuHealth(["GPU-a"])
+    played.gone["GPU-a"] = NVMLError("Unknown Error")
+    assert health.missing() == {}
+    assert "the state of GPU-a is unknown" in caplog.text
+
+
+def test_a_gpu_that_reports_no_events_is_still_looked_for(driver, caplog):
+    played = driver(("old", GIB, 0))
+    health = GpuHealth(["GPU-old"])
+    assert "Xid errors of GPU-old are not watched" in caplog.text
+    played.gone["GPU-old"] = NVMLError_GpuIsLost("GPU is lost")
+    assert list(health.missing()) == ["GPU-old"]
+
+
+def test_health_needs_a_driver(driver):
+    driver(broken="Driver Not Loaded")
+    with pytest.raises(NvmlUnavailable, match="Driver Not Loaded"):
+        GpuHealth(["GPU-a"])

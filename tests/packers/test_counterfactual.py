@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from packers.counterfactual import Alternative, alternatives, never
 from packers.state import State
-from packers.types import GpuId, Model, ModelId, Replica, ReplicaState, Snapshot, Start, StartTimes, Wake
+from packers.types import GpuId, Guarantee, Model, ModelId, Replica, ReplicaState, Snapshot, Start, StartTimes, Wake
 from tests.packers.worlds import ASLEEP, DRAINING, MIB, STARTING, decide, model, replica, world
 
 A = ModelId("a")
@@ -84,6 +84,18 @@ def test_gpus_to_which_it_may_not_go_do_not_count() -> None:
     cordoned = replace(there, gpus=tuple(replace(gpu, cordoned=gpu.id == "n/0") for gpu in there.gpus))
     assert texts(there) == ["fits on n/0 if b sleeps: 1 s to wake it again"]
     assert texts(cordoned) == []
+
+
+def test_what_is_guaranteed_to_others_helps_nobody() -> None:
+    models = [model("a", held=1), replace(model("b", 50), groups=("team",))]
+    there = world({"n/0": 100}, models, [replica("b", "n/0", 50)])
+    assert texts(there) == ["fits on n/0 if b sleeps: 1 s to wake it again"]
+    kept = replace(there, guarantees=(Guarantee("team", GpuId("n/0"), 40 * MIB),))
+    assert texts(kept) == ["fits on n/0 if b sleeps: 1 s to wake it again"], "60 of 100 are nobody's"
+    more = replace(there, guarantees=(Guarantee("team", GpuId("n/0"), 45 * MIB),))
+    assert texts(more) == []
+    mine = replace(more, models=(replace(models[0], groups=("team",)), models[1]))
+    assert texts(mine) == ["fits on n/0 if b sleeps: 1 s to wake it again"]
 
 
 def test_one_that_no_gpu_could_hold_is_told_what_would() -> None:

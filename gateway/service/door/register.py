@@ -32,15 +32,19 @@ class Register:
         # Those that were there before this door may have tried to be heard.
         self._heard_s = dict.fromkeys(self._named, now_s)
 
-    def hello(self, name: str, known_as: Named, now_s: float) -> None:
-        """The machine has this name from now on. Raises Taken, OSError."""
+    def check(self, name: str, known_as: Named, now_s: float) -> None:
+        """Whether the machine could have this name. Raises Taken."""
         if name == self._own:
             raise Taken(name, self._address)
         before = self._named.get(name)
         if before is not None and before != known_as and now_s - self._heard_s[name] < HEARD_S:
             raise Taken(name, before.address)
+
+    def hello(self, name: str, known_as: Named, now_s: float) -> None:
+        """The machine has this name from now on. Raises Taken, OSError."""
+        self.check(name, known_as, now_s)
         self._heard_s[name] = now_s
-        if before != known_as:
+        if self._named.get(name) != known_as:
             self._named[name] = known_as
             self._write()
 

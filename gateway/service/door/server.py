@@ -76,13 +76,15 @@ class Door:
         refusal = self._refuse(hello)
         if refusal is None:
             try:
-                self.register.hello(hello.name, known_as, self.clock())
+                # Who asks before joining may never join: only the node itself takes the name.
+                take = self.register.check if hello.joining else self.register.hello
+                take(hello.name, known_as, self.clock())
             except Taken as taken:
                 refusal = _taken(taken)
         if refusal is not None:
             return 409, refusal
         if hello.joining:
-            log.info("%s at %s joins", hello.name, hello.address)
+            log.info("%s at %s asks to join", hello.name, hello.address)
             more = {"own_redis": self.own_redis, "simulated": self.simulated(), "url": self.url}
             welcome = msgspec.structs.replace(welcome, **more)
         return 200, welcome

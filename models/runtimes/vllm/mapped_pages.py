@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _MAPPING = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)\n((?:[A-Z].*\n)+)", re.MULTILINE)
@@ -15,11 +17,38 @@ class Pages:
     """Resident bytes of a process.
 
     ``private_bytes``: shared with nobody, and gone with the process. ``weights_bytes``: unchanged pages of mapped
-    weights files; they belong to the page cache, also where no other process maps them just now.
+    weights files; they belong to the page cache, also where no other process maps them just now. ``shared_bytes``: of
+    all other pages, those that another process holds as well.
     """
 
     private_bytes: int
     weights_bytes: int
+    shared_bytes: int = 0
+
+
+class OwnPages:
+    """Of this process, whether or not the launcher lives that it was forked from.
+
+    What came with the fork and was never written is shared with the launcher. When that ends (killed, or replaced by its
+    successor), the same pages turn private to the last engine that has them, which holds nothing more than before.
+    """
+
+    def __init__(
+        self, look: Callable[[], Pages] | None = None, parent: Callable[[], int] = os.getppid
+    ) -> None:
+        """Is to be made while the launcher lives."""
+        self._look = look or read_pages
+        self._parent = parent
+        self._launcher = parent()
+        self._shared_bytes = 0  # when it was last seen to live
+
+    def read(self) -> Pages:
+        before, pages = self._parent(), self._look()
+        if before == self._parent() == self._launcher:
+            self._shared_bytes = pages.shared_bytes
+            return pages
+        left_alone_bytes = max(0, self._shared_bytes - pages.shared_bytes)
+        return replace(pages, private_bytes=max(0, pages.private_bytes - left_alone_bytes))
 
 
 def read_pages(pid: int | None = None, suffix: str = ".safetensors") -> Pages:
@@ -32,7 +61,7 @@ def read_pages(pid: int | None = None, suffix: str = ".safetensors") -> Pages:
 
 
 def parse_pages(smaps: bytes, suffix: str) -> Pages:
-    private = weights = 0
+    private = weights = shared = 0
     # A file that was replaced while it is mapped has " (deleted)" after its name.
     endings = (suffix.encode(), f"{suffix} (deleted)".encode())
     for name, body in _MAPPING.findall(smaps):
@@ -42,5 +71,7 @@ def parse_pages(smaps: bytes, suffix: str) -> Pages:
             weights += held[b"Rss"] - held[b"Anonymous"]
             private += held[b"Anonymous"]
         else:
-            private += held[b"Private_Clean"] + held[b"Private_Dirty"]
-    return Pages(private, weights)
+            mine = held[b"Private_Clean"] + held[b"Private_Dirty"]
+            private += mine
+            shared += held[b"Rss"] - mine
+    return Pages(private, weights, shared)

@@ -187,6 +187,15 @@ class FakeAdmin:
             return 404, _error("there is none", "model_not_found" if kind == "model" else "no_log")
         return 200, b"\n".join([*map(msgspec.json.encode, lines), b"", b""])  # a blank line means nothing
 
+    def _decisions(self, query: dict[str, str]) -> object:
+        wanted = Wanted(query.get("model"), query.get("replica"), query.get("gpu"))
+        chosen = [each for each in reversed(self.decisions) if each in wanted]
+        limit = int(query["limit"])
+        if "after" in query:
+            new = [each for each in reversed(chosen) if _order(each.id) > _order(query["after"])][:limit]
+            return decision_views.oldest_first(new, new[-1].id if new else query["after"])
+        return decision_views.newest_first(chosen[:limit], limit)
+
     def _document(self, name: str, query: dict[str, str]) -> object:
         demand = {"tiny-llama": ModelDemand(in_flight=3, held=1, last_request_unix_s=NOW_UNIX_S)}
         match name:
@@ -208,13 +217,7 @@ class FakeAdmin:
                 workers = admin_views.Workers(self.workers_wanted, worker)
                 return admin_views.status("1.0", workers, self.fleet, len(CATALOG), demand, NOW_UNIX_S)
             case "decisions":
-                wanted = Wanted(query.get("model"), query.get("replica"), query.get("gpu"))
-                chosen = [each for each in reversed(self.decisions) if each in wanted]
-                limit = int(query["limit"])
-                if "after" in query:
-                    new = [each for each in reversed(chosen) if _order(each.id) > _order(query["after"])][:limit]
-                    return decision_views.oldest_first(new, new[-1].id if new else query["after"])
-                return decision_views.newest_first(chosen[:limit], limit)
+                return self._decisions(query)
             case "why" if self.why is not None:
                 return self.why
             case "defrag":

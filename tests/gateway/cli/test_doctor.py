@@ -24,8 +24,8 @@ def test_this_machine_in_json_and_for_people(cli: Cli) -> None:
     found = cli("doctor", "--port", "0", "--json")
     names = [check["name"] for check in found.json["checks"]]
     assert names == [
-        "python", "packages", "redis", "gpus", "memory", "disk", "shm", "open files", "state folder", "configuration",
-        "port", "processes", "ray", "launcher", "engine path",
+        "python", "packages", "redis", "gpus", "memory", "disk", "shm", "open files", "state folder", "cluster",
+        "configuration", "stored", "port", "processes", "ray", "launcher", "engine path",
     ]  # fmt: skip
     assert found.json["ok"] is True
     assert found.status == 0

@@ -171,7 +171,7 @@ class TestWrongValues:
                 "models[0].declared.kv",
                 "known here: host, kv",
             ),
-            ("{xyz: 1, models: []}", "xyz", "known here: drain_timeout, gateway, gpus"),
+            ("{xyz: 1, models: []}", "xyz", "drain_timeout, gateway, gpus"),
             ("models: [{model_id: a, model_source: x, runtime: vlm}]", "models[0].runtime", "did you mean vllm?"),
             ("{policies: {placement: bestfit}, models: []}", "policies.placement", "did you mean best-fit?"),
             ("{policies: {eviction: fifo}, models: []}", "policies.eviction", "known here: "),

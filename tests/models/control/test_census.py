@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from models.control.census import AT_ONCE, QUIET_FRESH_S, Census, Replicas
 from models.control.history import FRESH_S
+from models.control.lifecycle import Event
 from models.control.messages import Reported
 from models.control.tracked import Tracked
 from models.fleet.virtual import settle
@@ -76,7 +77,7 @@ def test_whatever_changes_of_a_replica_shows() -> None:
     assert catalog.census.replicas(catalog.entries, catalog.replicas, look)[0] is first[0]
     one.in_flight = 3
     assert catalog.census.replicas(catalog.entries, catalog.replicas, look)[0].in_flight == 3
-    one.move(ReplicaState.READY, "it serves", 1.0)
+    one.happens(Event.SERVES, "it serves", 1.0)
     assert catalog.census.replicas(catalog.entries, catalog.replicas, look)[0].state is ReplicaState.READY
 
 
@@ -211,7 +212,7 @@ def test_what_becomes_of_a_replica_happens_to_its_model() -> None:
     assert looked_at() == ["b"]
     one.in_flight = 2
     assert looked_at() == []
-    one.move(ReplicaState.READY, "it serves", 0.2)
+    one.happens(Event.SERVES, "it serves", 0.2)
     assert looked_at() == ["b"]
     del catalog.replicas[one.id]
     assert looked_at() == ["b"]

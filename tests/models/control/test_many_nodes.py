@@ -7,7 +7,7 @@ import random
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from models.fleet.tag import Tag
@@ -161,6 +161,9 @@ async def _play(steps: list[tuple[str, object]]) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(step, max_size=25))
+@example([("resize", (0, 40)), ("lose gpu", 0)])
+@example([("hold", "m00"), ("leaving", (0, 1))])  # its start waits for another load, and must not begin afterwards
+@example([("hold", "m00"), ("lose", 0)])
 def test_whatever_happens_to_nodes_the_ledger_holds_and_everybody_is_served_in_the_end(
     complaints: Complaints, steps: list[tuple[str, object]]
 ) -> None:

@@ -251,6 +251,23 @@ async def test_what_finds_no_place_elsewhere_ends_in_time_with_its_callers() -> 
     assert "m" not in cluster.held
 
 
+async def test_a_node_that_was_to_be_taken_away_and_does_not_answer_is_gone_at_its_time() -> None:
+    cluster = Cluster([card("m", 60, min_replicas=1)], [node("a"), node("b")])
+    await cluster.run(2)
+    await cluster.fleet.node_away(A, "cut off")
+    cluster.order_node("reclaim", "a", in_s=5.0)
+    await cluster.run(4, step_s=0.1)
+    assert cluster.where("m") == ["a/gpu-0"]
+    await cluster.run(4, step_s=0.1)
+    assert cluster.stands("a").state == "lost"
+    assert "was to be taken away by now" in cluster.stands("a").reason
+    assert cluster.where("m") == ["b/gpu-0"]
+    await cluster.fleet.lose_node(A)
+    await cluster.run(0.1)
+    assert len(cluster.decided("node_lost")) == 1
+    cluster.check()
+
+
 async def test_a_start_on_a_node_without_time_left_is_made_elsewhere() -> None:
     cluster = Cluster([card("m", 60)], [node("a"), node("b")])
     cluster.fleet.start_s = 60.0

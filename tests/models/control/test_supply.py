@@ -10,18 +10,20 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from models.catalog.errors import SourceNotHere
 from models.catalog.service import WeightsSettings
 from models.catalog.source import SourceError
 from models.control.messages import ContentChanged, Fetching
+from models.control.pools import PoolBook
 from models.control.supplier import SILENT_LOOKS, Supplier
 from models.fleet.protocol import StartFailed
 from models.fleet.supply import Finding, Found, Wanted
 from models.weights.errors import Damaged
 from models.weights.urls import FolderUrl
-from packers.types import ModelId, NodeId
+from packers.types import ModelId, NodeId, Pool, PoolId, PoolKind
 from tests.models.control.lan import HEAD, Lan
 from tests.models.control.scene import Scene, card, fleet_node
 from tests.models.runtimes.adapters import make_adapter
@@ -380,3 +382,23 @@ async def test_nothing_starts_from_forgotten_copies(lan: Lan) -> None:
     shutil.rmtree(folder)
     with pytest.raises(SourceError, match="the folder does not exist"):
         await lan.desk.check(lan.card("model"), W1)
+
+
+async def test_large_models_are_told_to_the_packer_with_the_nodes_that_have_them() -> None:
+    scene = Scene([card("small", 40), card("large", 2048)], gpus_mib=(4096,))
+    world = scene.controller.world
+    small, large = ModelId("small"), ModelId("large")
+
+    def near(model: ModelId) -> tuple[NodeId, ...]:
+        return world._as_model(world.entries[model], world.now).near
+
+    world.tiers = {scene.node.id: {small: "disk", large: "disk"}, W1: {small: "remote", large: "remote"}}
+    assert near(large) == (), "there is one node only"
+    world.nodes[W1] = msgspec.structs.replace(scene.node, id=W1, gpus=())
+    assert near(large) == (scene.node.id,)
+    assert near(small) == (), "a second's copying is no reason to pack worse"
+    world.tiers[W1][large] = "page_cache"
+    assert near(large) == (), "all have it"
+    world.tiers[W1][large] = "remote"
+    world.pools = PoolBook((Pool(PoolId("spot"), PoolKind.SPOT, 1.0),), (("n/*", PoolId("spot")),))
+    assert near(large) == (), "copying is free, that node is not"

@@ -115,6 +115,7 @@ async def _ray_stage(home: Home) -> AsyncIterator[Stage]:
     try:
         yield Stage(first, node, open_one, kill, home.root)
     finally:
+        home.fence.unlink(missing_ok=True)  # the next stage is nobody's successor
         for fleet in opened:
             await fleet.stop_all()
             await fleet.close()
@@ -129,7 +130,7 @@ async def _virtual_stage() -> AsyncIterator[Stage]:
     fleet = VirtualFleet((shown,), clock, start_s=0, wake_s=0, sleep_s=0, stop_s=0)
 
     async def open_second() -> Fleet:
-        return fleet
+        return fleet.beside()
 
     async def kill(replica: ReplicaId, pid: int) -> None:
         await fleet.kill(replica)

@@ -7,10 +7,10 @@ import itertools
 
 import pytest
 
-from models.fleet.protocol import FleetEvent, ReplicaLost, StartFailed
+from models.fleet.protocol import FleetEvent, ReplicaLost, StartFailed, Superseded
 from models.fleet.tag import Tag
 from models.runtimes.protocol import Budget, Device, EngineOrder
-from packers.types import Footprint, ReplicaId
+from packers.types import Footprint, NodeId, ReplicaId
 from tests.models.fleet.conftest import Stage
 
 pytestmark = pytest.mark.anyio
@@ -116,3 +116,35 @@ async def test_stop_all_ends_everything(stage: Stage) -> None:
         await stage.fleet.start(stage.node.id, order(stage))
     assert await stage.fleet.stop_all() == 3
     assert (await stage.fleet.observe())[stage.node.id] == ()
+
+
+async def test_after_a_later_claim_an_earlier_controller_changes_nothing(stage: Stage) -> None:
+    assert await stage.fleet.claim(3) == 0
+    status = await stage.fleet.start(stage.node.id, order(stage))
+    replica = ReplicaId(status.order.replica_id)
+    second = await stage.open_second()
+    assert await second.claim(3) == 3, "not a later one: nothing was claimed"
+    assert await second.claim(5) == 3
+    (found,) = (await second.observe())[stage.node.id]
+    await second.adopt(stage.node.id, found)
+    for command in (
+        stage.fleet.sleep(replica),
+        stage.fleet.wake(replica),
+        stage.fleet.stop(replica),
+        stage.fleet.stop_all(),
+        stage.fleet.adopt(stage.node.id, found),
+        stage.fleet.start(stage.node.id, order(stage)),
+    ):
+        with pytest.raises(Superseded) as refused:
+            await command
+        assert refused.value.epoch == 5
+    (seen,) = (await second.observe())[stage.node.id]
+    assert (seen.pid, seen.state) == (status.pid, "ready")
+    assert (await second.sleep(replica)).state == "asleep"
+    await second.stop(replica)
+    assert (await second.observe())[stage.node.id] == ()
+
+
+async def test_a_node_that_does_not_exist_is_named(stage: Stage) -> None:
+    with pytest.raises(StartFailed, match="nowhere"):
+        await stage.fleet.start(NodeId("nowhere"), order(stage))

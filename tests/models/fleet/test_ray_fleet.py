@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from models.catalog.gpus import SimulatedGpu
-from models.fleet.protocol import FleetEvent, NodeLook, ReplicaLost, StartFailed
+from models.fleet.protocol import FleetEvent, GpuBack, GpuLost, NodeLook, ReplicaLost, StartFailed
 from models.home import Home
 from models.runtimes.proc import start_ticks
 from models.runtimes.protocol import EngineOrder
@@ -200,3 +201,73 @@ async def test_without_a_launcher_a_start_says_so(
         actor = NodeActor(nowhere)
         with pytest.raises(EngineError, match="launcher of this node is not running"):
             await actor.start(0, order(stage), "n/gpu-0")
+
+
+async def test_a_start_that_is_asked_for_twice_is_one_start(ray_session: Home) -> None:
+    async with _ray_stage(ray_session) as stage:
+        wanted = order(stage)
+        gpu = str(stage.node.gpus[0].id)
+        actor = _incarnation(stage).actor
+        first, second = await asyncio.gather(*(actor.start.remote(0, wanted, gpu) for _ in range(2)))
+        assert first.pid == second.pid
+        again = await actor.start.remote(0, wanted, gpu)  # the answer was lost
+        assert again.pid == first.pid
+        assert len((await stage.fleet.observe())[stage.node.id]) == 1
+
+
+async def test_a_start_whose_node_actor_dies_is_finished_by_the_next_one(ray_session: Home) -> None:
+    async with _ray_stage(ray_session) as stage:
+        wanted = order(stage, source="slow")
+        starting = asyncio.ensure_future(stage.fleet.start(stage.node.id, wanted))
+
+        async def loading() -> bool:
+            return bool((await stage.fleet.observe()).get(stage.node.id))
+
+        await _until(loading)
+        (engine,) = (await stage.fleet.observe())[stage.node.id]
+        os.kill(await _node_pid(stage), signal.SIGKILL)
+        status = await starting
+        assert (status.state, status.pid) == ("ready", engine.pid)
+
+
+async def test_an_abandoned_start_is_ended_also_by_a_node_actor_that_has_not_begun_it(ray_session: Home) -> None:
+    async with _ray_stage(ray_session) as stage:
+        wanted = order(stage, source="endless")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await stage.fleet.start(stage.node.id, wanted)
+        (loading,) = (await stage.fleet.observe())[stage.node.id]
+        del stage.fleet._status[ReplicaId(wanted.replica_id)]  # type: ignore[attr-defined]
+        os.kill(await _node_pid(stage), signal.SIGKILL)
+        await stage.fleet.stop(ReplicaId(wanted.replica_id))
+        assert start_ticks(loading.pid) is None
+
+
+async def test_an_engine_is_not_started_on_a_gpu_that_is_lost(ray_session: Home) -> None:
+    async with _ray_stage(ray_session) as stage:
+        heard: list[FleetEvent] = []
+
+        async def on_event(event: FleetEvent) -> None:
+            heard.append(event)
+
+        stage.fleet.subscribe(on_event)
+        ray_session.lost_gpus.write_text("1 Xid 79: it has fallen off the bus\n")
+        try:
+            await _until_true(lambda: bool(heard))
+            with pytest.raises(StartFailed, match=r"gpu-1 is lost: Xid 79") as refused:
+                await stage.fleet.start(stage.node.id, order(stage))
+            assert refused.value.fault == "memory"
+        finally:
+            ray_session.lost_gpus.unlink()
+        await _until_true(lambda: len(heard) == 2)
+        assert heard == [
+            GpuLost(gpu=stage.node.gpus[1].id, reason="Xid 79: it has fallen off the bus"),
+            GpuBack(gpu=stage.node.gpus[1].id),
+        ]
+        assert (await stage.fleet.start(stage.node.id, order(stage))).state == "ready"
+
+
+async def _until_true(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.02)

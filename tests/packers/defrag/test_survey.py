@@ -13,7 +13,7 @@ from packers.defrag.moves import Budget
 from packers.defrag.plan import moves
 from packers.defrag.survey import Order, Survey, survey
 from packers.state import State
-from packers.types import Replica, ReplicaId, Snapshot, Start
+from packers.types import GpuId, Guarantee, Replica, ReplicaId, Snapshot, Start
 from tests.packers.defrag.towns import NOW_S, READY, STARTING, carry_out, towns
 from tests.packers.worlds import ASLEEP, MIB, PLAIN, model, replica, world
 
@@ -54,6 +54,18 @@ def test_a_cordoned_gpu_is_none_that_could_be_used() -> None:
     assert [move.target for move in look(closed).moves] == [("n/0",)], "off it, but not onto it"
 
 
+def test_memory_that_is_guaranteed_to_others_is_no_room() -> None:
+    kept = replace(halves(), guarantees=(Guarantee("team", GpuId("n/1"), 30 * MIB),))
+    found = look(kept)
+    assert [move.replica for move in found.moves] == ["b-1"], "from there, for a does not fit beside it"
+    assert found.before.free_bytes == 70 * MIB
+    both = replace(kept, guarantees=(*kept.guarantees, Guarantee("team", GpuId("n/0"), 30 * MIB)))
+    assert why(both) == {
+        "a-1": "no other GPU in use has 40 MiB free for it",
+        "b-1": "no other GPU in use has 60 MiB free for it",
+    }
+
+
 def test_each_that_stays_says_why() -> None:
     a, b = model("a", 40), model("b", 60)
     one, other = replica("a", "n/0", 40), replica("b", "n/1", 60)
@@ -66,6 +78,9 @@ def test_each_that_stays_says_why() -> None:
     asleep = replica("a", "n/0", 40, ASLEEP, residue=5)
     assert of(asleep) == "it sleeps; its next start may go elsewhere"
     assert of(one, b) == "its model is in no catalog"
+    away = world({"n/0": 100, "n/1": 100}, [a, b], [one, other])
+    away = replace(away, gpus=tuple(replace(gpu, closed="its node is away") for gpu in away.gpus))
+    assert why(away) == {f"{name}-1": f"n/{place} is closed: its node is away" for place, name in enumerate("ab")}
     assert why(halves(busy=3))["a-1"] == "it is busy: 3 requests in flight"
     there = replace(halves(), replicas=tuple(replace(each, state_since_s=990.0) for each in halves().replicas))
     assert why(there, Budget(moves=9)) == dict.fromkeys(("a-1", "b-1"), "it is there for 10 s only, and stays for 60 s")

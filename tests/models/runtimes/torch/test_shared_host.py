@@ -8,12 +8,14 @@ import os
 import socket
 import time
 
+import aiohttp
+import msgspec
 import pytest
 
 from models.runtimes.client import EngineConnection
 from models.runtimes.host.exits import read_exit_report
 from models.runtimes.launcher.handover import Handed, hand_over
-from models.runtimes.protocol import EngineError
+from models.runtimes.protocol import KEY_HEADER, EngineError
 from models.runtimes.torch.shared_host import SharedHost
 from models.runtimes.torch.shared_process import LONGEST_NOTE_BYTES, read_note
 from tests.models.runtimes.fake_runtime import FakeRuntime
@@ -40,8 +42,10 @@ class Desk:
         await self.leak.wait()
         return "the memory has grown"
 
-    async def start(self, name, **engine_args):
+    async def start(self, name, tcp_host="", **engine_args):
         ordered = order_in(self.folder, name, model_id=name, **engine_args)
+        key_path = str(self.folder / "key") if tcp_host else ""
+        ordered = msgspec.structs.replace(ordered, tcp_host=tcp_host, tcp_key_path=key_path)
         ours, theirs = socket.socketpair()
         if self.running is None:
             self.running = asyncio.create_task(self.host.run(Handed(ordered, theirs, time.monotonic())))
@@ -99,6 +103,22 @@ async def test_it_ends_with_its_last_replica(desk):
         ("ended", "a.ctl"),
         ("ended", "b.ctl"),
     ]
+
+
+async def test_each_replica_has_a_port_of_its_own_for_other_nodes(desk):
+    (desk.folder / "key").write_text("k" * 64)
+    first, second = [await desk.ready(name, tcp_host="127.0.0.1") for name in "ab"]
+    assert first.status.tcp_port != second.status.tcp_port
+    async with aiohttp.ClientSession(headers={KEY_HEADER: "k" * 64}) as session:
+        for one, name in ((first, "a"), (second, "b")):
+            answer = await session.post(f"http://127.0.0.1:{one.status.tcp_port}/echo", json=[1])
+            assert (await answer.json(content_type=None))["model"] == name
+        await end(first)
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.post(f"http://127.0.0.1:{first.status.tcp_port}/echo", json=[1])
+        answer = await session.post(f"http://127.0.0.1:{second.status.tcp_port}/echo", json=[1])
+        assert answer.status == 200
+    await end(second)
 
 
 async def test_it_takes_no_second_replica_of_one_name(desk):
