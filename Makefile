@@ -28,7 +28,7 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-cluster test-gpu lint loadtest bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale fuzz clean
+.PHONY: help venv run test test-cluster test-gpu lint loadtest chaos bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ lint: venv ## style, formatting, types and import contracts
 
 loadtest: venv ## load the running service and report what users would feel
 	@$(BIN)/python -m loadtests $(ARGS)
+
+chaos: venv ## kill, stop and silence each part at each kind of moment, and say what callers felt (15 min)
+	@$(BIN)/python -m loadtests.chaos $(ARGS)
 
 bench-coldstart: venv ## starts, wakes, speed, memory and replicas of real engines, stock vLLM beside them (20 min)
 	@$(BIN)/python -m loadtests.coldstart $(ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,7 @@ def ledger(fleet: FleetRecord) -> Ledger:
             entries=tuple(entry for entry in fleet.ledger if entry.gpu == gpu.id),
         )
         for gpu in fleet.gpus
+        if not gpu.lost
     )
     nodes = tuple(
         HostLedger(
@@ -109,6 +110,7 @@ def ledger(fleet: FleetRecord) -> Ledger:
             entries=tuple(entry for entry in fleet.ledger if entry.node == node.id and entry.host_bytes),
         )
         for node in fleet.nodes
+        if node.state != "lost"
     )
     return Ledger(seq=fleet.seq, simulated=simulated(fleet), gpus=gpus, nodes=nodes)
 
@@ -134,7 +136,7 @@ def status(
     demand: Mapping[str, ModelDemand],
     now_unix_s: float,
 ) -> Status:
-    gpus = fleet.gpus if fleet else ()
+    gpus = [gpu for gpu in fleet.gpus if not gpu.lost] if fleet else []
     return Status(
         version=version,
         simulated=simulated(fleet) if fleet else False,
@@ -142,7 +144,7 @@ def status(
         workers=workers.all,
         workers_wanted=workers.wanted,
         controller=controller_status(fleet, now_unix_s) if fleet else None,
-        nodes=len(fleet.nodes) if fleet else 0,
+        nodes=sum(node.state != "lost" for node in fleet.nodes) if fleet else 0,
         gpus=len(gpus),
         gpu_memory_bytes=sum(gpu.memory_bytes for gpu in gpus),
         gpu_reserved_bytes=sum(gpu.reserved_bytes for gpu in gpus),
@@ -151,8 +153,19 @@ def status(
         in_flight=sum(model.in_flight for model in demand.values()),
         held=sum(model.held for model in demand.values()),
         config_error=fleet.config_error if fleet else None,
-        problems=fleet.problems if fleet else (),
+        problems=(*fleet.problems, *_hardware_problems(fleet)) if fleet else (),
     )
+
+
+def _hardware_problems(fleet: FleetRecord) -> Iterator[str]:
+    """Machines and GPUs that operators should see to."""
+    for node in fleet.nodes:
+        if node.state in ("away", "lost"):
+            yield f"node {node.id} is {node.state}: {node.reason}; docs/operations.md says what to do"
+    gone = {node.id for node in fleet.nodes if node.state == "lost"}
+    for gpu in fleet.gpus:
+        if gpu.lost and gpu.node not in gone:
+            yield f"GPU {gpu.id} is lost: {gpu.lost}; reset or replace it"
 
 
 def controller_status(fleet: FleetRecord, now_unix_s: float) -> ControllerStatus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from packers.defrag.moves import Move
-from packers.eviction import EVICTION, Eviction, EvictionPolicy, Shelf
+from packers.eviction import EVICTION, Eviction, EvictionPolicy, Harm, Shelf
 from packers.explain import count, names, size, span
 from packers.limits import Limits
 from packers.placement import CANDIDATES_SHOWN, Spot
@@ -198,10 +198,12 @@ class Draft:
             if out.way is not Way.STOP:
                 for gpu in there:
                     slack_bytes[gpu] -= replica.footprint.residue_bytes
-            idle = span(self.trial.now_s - victim.last_use_s)
+            used = f"unused for {span(self.trial.now_s - victim.last_use_s)}"
+            if victim.harm is Harm.TURN:
+                used = f"in use, and it has had its turn of {span(self.trial.now_s - replica.state_since_s)}"
             reason = (
                 f"{replica.model} makes room on {part.shelf.gpu.id} for {need.model.id} ({need.why}), which needs "
-                f"{size(part.shelf.needs_bytes)} there: {'asleep and ' if victim.asleep else ''}unused for {idle}, "
+                f"{size(part.shelf.needs_bytes)} there: {'asleep and ' if victim.asleep else ''}{used}, "
                 f"{part.why}"
             )
             self._retire(replica, out, reason, need.model.id, candidates)

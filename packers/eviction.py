@@ -34,6 +34,7 @@ class Harm(IntEnum):
     NONE = 0
     WAITING = 1  # a sleeping replica whose model has requests waiting, too
     MINIMUM = 2  # the model falls below its min_replicas
+    TURN = 3  # callers use it: they wait until it is their turn again
 
 
 @dataclass(frozen=True, slots=True)

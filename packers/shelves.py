@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from packers.eviction import Shelf
 from packers.explain import size
@@ -60,7 +60,9 @@ def _likely(need: Need, sleepers: dict[GpuId, Replica], where: Limits, trial: Tr
         return (trial.gpus,)
     wakes = {gpu: wake_bytes(sleeper, gpu) for gpu, sleeper in sleepers.items()}
     needs_bytes = need.model.footprint.gpu_min_bytes
-    return trial.columns.likely(needs_bytes, wakes, where, trial.closed, trial.look_at)
+    likely = trial.columns.likely(needs_bytes, wakes, where, trial.closed, trial.look_at)
+    # Replicas that callers use are in no column: for a need that they have to give way to, every GPU is looked at.
+    return chain(likely, (trial.gpus,)) if need.overdue else likely
 
 
 def shelf_on(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> Shelf | None:
@@ -69,7 +71,7 @@ def shelf_on(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> She
     if needs_bytes is None or gpu.id in trial.closed:
         return None
     free_bytes = trial.soon.gpu[gpu.id]
-    if free_bytes + trial.idle_bytes(gpu.id) < needs_bytes:
+    if not need.overdue and free_bytes + trial.idle_bytes(gpu.id) < needs_bytes:
         return None  # only a bound, but it spares looking closely at most GPUs of a busy cluster
     may_go = [] if trial.resting(gpu.id) else victims(need, gpu, sleeper, trial)
     if free_bytes + sum([victim.frees_bytes for victim in may_go]) < needs_bytes:

@@ -20,7 +20,7 @@ from packers.limits import Surroundings
 from packers.load import Load, ScaleMemory
 from packers.outlook import Outlook
 from packers.placement import Ask
-from packers.residency.patience import overdue_after_s
+from packers.residency.patience import overdue_after_s, turn_s
 from packers.residency.prewarm import EVERY_S
 from packers.scaling import stay_s
 from packers.spots import Spots, ask_of
@@ -131,9 +131,10 @@ class State:
             model = self._models[name]
             found.append(now_s + overdue_after_s(model, patience_s) - model.demand.oldest_wait_s)
         for one in self._replicas.values():
-            if one.state is ReplicaState.READY and not one.in_flight and one.model in self._models:
+            if one.state is ReplicaState.READY and one.model in self._models:
                 start_s = stay_s(self._models[one.model])
-                found += [one.state_since_s + start_s, one.state_since_s + 2 * start_s]
+                stays_s = [start_s, 2 * start_s] if not one.in_flight else []
+                found += [one.state_since_s + each_s for each_s in (*stays_s, turn_s(start_s, patience_s))]
         return [at_s for at_s in found if at_s > now_s]
 
     # What decisions look at besides the index

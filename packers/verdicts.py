@@ -16,7 +16,9 @@ A replica may be evicted for a needing model unless
 8. it holds no more than is guaranteed to its group on that GPU, and the needing model is not in that group: what it
    gave back would be its group's (``packers.guarantees``). Of more than that, only the rest is to be had;
 9. with ``Policies.patience_s``: it is ready, but not for as long as its start took, or has not served yet, unless
-   the need is overdue (``packers.residency.patience``): no swap storms, and nobody waits for ever.
+   the need is overdue (``packers.residency.patience``): no swap storms, and nobody waits for ever;
+10. if the need is overdue, 2. and 3. do not keep one that callers use once it has had its turn. It goes after all that
+    may go by the other rules, and finishes what it has; ``min_replicas`` keeps it as in 4.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from dataclasses import dataclass, field
 
 from packers.eviction import Harm, Victim
 from packers.guarantees import KEPT_FOR
-from packers.residency.patience import settled
-from packers.scaling import stay_s
+from packers.residency.patience import had_turn, settled
+from packers.scaling import last_use_s, stay_s
 from packers.trial import Trial
 from packers.types import Gpu, Model, ModelId, Replica, ReplicaState
 
@@ -66,7 +68,10 @@ def victims(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> list
     going, taken, resized, models = trial.going, trial.taken, trial.resized, trial.models
     found: list[Victim] = []
     others = trial.spare(gpu.id, need.model)
-    for replica, frees_bytes, used_s in trial.idle_on(gpu.id):
+    may_go = trial.idle_on(gpu.id)
+    if need.overdue:
+        may_go = [*may_go, *_busy_on(gpu, trial)]
+    for replica, frees_bytes, used_s in may_go:
         if replica is sleeper or replica.id in going or replica.id in taken or replica.id in resized:
             continue
         model = models.get(replica.model)
@@ -88,7 +93,7 @@ def blockers(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> Ite
         if replica is sleeper or replica.id in trial.going or not trial.held_bytes(replica):
             continue
         model = trial.models.get(replica.model)
-        why_not = _stuck(replica, trial) or _judge_idle(need, replica, model, spare, trial)[0]
+        why_not = _stuck(need, replica, trial) or _judge_idle(need, replica, model, spare, trial)[0]
         group = trial.group(gpu.id, replica) if others is not None and why_not is None else None
         if others is not None and group is not None and not others.frees(group, trial.held_bytes(replica)):
             why_not = f"{KEPT_FOR}{group}"
@@ -96,7 +101,15 @@ def blockers(need: Need, gpu: Gpu, sleeper: Replica | None, trial: Trial) -> Ite
             yield replica, why_not
 
 
-def _stuck(replica: Replica, trial: Trial) -> str | None:
+def _busy_on(gpu: Gpu, trial: Trial) -> list[tuple[Replica, int, float]]:
+    return [
+        (one, trial.held_bytes(one), last_use_s(one))
+        for one in trial.on_gpu(gpu.id)
+        if one.in_flight and one.state is ReplicaState.READY and not trial.pinned(one)
+    ]
+
+
+def _stuck(need: Need, replica: Replica, trial: Trial) -> str | None:
     # 1. and 2.
     if trial.pinned(replica):
         return "pinned"
@@ -104,7 +117,8 @@ def _stuck(replica: Replica, trial: Trial) -> str | None:
         return "starting"
     if replica.id in trial.resized:
         return "resizing"
-    return "busy" if replica.in_flight else None
+    yields = need.overdue and replica.state is ReplicaState.READY
+    return "busy" if replica.in_flight and not yields else None
 
 
 def _judge_idle(
@@ -138,7 +152,10 @@ def _judge_ready(
     if replica.model == need.model.id:
         return "its own", Harm.NONE
     if model is None:
-        return None, Harm.NONE
+        return ("busy" if replica.in_flight else None), Harm.NONE
+    # 10.
+    if replica.in_flight:
+        return _judge_turn(need, replica, model, trial, "busy")
     # 9.
     if trial.patience_s is not None and not need.overdue and not _stayed(replica, model, trial.now_s):
         return "only just there", Harm.NONE
@@ -148,7 +165,7 @@ def _judge_ready(
     if left is None:
         left = trial.ready(model.id) - stands.count
     if model.demand.present and (left <= 0 or not need.first):
-        return "wanted by callers", Harm.NONE
+        return _judge_turn(need, replica, model, trial, "wanted by callers")
     if left > 0:
         spare[model.id] = left - 1
         return None, Harm.NONE
@@ -157,4 +174,21 @@ def _judge_ready(
         return None, Harm.MINIMUM
     if stands.count > model.min_replicas:
         return "kept for what may come", Harm.NONE
-    return ("kept warm" if model.floor_why else "kept by min_replicas"), Harm.NONE
+    return _kept(model), Harm.NONE
+
+
+def _judge_turn(need: Need, replica: Replica, model: Model, trial: Trial, why_not: str) -> tuple[str | None, Harm]:
+    # 10.
+    patience_s = trial.patience_s
+    if patience_s is None or not need.overdue:
+        return why_not, Harm.NONE
+    if not had_turn(replica.state_since_s, stay_s(model), patience_s, trial.now_s):
+        return why_not, Harm.NONE
+    here = sum(one.model == model.id and one.state is ReplicaState.READY for one in trial.on_gpu(replica.gpu))
+    if trial.ready(model.id) - here < model.min_replicas and need.model.priority <= model.priority:
+        return _kept(model), Harm.NONE
+    return None, Harm.TURN
+
+
+def _kept(model: Model) -> str:
+    return "kept warm" if model.floor_why else "kept by min_replicas"

@@ -94,6 +94,12 @@ def find_service(given: Path | None = None, env: Mapping[str, str] = os.environ)
     if running is not None and ours:
         url = running.admin_url or url
     key = named.get(credentials.ADMIN_KEY) or written.get(credentials.ADMIN_KEY)
+    if running is not None and not url:
+        raise CliError(
+            "this machine is a node of a cluster, without a gateway of its own",
+            code="no_gateway",
+            cure="ask on the head; or set ROUNDHOUSE_URL and ROUNDHOUSE_ADMIN_KEY to a gateway of the cluster",
+        )
     if not url:
         raise NotRunning(home.root)
     if urlsplit(url).scheme not in ("http", "https"):

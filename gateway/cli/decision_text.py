@@ -8,6 +8,8 @@ from typing import Any
 
 from gateway.cli.output import bytes_text
 
+BASES = {"assumed": ", assumed", "others": ", by other models"}  # what it was estimated from, where not from its own
+
 
 def line(decision: Mapping[str, Any]) -> str:
     """``12:04:07 sleep   tiny-gemma on node/0 for tiny-qwen3: least recently used (estimate 0.30 s, took 0.28 s)``"""
@@ -28,8 +30,7 @@ def timing(decision: Mapping[str, Any]) -> str:
         return _took(details.get("took_s"), details.get("estimate_s"))
     if "estimate_s" not in details:
         return ""
-    assumed = ", assumed" if details.get("estimated_from") == "assumed" else ""
-    told = f"estimate {_span(details['estimate_s'])}{assumed}"
+    told = f"estimate {_span(details['estimate_s'])}{BASES.get(details.get('estimated_from'), '')}"
     came = decision.get("outcome")
     if came is None:
         return told

@@ -24,6 +24,13 @@ SPARE_WORKERS = 2
 # A node without its head would end after a minute, and the keeper of its engines with it; whoever joined it to the head
 # replaces it once there is another one.
 HEADLESS_S = 7 * 24 * 3600
+# The head gives up a node whose machine is gone after 25 s instead of 65, and none for a cable that was out for 10 s
+# (``models.fleet.presence`` has what follows from it).
+HEALTH_CHECKS = {
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "5",
+}
 # No object travels through Ray's store here; this is near the smallest that it accepts.
 OBJECT_STORE_BYTES = 80 * 2**20
 
@@ -95,11 +102,7 @@ def environment(home: Home, joined: Cluster | None = None) -> dict[str, str]:
         "RAY_enable_metrics_collection": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # says in advance what the next Ray does, instead of warning of it
         "RAY_DEDUP_LOGS": "0",
-        # The head gives up a node whose machine is gone after 25 s instead of 65, and none for a cable that was out for
-        # 10 s (``models.fleet.presence`` has what follows from it).
-        "RAY_health_check_period_ms": "2000",
-        "RAY_health_check_timeout_ms": "3000",
-        "RAY_health_check_failure_threshold": "5",
+        **({} if joined is None else HEALTH_CHECKS),
         **({} if joined is None or joined.leads else {"RAY_gcs_rpc_server_reconnect_timeout_s": str(HEADLESS_S)}),
     }
 

@@ -37,11 +37,14 @@ def reserved_replicas(ledger: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(entry["replica_id"] for place in places for entry in place["entries"])
 
 
-def of_engines(engines: Iterable[Process]) -> list[str]:
-    """Two living engines of one replica, or more engines of a model than it may have replicas."""
+def of_engines(engines: Iterable[Process], leaving: frozenset[str] = frozenset()) -> list[str]:
+    """Two living engines of one replica, or more engines of a model than it may have replicas.
+
+    ``leaving``: replicas that get no requests any more; one that takes such a one's place may live beside it.
+    """
     replicas = Counter(engine.replica for engine in engines)
     wrong = [f"{times} engines of {replica} live at once" for replica, times in replicas.items() if times > 1]
-    models = Counter(model_of(replica) for replica in replicas.elements())
+    models = Counter(model_of(replica) for replica in replicas.elements() if replica not in leaving)
     for model, times in models.items():
         if model and times > most_replicas(model):
             wrong.append(f"{times} engines of {model} live at once, which may have {most_replicas(model)}")

@@ -77,8 +77,16 @@ class Watch:
         self._engines = engines
         if of_engines(engines):
             # One that was seen first may have ended before its successor, seen last, was made.
-            for wrong in of_engines([engine for engine in engines if engine.alive()]):
+            there = [engine for engine in engines if engine.alive()]
+            for wrong in of_engines(there, self._leaving() if of_engines(there) else frozenset()):
                 self.seen.note(wrong)
+
+    def _leaving(self) -> frozenset[str]:
+        try:
+            found = get_json(self._target, "/admin/v1/replicas", admin=True, timeout_s=ANSWER_TIMEOUT_S)["data"]
+        except CallFailed:
+            return frozenset()
+        return frozenset(replica["replica_id"] for replica in found if replica["state"] == "draining")
 
     def look_at_ledger(self) -> None:
         """Memory is reserved before an engine is made and released after it has ended: one that was there before the

@@ -75,8 +75,8 @@ async def _steps(scene: Scene) -> dict[str, list[float]]:
     """Milliseconds of each step that starts a model while all others are called, and of the decision in it."""
     control = scene.controller
     decided: list[float] = []
-    original = loop.decide_on
-    loop.decide_on = _timed(original, decided)
+    original = vars(loop)["decide_on"]
+    vars(loop)["decide_on"] = _timed(original, decided)
     try:
         await _bring_up(scene)
         decided.clear()
@@ -89,7 +89,7 @@ async def _steps(scene: Scene) -> dict[str, list[float]]:
             control.world.census.touch_all()
             anew.append(await _step(scene, seq, next(waking, None)))
     finally:
-        loop.decide_on = original
+        vars(loop)["decide_on"] = original
     return {"decide": chosen[: len(kept)], "step": kept, "step anew": anew}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import statistics
 import sys
@@ -64,7 +65,7 @@ def _arguments() -> argparse.Namespace:
 def _passes(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Variants take turns, so that what the machine does meanwhile befalls all of them; each in a service that knows of
     no load before."""
-    found = []
+    found: list[dict[str, Any]] = []
     model = make_models(folder / "models", [MODEL])[MODEL]
     chosen = [one for one in VARIANTS if not args.only or one.name in args.only]
     for number in range(args.passes):
@@ -120,7 +121,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 def _line(runs: list[dict[str, Any]], name: str) -> str:
     def median(key: str) -> float:
-        return statistics.median([run[key] for run in runs if run[key] is not None] or [float("nan")])
+        return float(statistics.median([run[key] for run in runs if run[key] is not None] or [math.nan]))
 
     most = max(run["replicas"] for run in runs)
     times = [run["reached_s"].get(most) for run in runs if run["reached_s"].get(most) is not None]

@@ -56,7 +56,10 @@ class KnownSources:
     def learn(self, source: str, facts: SourceFacts) -> bool:
         """True when that is news. Raises OSError."""
         path = self._file(source)
-        if load(path, SourceFacts) == facts:
+        before = load(path, SourceFacts)
+        if before is not None:  # each node has written its copy at a time of its own
+            facts = msgspec.structs.replace(facts, created_unix_s=before.created_unix_s)
+        if facts == before:
             return False
         save(path, facts)
         config = path.with_suffix("") / CONFIG

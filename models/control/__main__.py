@@ -92,7 +92,9 @@ def _connect(address: str, stopping: threading.Event) -> bool:
 
 
 def _controller(settings: ControlSettings) -> Any:
-    return named_actor(ControllerActor, "controller", settings, restart=True)
+    """On this machine, where the configuration is: Ray puts detached actors on any node, at each restart."""
+    here = ray.get_runtime_context().get_node_id()
+    return named_actor(ControllerActor, "controller", settings, ray_node=here, restart=True)
 
 
 def _keep(settings: ControlSettings, stopping: threading.Event) -> int:

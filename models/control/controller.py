@@ -209,6 +209,7 @@ class Controller:
         self._take_in(now)  # 1. observe
         self.world.refresh_use(now)
         if not self.senses.may_decide(self.world.demand, now):
+            self.world.snapshot(now)  # what has come is to be shown all the same
             return
         traffic = self.world.refresh_history(now)
         self._retire_outdated(now)

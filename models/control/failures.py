@@ -86,6 +86,11 @@ class FailureBook:
             return 0.0
         return float("inf") if failure.permanent else failure.retry_at_unix_s
 
+    def failed_somewhere(self, model: ModelId) -> bool:
+        """There are places that it may have to avoid."""
+        record = self._records.get(model)
+        return record is not None and bool(record.places)
+
     def avoided(self, model: ModelId, gpus: Iterable[Gpu], now: float) -> tuple[GpuId, ...]:
         """Of these GPUs, those on which it had better not be started. Sorted."""
         record = self._records.get(model)

@@ -114,6 +114,7 @@ class Journal:
         found: dict[str, Any] = {}
         if took_s is not None:
             found["took_s"] = round(took_s, 4)
+            self._learn(what, tracked, float(details.get("start_s", took_s)))
         if was is not None and was.key == of:
             found.setdefault("took_s", round(max(0.0, self._world.now - was.at_s), 4))
             found |= {"estimate_s": round(was.price.estimate_s, 4), "decided": was.action}
@@ -123,6 +124,17 @@ class Journal:
 
     def note_text(self, what: str, model: ModelId | None, reason: str, **details: Any) -> None:
         self._add(what, model, reason, details=details)
+
+    def _learn(self, what: str, tracked: Tracked, took_s: float) -> None:
+        if tracked.adopted or tracked.cold:
+            return
+        weights_bytes = tracked.footprint.weights_bytes
+        if what == "ready" and tracked.woke:
+            self._prices.learn("wake", "host", weights_bytes, took_s)
+        elif what == "ready":
+            self._prices.learn("start", tracked.began_tier, weights_bytes, took_s)
+        else:
+            self._prices.learn("sleep" if what == "asleep" else "stop", "gpu", weights_bytes, took_s)
 
     def _opened(self, tracked: Tracked, record: DecisionRecord, price: Price) -> None:
         tracked.decision = record.key

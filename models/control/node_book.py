@@ -27,6 +27,7 @@ class NodeStanding:
     await_until_s: float | None = None
     leaving_at_s: float | None = None
     leaving_why: str = ""
+    reclaimed: bool = False  # that it leaves is an operator's word: nobody else takes it back
     cordoned: bool = False
     drained: bool = False
     lost_gpus: dict[GpuId, str] = field(default_factory=dict)
@@ -44,6 +45,10 @@ class NodeStanding:
     def empties(self) -> bool:
         """What is there is to leave, as long as it can be told anything."""
         return not self.away and (self.drained or self.leaving_at_s is not None)
+
+    def stays(self) -> None:
+        """It is not taken away, after all."""
+        self.leaving_at_s, self.leaving_why, self.reclaimed = None, "", False
 
     def closed(self, gpu: GpuId) -> str:
         """Why nothing new goes to this GPU; "" where only the GPU itself may say so."""
@@ -98,8 +103,11 @@ class NodeBook:
         self.version += 1
 
     def forget_lost(self, now: float) -> None:
-        for node in [node for node, one in self._nodes.items() if one.lost and now - one.lost_at_s > SHOWN_LOST_S]:
-            del self._nodes[node]
+        """But for those of which operators' words are to hold when they join again."""
+        old = [node for node, one in self._nodes.items() if one.lost and now - one.lost_at_s > SHOWN_LOST_S]
+        for node in old:
+            if not self._nodes[node].cordoned:
+                del self._nodes[node]
 
     def is_away(self, node: NodeId) -> bool:
         standing = self._nodes.get(node)
@@ -158,13 +166,17 @@ class NodeBook:
         )
 
     def recall(self, before: FleetRecord) -> None:
-        """What was said of nodes to an earlier controller, of those that are there."""
+        """What was said of nodes to an earlier controller."""
         for record in before.nodes:
             standing = self._nodes.get(NodeId(record.id))
-            if standing is not None and record.state != "lost":
+            if standing is None and record.cordoned:  # it is lost, and to be cordoned when it joins again
+                standing = self._nodes[NodeId(record.id)] = NodeStanding(recorded_node(record, before))
+                standing.lost = record.reason or "it was lost"
+            if standing is not None:
                 standing.cordoned, standing.drained = record.cordoned, record.drained
                 standing.leaving_at_s = record.leaving_unix_s
                 standing.leaving_why = record.reason if record.leaving_unix_s is not None else ""
+                standing.reclaimed = record.reclaimed
         self.changed()
 
 
@@ -194,6 +206,7 @@ def _standing_in(record: NodeRecord, one: NodeStanding) -> NodeRecord:
         cordoned=one.cordoned,
         drained=one.drained,
         leaving_unix_s=one.leaving_at_s,
+        reclaimed=one.reclaimed,
     )
 
 

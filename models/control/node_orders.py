@@ -58,11 +58,12 @@ class NodeOrders:
                 standing.cordoned, standing.drained = True, False
             case "uncordon":
                 standing.cordoned = standing.drained = False
-                standing.leaving_at_s, standing.leaving_why = None, ""
+                standing.stays()
             case "drain":
                 standing.cordoned = standing.drained = True
             case _:
                 self._desk.leaves(standing.joined.id, gone_s, "an operator said so")
+                standing.reclaimed = True
         self._world.yard.changed()
         self._desk.noted(standing, command.verb)
         here = self._on(standing.joined.id)
@@ -81,12 +82,12 @@ class NodeOrders:
     def _find(self, command: Command) -> NodeStanding | None:
         node = NodeId(command.node or "")
         standing = self._world.yard.get(node)
-        if standing is not None and node in self._world.nodes:
+        if standing is not None and (node in self._world.nodes or command.verb != "reclaim"):
             return standing
         known = ", ".join(sorted(self._world.nodes)) or "none"
         text = f"there is no node {node!r}; there are {known}"
         if standing is not None:
-            text = f"{node} is lost ({standing.lost}): it has to join first"
+            text = f"{node} is lost ({standing.lost}): there is nothing to be taken away"
         self._answer(command, False, text, "node_not_found")
         return None
 
@@ -109,6 +110,9 @@ class NodeOrders:
 
     def _said(self, standing: NodeStanding, command: Command, now: float) -> str:
         node, here = standing.joined.id, self._on(standing.joined.id)
+        if standing.lost:
+            held = "takes replicas" if command.verb == "uncordon" else "takes none"
+            return f"{node} is lost ({standing.lost}); it {held} when it joins again"
         away = f"; it is away ({standing.away}): what is there hears of it when it is back" if standing.away else ""
         stay = f"{_replicas(len(here))} there stay" if len(here) != 1 else "1 replica there stays"
         leave = f"{_replicas(len(here))} to leave it" if here else "nothing is on it"

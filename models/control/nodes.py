@@ -9,7 +9,7 @@
    JOIN_WITHIN_S counts as lost.
 4. A node that will be taken away is emptied like a drained one: substitutes elsewhere first. RECLAIM_DRAIN_S +
    RECLAIM_MARGIN_S before its end what is still there leaves all the same, RECLAIM_MARGIN_S before it at the latest.
-   One that does not answer at its end is lost.
+   One that does not answer at its end is lost, one that still answers LET_OFF_AFTER_S later was let off.
 5. A GPU that is lost takes its replicas with it; their processes are stopped. It is back when the fleet says so.
 6. A GPU that has become smaller than what is reserved there takes nothing new, and replicas leave it until they fit.
 """
@@ -41,6 +41,7 @@ JOIN_WITHIN_S = 60.0
 Drain = Callable[[Tracked, ReplicaState, str, float], None]
 RECLAIM_MARGIN_S = 3.0  # processes end in time, so that callers get the end of their stream from a node that still is
 RECLAIM_DRAIN_S = 12.0  # what callers have to finish in where no substitute was ready before
+LET_OFF_AFTER_S = 60.0
 SEEN_AFTER_S = 2.0  # what has begun more recently may have been missed by whoever looked for engines
 
 
@@ -123,8 +124,8 @@ class NodeDesk:
             return
         before, was_away = world.nodes.get(node.id), world.yard.is_away(node.id)
         standing = world.yard.put(node)
-        if standing.leaving_at_s is not None and now > standing.leaving_at_s:
-            standing.leaving_at_s = None  # that one was taken away: this is another machine, or it was let off
+        if standing.leaving_at_s is not None and (not standing.reclaimed or now > standing.leaving_at_s):
+            standing.stays()  # else the fleet says so again; and after its time it is another machine, or was let off
         self._take_gpus(node, before, standing, now)
         self._meet(node.id, {ReplicaId(status.order.replica_id): status for status in engines}, was_away, now)
         what = "node_joined" if before is None else "node_back" if was_away else "node_changed"
@@ -260,6 +261,11 @@ class NodeDesk:
             return now >= at_s
         if now < _stop_s(at_s) - RECLAIM_DRAIN_S:
             return False
+        if now > at_s + LET_OFF_AFTER_S and not standing.reclaimed:
+            standing.stays()
+            self._world.yard.changed()
+            self._journal.note_text("node_back", None, f"{node} is still there: it was not taken away")
+            return True
         left = [tracked for tracked in self._on(node) if not tracked.ending]
         for tracked in left:
             why = f"{node} is taken away, and {tracked.model} was not ready elsewhere in time"

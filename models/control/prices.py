@@ -1,17 +1,20 @@
 """What a decision is expected to cost: seconds until it is done, bytes moved, and whom it delays by how much.
 
-Seconds are the medians of what the same transition of the same model took here before (``models.control.costs``). Where
-it never happened they are taken from the nearest tier, or assumed, and the decision says so.
+Seconds are the medians of what the same transition of the same model took here before, from this tier or the nearest
+one (``models.control.costs``). Where it never happened they are what other models' took, by the size of their weights;
+and where there are none of these either they are assumed. The decision says which.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from models.control.costs import UNKNOWN_TIER, Transition
+from models.control.costs import UNKNOWN_TIER, Transition, cost_name
 from models.control.tracked import Tracked
 from models.control.world import World
+from packers.sim.startup import Sample, TierTime, fit_tier
 from packers.types import (
     DEFAULT_START,
     Action,
@@ -20,13 +23,14 @@ from packers.types import (
     ReplicaState,
     Sleep,
     Start,
-    StartTimes,
     Stop,
     Wake,
 )
 
 STOP_S = 0.5  # assumed, until one was measured
-Basis = Literal["measured", "assumed"]
+SEEN_KEPT = 32
+MUCH_LARGER = 4  # than all that were seen: what it takes cannot be told from them
+Basis = Literal["measured", "others", "assumed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,18 @@ class Price:
 
 
 class PriceList:
-    """Reads the world, and changes nothing."""
+    """Reads the world, and changes nothing of it. What it is told of transitions of all models (``learn``) says what
+    one takes of a model that never had it: a fixed time and a bandwidth, fitted to sizes of weights."""
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._seen: dict[str, deque[Sample]] = {}  # by ``cost_name``
+        self._fits: dict[str, TierTime] = {}
+
+    def learn(self, transition: Transition, tier: str, weights_bytes: int, took_s: float) -> None:
+        name = cost_name(transition, tier)
+        self._seen.setdefault(name, deque(maxlen=SEEN_KEPT)).append(Sample(weights_bytes, took_s))
+        self._fits.pop(name, None)
 
     def price(self, action: Action, tracked: Tracked, queue_s: float = 0.0) -> Price | None:
         """``tracked``: whom it is done to; of a start the new one. ``queue_s``: until its GPU has loaded what it is
@@ -71,61 +83,63 @@ class PriceList:
                 return self._load("start", tracked, tracked.began_tier, queue_s)
             case Wake():
                 return self._load("wake", tracked, "host", queue_s)
-            case Sleep():
-                return self._leave("sleep", action, tracked)
-            case Stop():
-                return self._leave("stop", action, tracked)
+            case Sleep() | Stop():
+                return self._leave(action, tracked)
             case _:
                 return None
 
     def _load(self, transition: Transition, tracked: Tracked, tier: str, queue_s: float) -> Price:
-        median_s = self._world.history.costs.median_s(tracked.model, transition, tier)
-        startup = self._startup(tracked.model, tracked.node, tier)
-        assumed_s = startup.host_s if transition == "wake" else startup.disk_s
-        load_s = assumed_s if median_s is None else median_s
-        return Price(
-            estimate_s=queue_s + load_s,
-            basis="assumed" if median_s is None else "measured",
-            load_s=load_s,
-            moved_bytes=tracked.footprint.weights_bytes,
-            queue_s=queue_s,
-        )
+        weights_bytes = tracked.footprint.weights_bytes
+        load_s, basis = self._expected_s(transition, tracked.model, tier, weights_bytes)
+        return Price(queue_s + load_s, basis, load_s, weights_bytes, queue_s)
 
-    def _leave(self, transition: Transition, action: Sleep | Stop, tracked: Tracked) -> Price:
-        costs, model = self._world.history.costs, tracked.model
-        startup = self._startup(model, tracked.node)
-        sleeps = transition == "sleep"
-        assumed_s = startup.host_s if sleeps else STOP_S
-        median_s = costs.median_s(model, transition, "gpu")
-        back_s = startup.host_s if sleeps else startup.disk_s
+    def _leave(self, action: Sleep | Stop, tracked: Tracked) -> Price:
+        model, weights_bytes = tracked.model, tracked.footprint.weights_bytes
+        sleeps = isinstance(action, Sleep)
+        estimate_s, basis = self._expected_s("sleep" if sleeps else "stop", model, "gpu", weights_bytes)
+        tier = "host" if sleeps else self._tier(model, tracked.node)
+        back_s, _ = self._expected_s("wake" if sleeps else "start", model, tier, weights_bytes)
         serving = [each for each in self._world.of_model(model) if each.state is ReplicaState.READY]
         delays = ((model, back_s),) if all(each.id == tracked.id for each in serving) and self._known(model) else ()
-        load_s, moved = self._newcomer(action.evicted_for, tracked)
-        return Price(
-            estimate_s=assumed_s if median_s is None else median_s,
-            basis="assumed" if median_s is None else "measured",
-            load_s=load_s,
-            moved_bytes=moved + (tracked.footprint.weights_bytes if sleeps else 0),
-            back_s=back_s,
-            delays=delays,
-        )
+        load_s, moved_bytes = self._newcomer(action.evicted_for, tracked)
+        moved_bytes += weights_bytes if sleeps else 0
+        return Price(estimate_s, basis, load_s, moved_bytes, back_s=back_s, delays=delays)
 
     def _newcomer(self, model: ModelId | None, leaver: Tracked) -> tuple[float, int]:
         """Seconds and bytes of the load for which room is made."""
         entry = self._world.entries.get(model) if model is not None else None
         if model is None or entry is None:
             return 0.0, 0
-        startup = self._startup(model, leaver.node)
-        wakes = any(
-            each.gpu == leaver.gpu and each.state is ReplicaState.ASLEEP for each in self._world.of_model(model)
-        )
-        return startup.host_s if wakes else startup.disk_s, self._world.judged(entry).footprint.weights_bytes
+        weights_bytes = self._world.judged(entry).footprint.weights_bytes
+        there = self._world.of_model(model)
+        wakes = any(each.gpu == leaver.gpu and each.state is ReplicaState.ASLEEP for each in there)
+        tier = "host" if wakes else self._tier(model, leaver.node)
+        load_s, _ = self._expected_s("wake" if wakes else "start", model, tier, weights_bytes)
+        return load_s, weights_bytes
+
+    def _expected_s(self, transition: Transition, model: ModelId, tier: str, weights_bytes: int) -> tuple[float, Basis]:
+        costs = self._world.history.costs
+        median_s = costs.median_s(model, transition, tier)
+        if median_s is not None:
+            return median_s, "measured"
+        startup = costs.startup(model, tier if transition == "start" else UNKNOWN_TIER)
+        assumed_s = startup.disk_s if transition == "start" else STOP_S if transition == "stop" else startup.host_s
+        if transition == "start" and startup.disk_s != DEFAULT_START.disk_s:
+            return assumed_s, "measured"  # from another tier
+        others_s = self._of_others(cost_name(transition, tier), weights_bytes)
+        return (assumed_s, "assumed") if others_s is None else (others_s, "others")
+
+    def _of_others(self, name: str, weights_bytes: int) -> float | None:
+        """None: nobody had it yet, or only much smaller ones."""
+        seen = self._seen.get(name)
+        if not seen or weights_bytes > MUCH_LARGER * max(one.weights_bytes for one in seen):
+            return None
+        if name not in self._fits:
+            self._fits[name] = fit_tier(seen)
+        return self._fits[name].seconds(weights_bytes)
 
     def _known(self, model: ModelId) -> bool:
         return model in self._world.entries
 
-    def _startup(self, model: ModelId, node: NodeId, tier: str | None = None) -> StartTimes:
-        if not self._known(model):
-            return DEFAULT_START
-        where = tier if tier not in (None, "host") else self._world.weights_tier(model, node)
-        return self._world.history.startup(model, where or UNKNOWN_TIER)
+    def _tier(self, model: ModelId, node: NodeId) -> str:
+        return (self._world.weights_tier(model, node) if self._known(model) else None) or UNKNOWN_TIER

@@ -91,6 +91,7 @@ class Restored:
             cold=record.cold,
             adopted=True,
             out_of_reach=True,
+            address=record.address,
         )
         tracked.replaces = ReplicaId(record.replaces) if record.replaces else None
         return True

@@ -136,6 +136,7 @@ class Tracked:
             detail=self.detail,
             timings_s=self.timings_s,
             cold=self.cold,
+            address=self.address,
             decision=self.decision,
         )
 

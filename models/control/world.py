@@ -233,7 +233,7 @@ class World:
         model = entry.as_model(
             demand, retry_at_s, self.history, footprint=footprint, tier=tier, floor=floor, groups=groups
         )
-        avoid = self.failures.avoided(entry.id, self.gpus, now)
+        avoid = self.failures.avoided(entry.id, self.gpus, now) if self.failures.failed_somewhere(entry.id) else ()
         near = self._near(entry.id) if len(self.nodes) > 1 and footprint.weights_bytes >= NEAR_BYTES else ()
         return replace(model, avoid=avoid, near=near) if avoid or near else model
 

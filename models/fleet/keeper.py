@@ -126,8 +126,15 @@ class EngineKeeper:
         await end_process(self.status, 0.0, with_others=True)
 
     def _patience_s(self) -> float:
-        """While it loads, the time that a start may take at most is the bound, and the controller keeps it."""
-        if self.status.state == "loading" or self._stopping:
+        """While it loads, the time that a start may take at most is the bound, and the controller keeps it.
+
+        A stopped process is not busy with anything, whatever it was told to do.
+        """
+        if self._stopping:
+            return math.inf
+        if is_stopped(self.status.pid):
+            return SILENT_AFTER_S
+        if self.status.state == "loading":
             return math.inf
         return CHANGING_SILENT_AFTER_S if self._changing else SILENT_AFTER_S
 

@@ -39,6 +39,7 @@ log = logging.getLogger("roundhouse.fleet")
 POLL_EVERY_S = 1.0
 HEAD_SILENT_AFTER_S = 5.0  # what it said before then counts no more
 OPEN_WAIT_S = 60.0
+OPEN_OTHERS_S = 3.0
 LOOK_TIMEOUT_S = 10.0
 CLAIM_TIMEOUT_S = 5.0
 STOP_ALL_TIMEOUT_S = 30.0
@@ -75,14 +76,23 @@ class RayFleet:
     # -- nodes ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> RayFleet:
-        """Meet every living Ray node; those that take longer than OPEN_WAIT_S join later. Raises NoNodes, RayError."""
+        """Meet every living Ray node. Once there is one, the others have OPEN_OTHERS_S: who takes longer joins later, and
+        what runs goes on without a controller for no longer than that. Raises NoNodes, RayError."""
         await self._look_at_table()
-        if self._meeting:
-            await asyncio.wait(self._meeting.values(), timeout=OPEN_WAIT_S)
-        if not any(node.answers for node in self._nodes.values()):
+        until_s = time.monotonic() + OPEN_WAIT_S
+        meeting = set(self._meeting.values())
+        while meeting and not self._any_answers and (left_s := until_s - time.monotonic()) > 0:
+            _, meeting = await asyncio.wait(meeting, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        if meeting and self._any_answers:
+            await asyncio.wait(meeting, timeout=OPEN_OTHERS_S)
+        if not self._any_answers:
             raise NoNodes("; ".join(f"{node.name}: {node.problem}" for node in self._nodes.values()) or "Ray has none")
         self._spawn(self._poll())
         return self
+
+    @property
+    def _any_answers(self) -> bool:
+        return any(node.answers for node in self._nodes.values())
 
     def subscribe(self, on_event: Callable[[FleetEvent], Awaitable[None]]) -> None:
         """The first one is told what happened so far, except for the joining of nodes: ``nodes`` shows those."""

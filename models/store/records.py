@@ -163,6 +163,7 @@ class NodeRecord(Struct, frozen=True):
     cordoned: bool = False
     drained: bool = False  # an operator wants it empty: what is there leaves, too
     leaving_unix_s: float | None = None  # when it will be gone
+    reclaimed: bool = False  # that it will be is an operator's word
 
 
 class ReplicaRecord(Struct, frozen=True):
@@ -189,6 +190,7 @@ class ReplicaRecord(Struct, frozen=True):
     detail: dict[str, str] = msgspec.field(default_factory=dict)
     timings_s: dict[str, float] = msgspec.field(default_factory=dict)  # phases of its start, its latest sleep and wake
     cold: bool = False  # quarantined and started from the source again, with no stored layout trusted
+    address: str | None = None  # where gateways of other nodes reach it
     decision: str = ""  # the key of the decision that it is being started, put to sleep or stopped by
 
 

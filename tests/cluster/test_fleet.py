@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
+import re
 import secrets
 import signal
 import subprocess
@@ -128,6 +130,8 @@ class Driver:
 
 @dataclass
 class Stage:
+    """One for all tests: each has nodes of its own, and the last one has the last word."""
+
     network: Network
     head: Member
     driver: Driver
@@ -154,7 +158,7 @@ def drive(head: Member) -> Driver:
     return Driver(process)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     with Network() as network:
         host = network.host("head")
@@ -168,8 +172,8 @@ def stage() -> Iterator[Stage]:
 
 def test_a_node_joins_with_what_its_file_says_and_its_engines_answer_other_nodes(stage: Stage) -> None:
     a = stage.member("a", "2x64MiB,1x128MiB", pool="spot")
-    head, shown = stage.driver.ask("nodes")
-    assert (head["id"], shown["id"], shown["address"]) == ("head", "a", a.host.address)
+    (shown,) = [node for node in stage.driver.ask("nodes") if node["id"] == "a"]
+    assert (shown["address"], shown["host_bytes"]) == (a.host.address, 1 << 30)
     assert [(gpu["memory_bytes"] >> 20, gpu["pool"]) for gpu in shown["gpus"]] == [(64, "spot")] * 2 + [(128, "spot")]
     started = stage.start("one", a)
     assert started["order"]["log_path"] == str(a.home.engine_logs / "one.log")
@@ -180,107 +184,108 @@ def test_a_node_joins_with_what_its_file_says_and_its_engines_answer_other_nodes
     assert stage.driver.ask("sleep", replica="one") == "asleep"
     assert stage.driver.ask("wake", replica="one") == "ready"
     assert stage.driver.ask("stop", replica="one") is None
-    assert stage.driver.ask("observe") == {"head": {}, "a": {}}
+    assert stage.driver.ask("observe")["a"] == {}
 
 
+@pytest.mark.long
 def test_a_link_that_is_cut_for_ten_seconds_costs_nothing(stage: Stage) -> None:
-    a, b = stage.member("a"), stage.member("b")
-    pid = stage.start("one", a)["pid"]
-    loading = stage.driver.send("start", replica="two", source="slow", **stage.place(a))
-    time.sleep(0.5)
+    a, b = stage.member("cut"), stage.member("whole")
+    pid = stage.start("cut-1", a)["pid"]
+    loading = stage.driver.send("start", replica="cut-2", source="slow", **stage.place(a))
+    until(lambda: "cut-2" in stage.driver.ask("observe")["cut"], 30)
     cut_at, since = time.monotonic(), len(stage.driver.events)
     a.host.cut()
-    sleeping = stage.driver.send("sleep", replica="one")
-    away = stage.driver.event("NodeAway", 10, node="a")
-    assert 3.0 < away["at"] - cut_at < 8.0
-    assert stage.driver.ask("observe").keys() == {"head", "b"}, "nobody waits for a node that is away"
-    refused = stage.driver.ask("start", replica="three", **stage.place(a))
-    assert refused["failed"] == "a does not answer"
-    assert stage.start("four", b)["state"] == "ready"
+    sleeping = stage.driver.send("sleep", replica="cut-1")
+    away = stage.driver.event("NodeAway", 30, node="cut")
+    assert away["at"] - cut_at > 3.0, "a hiccup is no absence"
+    assert "cut" not in stage.driver.ask("observe"), "nobody waits for a node that is away"
+    refused = stage.driver.ask("start", replica="cut-3", **stage.place(a))
+    assert refused["failed"] == "cut does not answer"
+    assert stage.start("whole-1", b)["state"] == "ready"
     time.sleep(max(0.0, cut_at + 10.0 - time.monotonic()))
     a.host.mend()
-    joined = stage.driver.event("NodeJoined", 30, since, node="a")
-    assert {"one", "two"} == set(joined["engines"])
+    joined = stage.driver.event("NodeJoined", 60, since, node="cut")
+    assert {"cut-1", "cut-2"} == set(joined["engines"])
     assert stage.driver.result(sleeping) == "asleep"
     assert stage.driver.result(loading)["state"] == "ready"
-    assert stage.driver.ask("observe")["a"]["one"] == pid
+    assert stage.driver.ask("observe")["cut"]["cut-1"] == pid
     assert [e["event"] for e in stage.driver.events[since:]] == ["NodeAway", "NodeJoined"]
 
 
 def test_engines_outlive_their_nodes_ray_and_are_taken_over_by_the_next(stage: Stage) -> None:
-    a = stage.member("a")
-    pid = stage.start("one", a)["pid"]
-    loading = stage.driver.send("start", replica="two", source="slow", **stage.place(a))
-    time.sleep(0.5)
+    a = stage.member("again")
+    pid = stage.start("again-1", a)["pid"]
+    loading = stage.driver.send("start", replica="again-2", source="slow", **stage.place(a))
+    until(lambda: "again-2" in stage.driver.ask("observe")["again"], 30)
     since = len(stage.driver.events)
     assert a.host.kill(r"raylet/raylet", signal.SIGKILL) == 1
     assert a.ray is not None
     a.ray.wait(30)
     a.join()
-    joined = stage.driver.event("NodeJoined", 40, since, node="a")
-    assert {"one", "two"} == set(joined["engines"])
+    joined = stage.driver.event("NodeJoined", 60, since, node="again")
+    assert {"again-1", "again-2"} == set(joined["engines"])
     assert stage.driver.result(loading)["state"] == "ready"
-    assert stage.driver.ask("sleep", replica="one") == "asleep"
-    assert stage.driver.ask("observe")["a"]["one"] == pid
-    assert "NodeLost" not in [e["event"] for e in stage.driver.events]
-    assert "ReplicaLost" not in [e["event"] for e in stage.driver.events]
-    stage.driver.ask("stop", replica="one")
-    stage.driver.ask("stop", replica="two")
-    assert stage.driver.ask("observe")["a"] == {}
+    assert stage.driver.ask("sleep", replica="again-1") == "asleep"
+    assert stage.driver.ask("observe")["again"]["again-1"] == pid
+    assert {e["event"] for e in stage.driver.events[since:]} <= {"NodeAway", "NodeJoined"}
+    stage.driver.ask("stop", replica="again-1")
+    stage.driver.ask("stop", replica="again-2")
+    assert stage.driver.ask("observe")["again"] == {}
 
 
+@pytest.mark.long
 def test_a_node_whose_power_fails_is_lost_after_half_a_minute_and_welcome_again(stage: Stage) -> None:
-    a = stage.member("a")
-    stage.start("one", a)
-    stopping = None
+    a = stage.member("dark")
+    stage.start("dark-1", a)
     crashed_at = time.monotonic()
     a.host.crash()
-    stage.driver.event("NodeAway", 10, node="a")
-    stopping = stage.driver.send("stop", replica="one")
-    waking = stage.driver.send("wake", replica="one")
-    lost = stage.driver.event("NodeLost", 60, node="a")
-    assert 29.0 < lost["at"] - crashed_at < 45.0
-    assert "has not answered for 3" in lost["reason"]
+    stage.driver.event("NodeAway", 30, node="dark")
+    stopping = stage.driver.send("stop", replica="dark-1")
+    waking = stage.driver.send("wake", replica="dark-1")
+    lost = stage.driver.event("NodeLost", 120, node="dark")
+    assert lost["at"] - crashed_at > 28.0, "it might have come back"
+    assert re.fullmatch(r"dark has not answered for \d+ s, and Ray has given it up", lost["reason"])
     assert stage.driver.result(stopping) is None
     assert stage.driver.result(waking)["kind"] == "NodeGivenUp"
     since = len(stage.driver.events)
     a.host.mend()
     a.begin("1x64MiB")
-    assert stage.driver.event("NodeJoined", 60, since, node="a")["engines"] == []
-    assert stage.start("two", a)["state"] == "ready"
+    assert stage.driver.event("NodeJoined", 60, since, node="dark")["engines"] == []
+    assert stage.start("dark-2", a)["state"] == "ready"
 
 
 def test_what_a_node_says_of_its_gpus_and_of_its_end_is_passed_on(stage: Stage) -> None:
-    a = stage.member("a")
+    a = stage.member("frail")
     a.home.lost_gpus.write_text("1 Xid 79: it has fallen off the bus\n")
-    lost = stage.driver.event("GpuLost", 10, gpu="a/gpu-1")
+    lost = stage.driver.event("GpuLost", gpu="frail/gpu-1")
     assert lost["reason"] == "Xid 79: it has fallen off the bus"
     a.home.reclaim_notice.write_text("2000000000")
-    leaving = stage.driver.event("NodeLeaving", 10, node="a")
+    leaving = stage.driver.event("NodeLeaving", node="frail")
     assert leaving["at_unix_s"] == 2e9
     later = drive(stage.head)  # as a new controller: it learns what stands
-    assert sorted(later.nodes.get(timeout=60)) == ["a", "head"]
-    later.event("GpuLost", 10, gpu="a/gpu-1")
-    later.event("NodeLeaving", 10, node="a")
+    assert "frail" in later.nodes.get(timeout=60)
+    later.event("GpuLost", gpu="frail/gpu-1")
+    later.event("NodeLeaving", node="frail")
     a.home.lost_gpus.write_text("")
-    stage.driver.event("GpuBack", 10, gpu="a/gpu-1")
+    stage.driver.event("GpuBack", gpu="frail/gpu-1")
     since = len(stage.driver.events)
     a.home.reclaim_notice.unlink()
-    stage.driver.event("NodeJoined", 10, since, node="a")
+    stage.driver.event("NodeJoined", since=since, node="frail")
 
 
 def test_nodes_obey_the_later_controller_alone_also_after_their_actors_were_started_anew(stage: Stage) -> None:
-    a = stage.member("a")
+    a = stage.member("loyal")
     assert stage.driver.ask("claim", epoch=5) == 0
-    stage.start("one", a)
+    stage.start("loyal-1", a)
     later = drive(stage.head)
     later.nodes.get(timeout=60)
     assert later.ask("claim", epoch=4) == 5
     assert later.ask("claim", epoch=6) == 5
     for do in ("sleep", "stop"):
-        assert stage.driver.ask(do, replica="one")["kind"] == "Superseded"
-    assert a.host.kill(r"NodeActor") >= 1
-    time.sleep(1.0)
-    assert stage.driver.ask("stop", replica="one")["failed"] == "a node obeys controller 6"
-    assert "one" in later.ask("observe")["a"]
-    assert later.ask("stop", replica="one") is None
+        assert stage.driver.ask(do, replica="loyal-1")["kind"] == "Superseded"
+    (actor,) = a.host.pids(r"ray::NodeActor")
+    os.kill(actor, signal.SIGKILL)
+    until(lambda: a.host.pids(r"ray::NodeActor") not in ([], [actor]), 30, what="Ray has started it again")
+    assert stage.driver.ask("stop", replica="loyal-1")["failed"] == "a node obeys controller 6"
+    assert "loyal-1" in later.ask("observe")["loyal"]
+    assert later.ask("stop", replica="loyal-1") is None

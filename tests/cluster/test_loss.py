@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.service.departure import engines
+from models.home import Home
 from tests.cluster.conftest import Cluster
 from tests.cluster.hosts import until
-from tests.cluster.machines import callers, engines_by_node
+from tests.cluster.machines import Machine, callers, engines_by_node
 
 SPARE = True
 # Longer than Ray waits for a head unless told otherwise (60 s), and than an engine lives without its keeper (60 s).
@@ -73,6 +75,27 @@ def test_engines_of_the_nodes_serve_on_without_the_head_and_are_adopted_by_the_n
     after = engines_by_node(cluster.head, 3, 90)
     assert on_nodes <= {pid for pids in after.values() for pid in pids}, "none was started anew"
     assert cluster.b.chat().status_code == cluster.head.chat().status_code == 200
+
+
+def test_a_link_that_is_cut_for_a_minute_leaves_no_engine_twice(cluster: Cluster) -> None:
+    """Nobody can tell it from a machine that is gone, so what ran there is started elsewhere; then it is back."""
+    cut_off = "a" if "a" in engines_by_node(cluster.head) else "b"
+    machine = {"a": cluster.a, "b": cluster.b}[cut_off]
+    machine.host.cut()
+    until(lambda: cluster.head.node_state(cut_off) in ("lost", "absent"), 60, what="it counts as lost")
+    assert cut_off not in engines_by_node(cluster.head, 3, 60)
+    time.sleep(20)
+    machine.host.mend()
+    until(lambda: cluster.head.node_state(cut_off) == "ready", 60, what="it is back")
+    until(lambda: listening_engines(machine) == 0, 60, what="what ran there is ended")
+    assert sum(map(len, engines_by_node(cluster.head).values())) == 3
+    with callers([cluster.head]) as calls:
+        until(lambda: calls.answered >= 5, 30, what="calls are answered")
+    assert calls.failed == []
+
+
+def listening_engines(machine: Machine) -> int:
+    return len(engines(Home.find(machine.host.home)))
 
 
 def alive(pid: int) -> bool:

@@ -151,6 +151,17 @@ def test_the_command_leaves_the_whole_to_systemd(machine: Machine, verb: str) ->
     assert expected[1] in done.stderr
 
 
+@pytest.mark.parametrize("options", [[], ["10.0.0.1"], ["10.0.0.1", "--detach"]])
+def test_the_command_joins_no_cluster_by_itself(machine: Machine, options: list[str]) -> None:
+    machine.install()
+    command = machine.root / "usr/local/sbin/roundhouse"
+    done = subprocess.run(
+        ["sh", str(command), "join", *options], capture_output=True, text=True, timeout=10, check=False
+    )
+    expected = (2, "--setup-only") if os.geteuid() == 0 else (1, "sudo roundhouse")
+    assert (done.returncode, expected[1] in done.stderr) == (expected[0], True)
+
+
 def test_the_first_configuration_is_a_good_one_and_serves_a_demo_model(machine: Machine) -> None:
     machine.install()
     config = load_config(machine.root / "etc/roundhouse/roundhouse.yaml")

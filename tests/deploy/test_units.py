@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.cli.errors import AskedWrongly
@@ -27,6 +29,8 @@ UNIT_OF = {
     "ray": "roundhouse-ray-head.service",
     "control": "roundhouse-control.service",
     "gateway": "roundhouse-gateway.service",
+    "door": "roundhouse-door.service",
+    "member": "roundhouse-member.service",
 }
 SWEEP = "roundhouse-sweep.service"
 Units = dict[str, Unit]
@@ -173,6 +177,32 @@ def test_started_means_that_others_can_connect(units: Units) -> None:
         assert unit.one("ExecStartPre") == f"/bin/rm -f {file}"  # one of an earlier run says nothing
         assert f" {file} ]" in unit.one("ExecStartPost")
         assert "$MAINPID" in unit.one("ExecStartPost")  # does not wait for a process that has died
+
+
+def skips(unit: Unit, role: str | None, folder: Path) -> bool:
+    """Whether systemd would skip it on a machine with this role, by its own conditions on that."""
+    file = folder / "cluster.json"
+    if role is None:
+        file.unlink(missing_ok=True)
+    else:
+        file.write_bytes(msgspec.json.format(msgspec.json.encode({"role": role, "head": "10.0.0.1"})))
+    conditions = [line for line in unit.settings.get("ExecCondition", []) if "cluster.json" in line]
+    commands = [shlex.split(line.replace(str(HOME), str(folder))) for line in conditions]
+    return any(subprocess.run(command, check=False).returncode for command in commands)
+
+
+def test_on_a_machine_of_a_cluster_only_what_belongs_there_is_started(units: Units, tmp_path: Path) -> None:
+    def started(role: str | None) -> set[str]:
+        return {part for part, name in UNIT_OF.items() if not skips(units[name], role, tmp_path)}
+
+    alone = {"redis", "launcher", "ray", "control", "gateway"}
+    assert started(None) == alone
+    assert started("head") == alone | {"door"}
+    assert started("node") == {"launcher", "member", "gateway"}
+
+
+def test_the_store_of_a_head_can_be_reached_from_outside(units: Units) -> None:
+    assert "PrivateNetwork" not in units[UNIT_OF["redis"]].settings
 
 
 def test_what_the_operator_brings_is_not_started_here(units: Units) -> None:

@@ -32,6 +32,21 @@ async def test_nodes_with_what_is_on_them_and_how_they_stand(ruled: World) -> No
     assert (there["state"], there["reason"], there["gpus"]) == ("away", "cut off", [])
 
 
+async def test_the_status_counts_what_is_there_and_says_what_is_not(ruled: World) -> None:
+    known = fleet()
+    gone = NodeRecord(id="w", address="far", host_bytes=1, host_reserved_bytes=0, state="lost", reason="it burnt down")
+    broken = msgspec.structs.replace(known.gpus[1], lost="Xid 79", free_bytes=0)
+    there = msgspec.structs.replace(known.gpus[1], id="w/0", node="w", lost="w is lost: it burnt down")
+    gpus, nodes = (known.gpus[0], broken, there), (*known.nodes, gone)
+    await ruled.redis.set(ruled.keys.fleet, encode(msgspec.structs.replace(known, gpus=gpus, nodes=nodes)))
+    _, body = await ask(ruled, "status")
+    assert (body["gpus"], body["nodes"], body["gpu_memory_bytes"]) == (1, 1, 1 << 30)
+    assert body["problems"] == [
+        "node w is lost: it burnt down; docs/operations.md says what to do",
+        "GPU node/1 is lost: Xid 79; reset or replace it",
+    ]
+
+
 async def test_orders_reach_the_controller(ruled: World) -> None:
     async with controller(ruled, actions=["m-1"], detail={"node": "w 1"}) as taken:
         status, body = await ask(ruled, "nodes/w%201/drain", "POST", params={"wait": "true"})

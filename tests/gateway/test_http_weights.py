@@ -9,7 +9,14 @@ from tests.gateway.test_http_packing import controller
 from tests.gateway.world import World
 
 pytestmark = pytest.mark.anyio
-FOUND: dict[str, object] = {"object": "list", "node": "w1", "quota_bytes": None, "used_bytes": 5, "free_bytes": 7, "data": []}
+FOUND: dict[str, object] = {
+    "object": "list",
+    "node": "w1",
+    "quota_bytes": None,
+    "used_bytes": 5,
+    "free_bytes": 7,
+    "data": [],
+}
 
 
 async def test_the_weights_of_a_node_are_what_that_node_says(world: World) -> None:

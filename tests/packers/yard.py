@@ -140,12 +140,12 @@ class Yard:
                 self._check_may_leave(action)
                 assert self.replicas[name].state is ReplicaState.READY
                 self._move(name, ReplicaState.DRAINING, ReplicaState.ASLEEP)
-                self._at(self.now_s + DRAIN_S, lambda: self._move(name, ReplicaState.ASLEEP))
+                self._at(self.now_s + DRAIN_S, lambda: self._drained(name, self._asleep))
             case Stop(replica=name):
                 self._check_may_leave(action)
                 asleep = self.replicas[name].state is ReplicaState.ASLEEP
                 self._move(name, ReplicaState.ASLEEP if asleep else ReplicaState.DRAINING, ReplicaState.DEAD)
-                self._at(self.now_s + DRAIN_S, lambda: self._gone(name))
+                self._at(self.now_s + DRAIN_S, lambda: self._drained(name, self._gone))
             case Refuse(model=model):
                 for one in self.waiting():
                     one.refused = one.refused or one.model == model
@@ -157,7 +157,8 @@ class Yard:
         model = self.models[replica.model]
         assert not replica.pinned
         assert not model.pinned
-        assert replica.in_flight == 0
+        # Callers' replicas go only for those who have waited for too long, and finish what they have.
+        assert replica.in_flight == 0 or (action.evicted_for is not None and self.policies.patience_s is not None)
         assert replica.state in (ReplicaState.READY, ReplicaState.ASLEEP)
         assert replica.draining_to is None
         if action.evicted_for is not None:
@@ -181,6 +182,15 @@ class Yard:
         moved = replace(self.replicas[name], state=state, draining_to=to, state_since_s=self.now_s)
         self.ledger.hold(moved)
         self.replicas[name] = moved
+
+    def _drained(self, name: ReplicaId, then: Callable[[ReplicaId], None]) -> None:
+        if self.replicas[name].in_flight:
+            self._at(self.now_s + DRAIN_S, lambda: self._drained(name, then))
+        else:
+            then(name)
+
+    def _asleep(self, name: ReplicaId) -> None:
+        self._move(name, ReplicaState.ASLEEP)
 
     def _started(self, name: ReplicaId) -> None:
         model = self.replicas[name].model

@@ -22,7 +22,7 @@ from models.runtimes.torch.contained import in_one_line
 from models.runtimes.torch.device_weights import DeviceWeights
 from models.runtimes.torch.memory_watch import MemoryWatch, outgrown, reserved_bytes
 from models.runtimes.torch.model_thread import call_model
-from models.runtimes.vllm.mapped_pages import read_pages
+from models.runtimes.vllm.mapped_pages import own_pages
 
 if TYPE_CHECKING:
     from models.cuda.sleep import InThread, SleepBackend
@@ -62,6 +62,7 @@ class TorchEngine:
         self._living = living
         self._shared = order.engine_args.get("process") == "shared"
         self._asleep = False
+        self._pages = own_pages()
         self._held_bytes = 0  # of private memory when it was first measured, before it served anybody
         self._sleeper = parts.sleeper(partial(self._call, "sleep")) if parts.sleeper is not None else None
         self._weights_bytes = parts.weights.size_bytes()
@@ -100,7 +101,7 @@ class TorchEngine:
 
     def measured(self) -> Measured:
         """In a shared process, what belongs to no single engine is split evenly, so that all of them add up to it."""
-        pages = read_pages()
+        pages = self._pages.read()
         self._held_bytes = self._held_bytes or pages.private_bytes
         engines = list(self._living) or [self]
         own_bytes = _own_bytes(self)

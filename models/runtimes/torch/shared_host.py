@@ -91,6 +91,7 @@ class SharedHost:
         self._outgrown = outgrown or _outgrown
         self._channel: socket.socket | None = channel
         self._tenants: dict[str, _Tenant] = {}  # by control path
+        self._ending = 0  # that are no tenants any more, and have not freed everything
         self._records = ExitRecords()
         self._doomed = ""  # why nothing more is taken
         self._changed = asyncio.Event()  # who lives here
@@ -172,6 +173,7 @@ class SharedHost:
         else:
             code = await self._live_logged(tenant, output)
         del self._tenants[path]
+        self._ending += 1
         self._changed.set()
         self._lose_all_after(tenant)
         tenant.host.forget()
@@ -182,6 +184,7 @@ class SharedHost:
         # The launcher hears of it first: the next order for this replica may come at once.
         self._tell("ended", path)
         self._records.write(path, ExitReport(pid=os.getpid(), replica_id=tenant.handed.order.replica_id, code=code))
+        self._ending -= 1
         self._end_when_empty()
 
     async def _live_logged(self, tenant: _Tenant, output: ReplicaLog) -> int:
@@ -213,7 +216,7 @@ class SharedHost:
     def _end_when_empty(self) -> None:
         while not self._tenants and self._take():  # one came while the last one ended
             pass
-        if not self._tenants and not self._empty.done():
+        if not self._tenants and not self._ending and not self._empty.done():
             self._hang_up()
             self._empty.set_result(None)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from models.runtimes.protocol import EngineError
 from models.runtimes.vllm import kv_memory
-from models.runtimes.vllm.mapped_pages import OwnPages
+from models.runtimes.vllm.mapped_pages import own_pages
 
 ROOM_BYTES = 256 << 20  # for the engine itself
 FRESH_S = 0.5  # the kernel walks through 600 MB of page tables to answer: 20 to 30 ms
@@ -36,12 +36,12 @@ class HostWatch:
         self._last: HostMemory | None = None
         self._asked_at = 0.0
         self._held: object = None
-        self._pages = OwnPages()
+        own_pages()  # now, while the launcher lives
 
     def memory(self, held: object = None) -> HostMemory:
         """``held``: what the asker knows to be held; when that is something else than before, the kernel is asked."""
         if self._last is None or held != self._held or self._clock() - self._asked_at > FRESH_S:
-            self._last, self._held = host_memory(self._pages), held
+            self._last, self._held = host_memory(), held
             self._asked_at = self._clock()
         return self._last
 
@@ -56,8 +56,8 @@ class HostWatch:
             Path("/proc/self/clear_refs").write_text("5")
 
 
-def host_memory(own: OwnPages) -> HostMemory:
-    pages = own.read()
+def host_memory() -> HostMemory:
+    pages = own_pages().read()
     found = {name: 1024 * int(kilobytes) for name, kilobytes in _STATUS.findall(Path("/proc/self/status").read_text())}
     above_bytes = max(0, found.get("VmHWM", 0) - found.get("VmRSS", 0))
     other_bytes = max(0, pages.private_bytes - kv_memory.resident_bytes()) + above_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -29,13 +30,11 @@ class Pages:
 class OwnPages:
     """Of this process, whether or not the launcher lives that it was forked from.
 
-    What came with the fork and was never written is shared with the launcher. When that ends (killed, or replaced by its
-    successor), the same pages turn private to the last engine that has them, which holds nothing more than before.
+    What came with the fork and was never written is shared with the launcher. When that ends (killed, or replaced by
+    its successor), the same pages turn private to the last engine that has them, which holds no more than before.
     """
 
-    def __init__(
-        self, look: Callable[[], Pages] | None = None, parent: Callable[[], int] = os.getppid
-    ) -> None:
+    def __init__(self, look: Callable[[], Pages] | None = None, parent: Callable[[], int] = os.getppid) -> None:
         """Is to be made while the launcher lives."""
         self._look = look or read_pages
         self._parent = parent
@@ -49,6 +48,16 @@ class OwnPages:
             return pages
         left_alone_bytes = max(0, self._shared_bytes - pages.shared_bytes)
         return replace(pages, private_bytes=max(0, pages.private_bytes - left_alone_bytes))
+
+
+def own_pages() -> OwnPages:
+    """The one of this process, however many engines live in it; the first that asks should do so while it starts."""
+    return _of_process(os.getpid())
+
+
+@functools.cache
+def _of_process(_pid: int) -> OwnPages:
+    return OwnPages()
 
 
 def read_pages(pid: int | None = None, suffix: str = ".safetensors") -> Pages:

@@ -49,6 +49,7 @@ def test_a_decision_shows_its_estimate_and_then_what_it_took(cli: Cli, admin: Fa
     [
         (as_json(decision(1)), ""),
         (as_json(estimated(1, estimated_from="assumed")), "estimate 0.30 s, assumed"),
+        (as_json(estimated(1, estimated_from="others")), "estimate 0.30 s, by other models"),
         (as_json(estimated(1, estimate_s=12.6)), "estimate 13 s"),
         (as_json(estimated(1), outcome={"action": "failed", "took_s": 3.0}), "estimate 0.30 s; failed"),
         (as_json(estimated(1), outcome={"action": "ready", "took_s": None}), "estimate 0.30 s"),

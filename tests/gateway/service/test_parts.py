@@ -21,6 +21,9 @@ from gateway.service.parts import (
 )
 from gateway.service.spec import PartSpec, start_layers, stop_layers
 from gateway.settings import Limits
+from models import secret
+from models.cluster import Cluster
+from models.fleet.node_file import NodeFile
 from models.home import INSTANCE_ENV, Home
 
 
@@ -45,6 +48,72 @@ def test_servers_of_the_operators_own_are_not_started(home: Home) -> None:
     assert parts["control"].needs == parts["gateway"].needs == parts["control"].follows == ()
     assert parts["control"].command[-2:] == ("--ray-address", "10.0.0.7:6379")
     assert "RAY_AUTH_TOKEN_PATH" not in {name for name in parts["control"].env if name not in os.environ}
+
+
+LED = Cluster(role="head", head="127.0.0.2", identity="me", port=9000)
+JOINED = Cluster(role="node", head="127.0.0.2", identity="you", port=9000)
+
+
+def test_a_head_has_a_door_and_is_where_the_others_reach_it(home: Home) -> None:
+    parts = by_name(all_parts(installation(home, cluster=LED)))
+    assert parts.keys() == {"launcher", "redis", "ray", "door", "gateway", "control"}
+    assert "--node-ip-address=127.0.0.2" in parts["ray"].command
+    address = parts["control"].command[parts["control"].command.index("--ray-address") + 1]
+    assert address == "127.0.0.2:9001"
+    for part_ in ("ray", "control"):
+        assert parts[part_].env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1", "else Ray would stay on loopback"
+    assert set(installation(home, cluster=LED).listens) == {
+        ("127.0.0.1", 8000), ("127.0.0.2", 9000), ("127.0.0.2", 9001), ("127.0.0.2", 9002),
+    }  # fmt: skip
+    assert ("127.0.0.2", 9002) not in installation(home, cluster=LED, own_redis=True).listens
+
+
+@pytest.mark.parametrize("serves", [False, True])
+def test_a_node_has_a_launcher_and_its_membership_and_a_gateway_if_it_is_to_serve(home: Home, serves: bool) -> None:
+    this = installation(home, cluster=JOINED, serves=serves, own_redis=True)
+    parts = by_name(all_parts(this))
+    assert parts.keys() == {"launcher", "member", *(["gateway"] if serves else [])}
+    assert all(part_.needs == part_.follows == part_.outlives == () for part_ in parts.values())
+    assert parts["member"].takes_all, "Ray's processes are below it"
+    assert this.listens == ((("127.0.0.1", 8000),) if serves else ())
+
+
+def test_all_nodes_have_the_same_token_which_follows_from_the_secret(home: Home) -> None:
+    shared = secret.make(home.cluster_secret)
+    env = ray_head.environment(home, JOINED)
+    path = Path(env["RAY_AUTH_TOKEN_PATH"])
+    assert path.read_text() == secret.key(shared, "ray")
+    assert path.stat().st_mode & 0o777 == 0o600
+    home.cluster_secret.write_text("6" * 64)
+    ray_head.environment(home, JOINED)
+    assert path.read_text() == secret.key("6" * 64, "ray"), "a new secret makes a new token"
+    assert ray_head.environment(home)["RAY_AUTH_TOKEN_PATH"] != str(path), "alone it has one of its own"
+
+
+def test_only_on_a_node_does_ray_wait_long_for_a_head(home: Home) -> None:
+    waits = "RAY_gcs_rpc_server_reconnect_timeout_s"
+    assert int(ray_head.environment(home, JOINED)[waits]) > 24 * 3600
+    assert waits not in ray_head.environment(home, LED)
+    assert waits not in ray_head.environment(home)
+
+
+def test_rays_node_is_told_its_address_and_its_ports(home: Home) -> None:
+    command = ray_head.node_command(home, JOINED, "127.0.0.3")
+    assert {"--address=127.0.0.2:9001", "--node-ip-address=127.0.0.3", "--object-manager-port=9004"} <= set(command)
+    assert "--head" not in command
+
+
+def test_the_name_of_a_node_goes_with_all_its_parts(home: Home) -> None:
+    NodeFile(name="gpu7", address="127.0.0.3").write(home.node_file)
+    assert {part_.env["ROUNDHOUSE_NODE"] for part_ in all_parts(installation(home, cluster=JOINED))} == {"gpu7"}
+
+
+def test_the_session_of_the_head_is_known_while_it_runs(home: Home) -> None:
+    ray_head.prepare(home)
+    (home.ray / "session_latest").symlink_to(home.ray / "session_7")
+    assert ray_head.session(home) is None, "it is only being started"
+    ray_head.started_file(home).touch()
+    assert ray_head.session(home) == "session_7"
 
 
 def test_control_begins_anew_with_ray(home: Home) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,15 @@ from gateway.service.probes import (
     http_status,
     launcher_is_warm,
     launcher_status,
+    listens,
+    never,
     redis_answers,
 )
 from gateway.tls import Tls, TlsFiles
+from models import secret
+from models.cluster import Cluster
 from models.home import Home
+from models.store import exposed
 from models.store.embedded import EmbeddedRedis
 from tests.gateway.certificates import ONE, ONE_KEY
 
@@ -50,6 +56,26 @@ async def test_redis(home: Home) -> None:
     with EmbeddedRedis(home):
         assert await probe()
     assert not await probe()
+
+
+async def test_redis_with_a_password(home: Home) -> None:
+    secret.make(home.cluster_secret)
+    Cluster(role="head", head="127.0.0.2", identity="me", port=free_port("127.0.0.2") - 2).write(home)
+    asked = partial(exposed.password, home)
+    with EmbeddedRedis(home):
+        assert await redis_answers(home.redis_socket, asked)()
+        assert not await redis_answers(home.redis_socket)()
+        home.cluster_secret.unlink()
+        assert not await redis_answers(home.redis_socket, asked)(), "not yet, and no exception"
+
+
+async def test_something_listens() -> None:
+    port = free_port("127.0.0.1")
+    assert not await listens("127.0.0.1", port)()
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
+    assert await listens("127.0.0.1", port)()
+    server.close()
+    assert not await never()
 
 
 async def test_redis_that_still_loads_is_not_ready(home: Home) -> None:

@@ -60,6 +60,13 @@ def test_more_engines_than_a_model_may_have() -> None:
     assert of_engines([engine("cold-a"), engine("cold-b")]) == ["2 engines of cold live at once, which may have 1"]
 
 
+def test_one_that_leaves_does_not_count_but_never_lives_twice() -> None:
+    three = [engine("steady-a"), engine("steady-b"), engine("steady-c")]
+    assert of_engines(three, leaving=frozenset({"steady-a"})) == []
+    twice = [engine("cold-a", 1), engine("cold-a", 2)]
+    assert of_engines(twice, leaving=frozenset({"cold-a"})) == ["2 engines of cold-a live at once"]
+
+
 def test_models_of_others_are_not_counted() -> None:
     assert of_engines([engine("tiny-llama-1"), engine("tiny-llama-2"), engine("tiny-llama-3")]) == []
 

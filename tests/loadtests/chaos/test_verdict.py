@@ -5,12 +5,20 @@ import pytest
 from loadtests.chaos.calls import How
 from loadtests.chaos.faults import FAULTS
 from loadtests.chaos.recovery import Recovered
-from loadtests.chaos.verdict import PRICES, broken
+from loadtests.chaos.verdict import PRICES, ROTATION_S, SLACK_S, UNCONNECTED_S, broken
 from tests.loadtests.chaos.results import STRUCK_S, call, result
 
 
 def test_every_fault_has_its_price() -> None:
     assert PRICES.keys() == FAULTS.keys()
+
+
+def test_the_figures_are_those_of_the_promises() -> None:
+    """Seconds; R1: start time + 10, R3: out of rotation within 10, R4: 1, R5: 10."""
+    assert PRICES["engine-9"].recover_s == 10.0 + SLACK_S
+    assert (ROTATION_S, PRICES["engine-stop"].first_byte_s) == (10.0, 10.0 + SLACK_S)
+    assert UNCONNECTED_S == 1.0
+    assert PRICES["controller-9"].recover_s == 10.0
 
 
 @pytest.mark.parametrize("fault", FAULTS)

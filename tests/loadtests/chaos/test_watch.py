@@ -69,3 +69,17 @@ def test_one_that_has_ended_meanwhile_needs_none(
     monkeypatch.setattr(Process, "alive", lambda _: False)
     watch.look_at_ledger()
     assert watch.seen.wrong == {}
+
+
+def test_one_may_live_beside_a_replica_that_drains_and_makes_room_for_it(
+    watch: Watch, town: Town, census: FakeCensus
+) -> None:
+    town.replicas["steady-3"] = "starting"
+    watch.look_at_processes()
+    assert watch.seen.wrong == {"3 engines of steady live at once, which may have 2": 1}
+    town.replicas["steady-1"] = "draining"
+    watch.look_at_processes()
+    assert sum(watch.seen.wrong.values()) == 1
+    town.answers["/admin/v1/replicas"] = None  # nobody can say so
+    watch.look_at_processes()
+    assert sum(watch.seen.wrong.values()) == 2

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from models.catalog.card import ModelCard
 from models.clock import SinceBoot
+from models.control.controller import Controller
 from models.control.fence import LeaseLost
 from models.control.history import Remembered
 from models.control.office import stay_in_office, take_office
@@ -22,6 +23,14 @@ from models.store.records import CommandReply, ControlMeters, DecisionRecord, Fl
 from tests.models.control.scene import RecordingStore, Scene
 
 KEYS = Keys("t")
+
+
+def never_begun(controller: Controller) -> None:
+    """As when its process ends: what it was about to begin never happens."""
+    for work in controller._work.take():
+        if work.cr_frame is not None:
+            work.cr_frame.f_locals["job"].close()
+        work.close()
 
 
 class KeptStore(RecordingStore):
@@ -76,11 +85,7 @@ class StoredScene(Scene):
         return await take_over(self.controller, real, self.fleet, self.clock(), SinceBoot("one boot", self.clock()))
 
     def end(self) -> None:
-        """As when its process ends: what it was about to begin never happens."""
-        for work in self.controller._work.take():
-            if work.cr_frame is not None:
-                work.cr_frame.f_locals["job"].close()
-            work.close()
+        never_begun(self.controller)
 
     @property
     def epoch(self) -> int:

@@ -26,6 +26,7 @@ from packers.decide import decide
 from packers.types import ReplicaId, ReplicaState
 from tests.models.control.cluster import Cluster, names, node
 from tests.models.control.scene import RecordingStore, card
+from tests.models.control.stored_scene import never_begun
 
 SIZES = {"a": 60, "b": 60, "c": 30, "d": 90}
 models = st.sampled_from(sorted(SIZES))
@@ -43,6 +44,7 @@ class WatchedStore(RecordingStore):
     def __init__(self) -> None:
         super().__init__()
         self.on_record: set[str] = set()
+        self.last: dict[str, str] = {}  # states, as this controller has written them
 
     async def write(
         self,
@@ -51,14 +53,14 @@ class WatchedStore(RecordingStore):
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
     ) -> None:
-        before = {} if self.fleet is None else {one.replica_id: one.state for one in self.fleet.replicas}
         await super().write(fleet, routes, catalog, decisions)
         listed = [one.replica_id for one in fleet.replicas]
         assert len(set(listed)) == len(listed), "on record twice"
         for one in fleet.replicas:
-            was = before.get(one.replica_id)
+            was = self.last.get(one.replica_id)
             if was is not None:
                 assert ReplicaState(one.state) in REACHED[ReplicaState(was)], f"{one.replica_id}: {was} -> {one.state}"
+        self.last = {one.replica_id: one.state for one in fleet.replicas}
         self.on_record.update(listed)
 
 
@@ -184,6 +186,8 @@ class Machine(RuleBasedStateMachine):
     def the_controller_dies(self, remembers: bool) -> None:
         """With what it has not written down. Who gave it an order asks the next one."""
         self.orders.clear()
+        self.scene.watched.last.clear()  # what was draining serves as well as it did: that is decided again
+        never_begun(self.scene.controller)
         self.loop.run(self.scene.restart_controller(remembers))
         self.scene.controller._scribe._store = self.scene.store
         self.scene.order("record", for_s=3600.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from models.control.node_book import SHOWN_LOST_S
 from models.control.nodes import RECLAIM_DRAIN_S, RECLAIM_MARGIN_S
 from models.control.world import as_node
 from packers.types import NodeId
@@ -118,12 +119,41 @@ async def test_what_makes_no_sense_is_refused(verb: str, name: str, in_s: float 
     assert says in reply.message
 
 
-async def test_a_lost_node_cannot_be_told_anything() -> None:
-    cluster = Cluster([card("m", 60)], [node("a"), node("b")])
-    await cluster.fleet.lose_node(A, "it burnt down")
-    reply = await cluster.told(cluster.order_node("drain", "a"))
+async def test_a_cordon_outlives_the_loss_of_its_node_and_the_controller() -> None:
+    cluster = Cluster([card("m", 60)], [node("a"), node("b"), node("c")])
+    cluster.order_node("drain", "a")
+    await cluster.run(0.1)
+    for name in (A, B, NodeId("c")):
+        await cluster.fleet.lose_node(name, "it is being repaired")
+    reply = await cluster.told(cluster.order_node("cordon", "b"))
+    assert reply.message == "b is lost (it is being repaired); it takes none when it joins again"
+    reply = await cluster.told(cluster.order_node("reclaim", "c", in_s=5.0))
     assert (reply.ok, reply.code) == (False, "node_not_found")
-    assert reply.message == "a is lost (it burnt down): it has to join first"
+    await cluster.run(SHOWN_LOST_S + 10, step_s=5.0)
+    assert cluster.store.fleet is not None
+    assert {record.id for record in cluster.store.fleet.nodes} == {"a", "b"}
+    await cluster.restart_controller()
+    await cluster.run(SHOWN_LOST_S + 10, step_s=5.0)
+    for word in "abc":
+        await cluster.fleet.join_node(node(word))
+    await cluster.run(0.1)
+    assert [(cluster.stands(n).state, cluster.stands(n).cordoned, cluster.stands(n).drained) for n in "abc"] == [
+        ("ready", True, True),
+        ("ready", True, False),
+        ("ready", False, False),
+    ]
+
+
+async def test_a_lost_node_is_forgotten_when_its_cordon_is_taken_back() -> None:
+    cluster = Cluster([card("m", 60)], [node("a"), node("b")])
+    cluster.order_node("cordon", "a")
+    await cluster.run(0.1)
+    await cluster.fleet.lose_node(A)
+    await cluster.run(SHOWN_LOST_S + 10, step_s=5.0)
+    reply = await cluster.told(cluster.order_node("uncordon", "a"), 1)
+    assert reply.message.endswith("it takes replicas when it joins again")
+    assert cluster.store.fleet is not None
+    assert {record.id for record in cluster.store.fleet.nodes} == {"b"}
 
 
 async def test_a_node_that_is_away_hears_of_it_when_it_is_back() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from models.catalog.service import PoolSettings
 from models.control import actions
-from models.control.nodes import JOIN_WITHIN_S, RECLAIM_DRAIN_S, RECLAIM_MARGIN_S
+from models.control.nodes import JOIN_WITHIN_S, LET_OFF_AFTER_S, RECLAIM_DRAIN_S, RECLAIM_MARGIN_S
 from models.control.pools import PoolBook
 from models.runtimes.protocol import EngineStatus
 from packers.types import GpuId, NodeId, PoolId, PoolKind, ReplicaId
@@ -281,19 +281,43 @@ async def test_a_start_on_a_node_without_time_left_is_made_elsewhere() -> None:
 
 async def test_a_machine_of_the_same_name_that_joins_later_is_not_leaving() -> None:
     cluster = Cluster([card("m", 60)], [node("a")])
-    await cluster.fleet.node_leaving(A, 20.0)
+    cluster.order_node("reclaim", "a", in_s=20.0)
     await cluster.run(1)
     await cluster.fleet.node_away(A)
     await cluster.run(1)
     await cluster.fleet.node_back(A)
     await cluster.run(1)
-    assert cluster.stands("a").state == "leaving", "its time has not come"
+    assert cluster.stands("a").state == "leaving", "its time has not come, and only an operator takes it back"
     await cluster.run(20, step_s=0.1)
     await cluster.fleet.lose_node(A)
     await cluster.run(1)
     await cluster.fleet.join_node(node("a"))
     await cluster.ready("m")
     assert cluster.stands("a").state == "ready"
+
+
+async def test_a_notice_that_is_called_off_is_forgotten() -> None:
+    cluster = Cluster([card("m", 60)], [node("a")])
+    await cluster.fleet.node_leaving(A, 20.0)
+    await cluster.run(1)
+    assert cluster.stands("a").state == "leaving"
+    cluster.fleet._nodes.get(A).leaving = None
+    await cluster.fleet.join_node(node("a"))  # that is how the fleet says so
+    await cluster.ready("m")
+    assert cluster.stands("a").state == "ready"
+
+
+async def test_a_node_that_is_still_there_long_after_its_time_was_let_off() -> None:
+    cluster = Cluster([card("m", 60)], [node("a")])
+    await cluster.fleet.node_leaving(A, 20.0)
+    await cluster.run(20 + LET_OFF_AFTER_S - 5, step_s=0.5)
+    assert cluster.stands("a").state == "leaving"
+    await cluster.restart_controller()
+    await cluster.run(1)
+    assert cluster.stands("a").state == "leaving", "written down until the fleet says otherwise"
+    await cluster.run(10, step_s=0.5)
+    assert cluster.stands("a").state == "ready"
+    await cluster.ready("m")
 
 
 async def test_a_new_controller_keeps_what_serves_on_a_node_that_is_away() -> None:
@@ -303,9 +327,14 @@ async def test_a_new_controller_keeps_what_serves_on_a_node_that_is_away() -> No
     assert (cluster.where("m"), cluster.where("o")) == (["a/gpu-0"], ["b/gpu-0"])
     await cluster.fleet.node_away(A)
     await cluster.run(1)
+    assert cluster.store.fleet is not None
+    known = cluster.store.fleet
+    reached = tuple(msgspec.structs.replace(one, address="http://10.0.0.2:7") for one in known.replicas)
+    cluster.store.fleet = msgspec.structs.replace(known, replicas=reached)
     assert await cluster.restart_controller() == 1
     await cluster.run(1)
     assert cluster.states() == {"m-1": "ready", "o-2": "ready"}
+    assert cluster.route("m").replicas[0].address == "http://10.0.0.2:7", "gateways of other nodes route to it still"
     assert cluster.served("m")
     assert cluster.stands("a").state == "away"
     cluster.check()

@@ -298,6 +298,8 @@ async def test_what_a_node_has_learned_the_catalog_knows_although_it_has_no_copy
     await lan.desk.check(undeclared, W2)
     assert lan.stores[W2].find(URL) is not None
     lan.posted.clear()
+    there = await lan.desk.check(declared, W1)
+    os.utime(there.folder / "config.json", (1, 1))
     await lan.desk.check(declared, W1)
     assert lan.posted == [], "that was no news"
 

@@ -146,6 +146,27 @@ async def test_waking_it_may_be_silent_for_longer_but_not_for_ever():
         assert time.monotonic() - began_s > 0.5
 
 
+@pytest.mark.parametrize("verb", ["sleep", "wake"])
+async def test_one_that_was_stopped_while_it_changes_is_not_waited_for_as_if_it_moved_memory(monkeypatch, verb):
+    monkeypatch.setattr(keeper_module, "CHANGING_SILENT_AFTER_S", 3600.0)
+    async with kept() as (engine, keeper):
+        engine.deaf.add("all")
+        changing = asyncio.ensure_future(getattr(keeper, verb)())
+        engine.process.send_signal(signal.SIGSTOP)
+        reason = await asyncio.wait_for(keeper.watch(), 10)
+        assert reason is not None
+        assert "its process is stopped" in reason
+        with pytest.raises(EngineError):
+            await changing
+
+
+async def test_one_that_was_stopped_while_it_loads_is_ended():
+    async with kept(state="loading") as (engine, keeper):
+        engine.deaf.add("all")
+        engine.process.send_signal(signal.SIGSTOP)
+        assert "its process is stopped" in (await asyncio.wait_for(keeper.watch(), 10) or "")
+
+
 async def test_a_wake_that_never_ends_is_given_up_though_the_engine_answers(monkeypatch):
     monkeypatch.setattr(keeper_module, "CHANGE_TIMEOUT_S", 0.1)
     async with kept("asleep") as (engine, keeper):

@@ -25,6 +25,7 @@ def wanted(folder: Path) -> Wanted:
 def nowhere(stage: Stage, tmp_path: Path) -> Path:
     if isinstance(stage.fleet, VirtualFleet):
         stage.fleet.store.where[str(tmp_path / "nowhere")] = set()
+        stage.fleet.store.fetch_s = 0.0
     return tmp_path / "nowhere"
 
 
