@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -144,16 +145,19 @@ class DemandPublisher:
         self.demand.pace.sent(self.clock.monotonic())
         report = self.demand.report(self.worker, self.routes.version, self.clock.steady())
         async with asyncio.timeout(STORE_TIMEOUT_S), self.redis.pipeline(transaction=False) as pipe:
-            pipe.set(self.keys.demand(self.worker), encode(report), px=int(DEMAND_TTL_S * 1000))
-            pipe.publish(self.keys.demand_channel, self.worker)
+            written = encode(report)
+            pipe.set(self.keys.demand(self.worker), written, px=int(DEMAND_TTL_S * 1000))
+            pipe.publish(self.keys.demand_channel, written)  # who has to ask for it would act a round trip later
             await pipe.execute()
 
     async def withdraw(self) -> None:
         """This worker ends: nobody need wait for its report to expire."""
+        last = self.demand.report(self.worker, self.routes.version, self.clock.steady())
+        last = msgspec.structs.replace(last, models={}, replicas={})
         with contextlib.suppress(*_DOWN):
             async with asyncio.timeout(STORE_TIMEOUT_S), self.redis.pipeline(transaction=False) as pipe:
                 pipe.delete(self.keys.demand(self.worker))
-                pipe.publish(self.keys.demand_channel, self.worker)
+                pipe.publish(self.keys.demand_channel, encode(last))
                 await pipe.execute()
 
     async def _until_due(self) -> None:

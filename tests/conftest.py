@@ -17,7 +17,9 @@ def anyio_backend() -> str:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In several processes a file stays in one of them, and so do all tests that share the one running service."""
+    """In several processes a file stays in one of them, and so do all tests that share the one running service, and
+    those that each need three machines."""
     for item in items:
         file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("service" if file.startswith("tests/e2e/") else file))
+        shared = {"tests/e2e": "service", "tests/cluster": "cluster"}.get(file.rpartition("/")[0], file)
+        item.add_marker(pytest.mark.xdist_group(shared))

@@ -107,7 +107,7 @@ def play_cell(service: ChaosService, fault: str, moment: str, silent_s: float) -
     """Again when the moment had passed before the fault struck, a few times. Raises CallFailed."""
     tries = 3
     while True:
-        up = service.up
+        up = service.up()
         result = Play(up.admin, up.census, up.before, silent_s).cell(FAULTS[fault], MOMENTS[moment])
         tries -= 1
         if result.hit or not tries:

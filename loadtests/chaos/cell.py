@@ -21,6 +21,7 @@ from loadtests.wire import CallFailed, get_json
 
 RECOVER_WITHIN_S = 90.0
 AFTERWARDS_S = 2.0  # the crowd goes on at least so long after the strike
+JUST_NOW_S = 2.0
 FRESH_EVERY_S, ASK_EVERY_S = 0.1, 0.25
 DIGITS = 3
 
@@ -159,17 +160,23 @@ class Play:
 
     def _decisions(self, stage: Stage, result: Result, struck_unix_s: float) -> None:
         """What the controller has decided and heard since, told in the result. Raises CallFailed."""
-        about = stage.engine.replica if stage.engine is not None else ""
         found = get_json(self.admin.target, "/admin/v1/decisions?limit=500", admin=True)["data"]
         for decision in reversed(found):
             since_s = decision["at_unix_s"] - struck_unix_s
             action, what = decision["action"], decision["replica_id"] or decision["model_id"] or ""
-            if result.moment == "start" and action == "ready" and what == about and since_s < 0:
-                result.hit = False  # it was ready before it was hit: the moment had passed
+            if action == "ready" and -JUST_NOW_S < since_s < 0 and _awaited(decision, stage, result.moment):
+                result.hit = False  # what was waited for was there before it was hit: the moment had passed
             if since_s >= 0:
                 result.decided.append(f"{since_s:.2f} s: {action} {what}: {decision['reason']}")
                 if decision["model_id"] == STEADY and action in ("sleep", "stop"):
                     result.moved.append(decision["reason"])
+
+
+def _awaited(decision: Mapping[str, Any], stage: Stage, moment: str) -> bool:
+    """Whether this is what the callers of the moment wait for."""
+    if moment == "start":
+        return stage.engine is not None and decision["replica_id"] == stage.engine.replica
+    return moment == "evict" and decision["model_id"] == stage.wanted
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from loadtests.coldstart.admin import Admin
 from loadtests.coldstart.child import free_port
 from loadtests.coldstart.scene import make_models
 from loadtests.coldstart.service import OwnService, ServiceFailed
+from loadtests.wire import CallFailed
 
 SETTLE_S = 60.0
 QUIET_S = 1.0  # as long as the processes must have been the same ones
@@ -42,16 +43,23 @@ class ChaosService:
         self._up: Up | None = None
         self.starts = 0
 
-    @property
     def up(self) -> Up:
-        """The service, started when it is not running. Raises ServiceFailed, CallFailed."""
+        """The service, started when it is not running. Raises ServiceFailed, CallFailed; then nothing runs."""
         if self._up is None:
             self.starts += 1
-            target, _ = self._own.up(STEADY)
-            admin, census = Admin(target), self._census()
-            _settle(admin, census)
-            self._up = Up(admin, census, count(census.look()))
+            try:
+                self._up = self._start()
+            except CallFailed:
+                with contextlib.suppress(ServiceFailed):  # the first problem is the one to tell of
+                    self._own.down()
+                raise
         return self._up
+
+    def _start(self) -> Up:
+        target, _ = self._own.up(STEADY)
+        admin, census = Admin(target), self._census()
+        _settle(admin, census)
+        return Up(admin, census, count(census.look()))
 
     def down(self) -> tuple[Process, ...]:
         """End it; what is left of it, which should be nothing. Raises ServiceFailed."""
@@ -82,14 +90,3 @@ def _settle(admin: Admin, census: Census) -> None:
 
 def _running(admin: Admin) -> int:
     return sum(replica["state"] == "ready" for replica in admin.replicas(STEADY))
-
-
-@contextlib.contextmanager
-def chaos_service(home: Path) -> Iterator[ChaosService]:
-    """Ended at the end of the block, whatever happened in it. Raises CallFailed."""
-    service = ChaosService(home)
-    try:
-        yield service
-    finally:
-        with contextlib.suppress(ServiceFailed):
-            service.down()

@@ -69,7 +69,7 @@ PRICES = {
     "engine-stop": Price("R3", HANG_S + 10.0, streams_may_end, first_byte_s=ROTATION_S + SLACK_S),
     "worker-9": Price("R4", 10.0, those_with_it),
     "controller-9": Price("R5", 10.0, nobody_fails),
-    "launcher-9": Price("serving goes on", 60.0, nobody_fails),
+    "launcher-9": Price("serving goes on", 90.0, nobody_fails),
     "raylet-9": Price("R6", 60.0, nobody_fails),
     "gcs-9": Price("R6", 60.0, nobody_fails),
     "redis-9": Price("R7", 10.0, nobody_fails),

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.control.catalog import Entry
 from models.control.history import FRESH_S
@@ -28,6 +28,13 @@ from packers.types import Model, ModelId, Replica, ReplicaId
 
 QUIET_FRESH_S = 10.0
 Shown = tuple[ModelRoute, ModelRecord]
+
+
+class Showing(NamedTuple):
+    """Of all models, sorted by id. What has not changed is the same tuple as before."""
+
+    routes: tuple[ModelRoute, ...] = ()
+    records: tuple[ModelRecord, ...] = ()
 AT_ONCE = 4
 
 
@@ -91,6 +98,7 @@ class Census:
         self._models: dict[ModelId, Model] = {}
         self._ordered: tuple[Model, ...] = ()
         self._shown: dict[ModelId, Shown] = {}
+        self._showing = Showing()
         self._unshown: set[ModelId] = set()  # what is shown of them may be out of date
         self._replicas: dict[ReplicaId, tuple[int, Entry | None, Replica]] = {}
 
@@ -127,7 +135,6 @@ class Census:
         if self._catalog is not catalog:
             self._catalog = catalog
             self._models = {name: model for name, model in self._models.items() if name in catalog}
-            self._shown = {name: shown for name, shown in self._shown.items() if name in catalog}
             self._touched = set(catalog)
             self._heard.clear()
         self.hear(self._due.pop(now))
@@ -183,14 +190,24 @@ class Census:
         if before is None or before.state is not after.state:
             self._touched.add(after.model)
 
-    def shown(self, catalog: Mapping[ModelId, Entry], show: Callable[[Entry], Shown]) -> dict[ModelId, Shown]:
+    def shown(self, catalog: Mapping[ModelId, Entry], show: Callable[[Entry], Shown]) -> Showing:
         """What is shown of each model of the catalog. ``show``: what is to be shown of one."""
         if self._catalog is not catalog:
-            self._shown, self._unshown = {}, set(catalog)
+            self._unshown = set(catalog)
+        routes_news = records_news = self._shown.keys() != catalog.keys()
+        self._shown = {name: shown for name, shown in self._shown.items() if name in catalog}
         for name in self._unshown & catalog.keys():
-            self._shown[name] = show(catalog[name])
+            before, after = self._shown.get(name), show(catalog[name])
+            routes_news |= before is None or before[0] != after[0]
+            records_news |= before is None or before[1] != after[1]
+            self._shown[name] = after
         self._unshown = set()
-        return self._shown
+        if routes_news or records_news:
+            ordered = [self._shown[name] for name in sorted(self._shown)]
+            routes = tuple([route for route, _ in ordered]) if routes_news else self._showing.routes
+            records = tuple([record for _, record in ordered]) if records_news else self._showing.records
+            self._showing = Showing(routes, records)
+        return self._showing
 
 
 class _Line:

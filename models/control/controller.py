@@ -60,7 +60,7 @@ from models.control.work import Work
 from models.control.world import World
 from models.fleet.protocol import FleetNode, GpuBack, GpuLost, NodeAway, NodeJoined, NodeLeaving, Superseded
 from models.runtimes.protocol import EngineStatus
-from models.store.records import CommandReply, DecisionRecord, FleetRecord, ModelRecord, RouteTable
+from models.store.records import CommandReply, DecisionRecord, FleetRecord, ModelRecord, ModelRoute, RouteTable
 from packers.decide import Policies, decide_on
 from packers.ledger import LedgerError
 from packers.types import Action, Hold, ModelId, Refuse, ReplicaId, ReplicaState, Resize, Sleep, Start, Stop, Wake
@@ -133,6 +133,8 @@ class Controller:
         self._defrag = DefragDesk(world, self.journal, self._put_out)
         self._scribe = Scribe(store, recorder, self._spawn, clock())
         self._dirty = True
+        self._routed: tuple[ModelRoute, ...] | None = None  # the table that the version counts
+        self._renumber = False
         self._written_s = 0.0
         self._closed = False
 
@@ -242,9 +244,12 @@ class Controller:
         now, world, decisions = self._clock(), self.world, self.journal.pending
         changed = self._dirty or bool(decisions) or bool(self._work)
         if changed or now - self._written_s >= HEARTBEAT_S or not self.senses.store_answers:
-            world.routes_version += changed
-            routes, catalog = world.shown()
-            await self._write(world.fleet_record(now), routes, catalog, decisions)
+            shown = world.shown()
+            if shown.routes is not self._routed or self._renumber:
+                self._routed, self._renumber = shown.routes, False
+                world.routes_version += 1
+            routes = RouteTable(version=world.routes_version, models=shown.routes)
+            await self._write(world.fleet_record(now), routes, shown.records, decisions)
             self.journal.written(len(decisions))
             self._dirty, self._written_s = False, now
         for work in self._work.take():
@@ -327,6 +332,7 @@ class Controller:
                 if report.routes_version > self.world.routes_version:
                     # Its table is one that the store has lost. A smaller number would look old to gateways.
                     self.world.routes_version, self._dirty = report.routes_version, True
+                    self._renumber = True
                 return
             case Ordered(command) if command.verb in QUESTIONS:
                 (self._weights.take if command.verb == WEIGHTS_VERB else self._scribe.show)(command)

@@ -33,7 +33,7 @@ _DOWN = (RedisError, OSError)
 
 
 async def listen_demand(redis: Redis, keys: Keys, store: RedisControlStore, post: Post) -> None:
-    """Each announcement names a worker whose report is then read; a sweep catches what was announced unheard."""
+    """Each announcement is a worker's report; a sweep catches what was announced unheard."""
     hearing = _Hearing("demand")
     while True:
         try:
@@ -49,7 +49,7 @@ async def listen_demand(redis: Redis, keys: Keys, store: RedisControlStore, post
                         hearing.works()
                     message = await channel.get_message(ignore_subscribe_messages=True, timeout=SWEEP_S)
                     if message is not None:
-                        announced = await store.demand(_text(message["data"]))
+                        announced = store.announced(message["data"])
                         if announced is not None:
                             post(Reported(announced))
         except _DOWN as problem:
@@ -102,10 +102,6 @@ class _Hearing:
             log.warning("%s cannot be read: %s", self._what, text)
         self._problem = text
         await asyncio.sleep(RETRY_S)
-
-
-def _text(data: bytes | str) -> str:
-    return data.decode(errors="replace") if isinstance(data, bytes) else data
 
 
 async def watch_config(watcher: ConfigWatcher, post: Post) -> None:

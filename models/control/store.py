@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from models.clock import SinceBoot, since_boot
 from models.control.fence import Fence, LeaseLost, StateForgotten, in_time
@@ -40,16 +39,18 @@ __all__ = ["ControlStore", "LeaseLost", "RedisControlStore", "StateForgotten"]
 log = logging.getLogger("roundhouse.control")
 LEASE_MS = round(LEASE_S * 1000)
 SCAN_COUNT = 1000
+WHOLE_EVERY_S = 1.0  # between two such writes what has not changed is left out
 T = TypeVar("T")
 
 # KEYS: epoch, lease, fleet, routes, catalog, decisions, decisions written, decisions aside, routes channel.
 # ARGV: epoch, lease ms, fleet, routes, catalog, version, decisions max, decisions written before, decisions...
+# Routes and catalog are '' where they are there already.
 # Of a write whose answer was lost nobody knows whether it was carried out: it is tried again, and what of its decisions
 # is there already is left out.
 _WRITE = """
 redis.call('set', KEYS[2], ARGV[1], 'PX', ARGV[2])
 redis.call('set', KEYS[3], ARGV[3])
-redis.call('set', KEYS[5], ARGV[5])
+if ARGV[5] ~= '' then redis.call('set', KEYS[5], ARGV[5]) end
 local before = tonumber(ARGV[8])
 local epoch, count = string.match(redis.call('get', KEYS[7]) or '', '^(%d+) (%d+)$')
 local there = epoch == ARGV[1] and tonumber(count) - before or 0
@@ -59,8 +60,10 @@ for i = 9 + math.max(0, there), #ARGV do
   redis.call('xadd', KEYS[6], 'MAXLEN', '~', ARGV[7], '*', 'd', ARGV[i])
 end
 redis.call('set', KEYS[7], ARGV[1] .. ' ' .. string.format('%d', before + #ARGV - 8))
-redis.call('set', KEYS[4], ARGV[4])
-redis.call('publish', KEYS[9], ARGV[6])
+if ARGV[4] ~= '' then
+  redis.call('set', KEYS[4], ARGV[4])
+  redis.call('publish', KEYS[9], ARGV[6])
+end
 return 1
 """
 # KEYS: epoch, reply, commands taken. ARGV: epoch, reply, ttl s, the command as it was taken.
@@ -114,6 +117,14 @@ class ControlStore(Protocol):
         """Lines of a recording that is going on."""
 
 
+class _There(NamedTuple):
+    """What was written last, and when all of it was."""
+
+    routes_version: int
+    catalog: tuple[ModelRecord, ...]
+    whole_at_s: float
+
+
 class RedisControlStore:
     """``problems``: what was found under the controller's keys that it could not read, for operators."""
 
@@ -127,6 +138,7 @@ class RedisControlStore:
         self._unreadable: dict[str, str] = {}  # demand reports that were complained of already
         self._decisions = 0
         self._recorded = 0
+        self._there: _There | None = None
         self._write, self._reply, self._record = map(self.fence.script, (_WRITE, _REPLY, _RECORD))
 
     @property
@@ -170,6 +182,14 @@ class RedisControlStore:
             boot=machine.boot,
             since_boot_s=machine.since_s,
         )
+        before, self._there = self._there, None  # whatever befalls this write: then nobody knows what is there
+        if before is not None and fleet.updated_unix_s - before.whole_at_s < WHOLE_EVERY_S:
+            routes_news = routes.version != before.routes_version
+            catalog_news = catalog is not before.catalog
+            there = before._replace(routes_version=routes.version, catalog=catalog)
+        else:
+            routes_news = catalog_news = True
+            there = _There(routes.version, catalog, fleet.updated_unix_s)
         routes = msgspec.structs.replace(routes, written_unix_s=fleet.updated_unix_s)
         await self._write(
             keys=[
@@ -185,8 +205,8 @@ class RedisControlStore:
             args=[
                 LEASE_MS,
                 encode(fleet),
-                encode(routes),
-                encode(catalog),
+                encode(routes) if routes_news else b"",
+                encode(catalog) if catalog_news else b"",
                 routes.version,
                 DECISIONS_MAX,
                 self._decisions,
@@ -194,6 +214,7 @@ class RedisControlStore:
             ],
         )
         self._decisions += len(decisions)
+        self._there = there
 
     async def take_command(self, wait_s: float) -> Command | None:
         """The next one that somebody has pushed, within ``wait_s``. It stays in the list of those taken until it is
@@ -250,15 +271,9 @@ class RedisControlStore:
         first, self._recorded = self._recorded + 1, self._recorded + len(written)
         await self._record(keys=[self._keys.recording], args=[most, RECORDING_TTL_S, first, *written])
 
-    async def demand(self, worker: str) -> DemandReport | None:
-        key = self._keys.demand(worker)
-        try:
-            async with in_time():
-                raw = await self._redis.get(key)
-        except ResponseError as wrong_type:
-            self._complain(key, wrong_type)
-            return None
-        return None if raw is None else self._report(key, raw)
+    def announced(self, raw: bytes | str) -> DemandReport | None:
+        """What came over the channel; None for what is no report."""
+        return self._report(self._keys.demand_channel, raw)
 
     async def all_demand(self) -> list[DemandReport]:
         async with in_time():

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field, replace
 
 from models.control.catalog import Entry
-from models.control.census import Census, Replicas
+from models.control.census import Census, Replicas, Showing
 from models.control.costs import UNKNOWN_TIER, WEIGHTS_TIERS
 from models.control.demand import DemandBook, Traffic
 from models.control.failures import FailureBook
@@ -29,7 +29,6 @@ from models.store.records import (
     NodeRecord,
     ReplicaRoute,
     Reservation,
-    RouteTable,
 )
 from packers.ledger import Ledger
 from packers.load import Aim
@@ -160,7 +159,8 @@ class World:
         if not self.census.presses:
             self.census.take_some()
         # Whether somebody uses a replica decides about evicting it: that is known at once.
-        flipped = {tracked.model for tracked in changed if bool(self.demand.in_flight(tracked.id)) != bool(tracked.in_flight)}
+        in_flight = self.demand.in_flight
+        flipped = {each.model for each in changed if bool(in_flight(each.id)) is not bool(each.in_flight)}
         for model in self.census.due(self.entries, now) | flipped | self._uncatalogued:
             self._refresh_use_of(model, now)
 
@@ -249,13 +249,10 @@ class World:
     def _replicas_now(self) -> tuple[Replica, ...]:
         return self.census.replicas(self.entries, self.replicas, _as_replica)
 
-    def shown(self) -> tuple[RouteTable, tuple[ModelRecord, ...]]:
+    def shown(self) -> Showing:
         """What gateways route by, and the catalog as operators see it."""
         self._replicas_now()  # finds those that have changed
-        shown = self.census.shown(self.entries, lambda entry: (self._route(entry), self._model_record(entry)))
-        models = [shown[name] for name in sorted(self.entries)]
-        routes = RouteTable(version=self.routes_version, models=tuple([route for route, _ in models]))
-        return routes, tuple([record for _, record in models])
+        return self.census.shown(self.entries, lambda entry: (self._route(entry), self._model_record(entry)))
 
     def _route(self, entry: Entry) -> ModelRoute:
         mine = sorted(self.of_model(entry.id), key=lambda tracked: tracked.id)

@@ -50,6 +50,7 @@ class NodeActor:
     """
 
     def __init__(self, settings: NodeSettings) -> None:
+        """Raises UnusableNode, BadNotice."""
         self._place = place = NodePlace.find(settings)
         self._home = place.home
         self._fence = Fence(self._home.fence)

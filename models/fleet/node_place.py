@@ -7,13 +7,18 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from models.catalog.errors import UnitError
 from models.catalog.gpus import SimulatedGpu, parse_simulated
 from models.fleet import node_file
-from models.fleet.devices import gpus_of_node
+from models.fleet.devices import NoGpus, gpus_of_node
 from models.fleet.protocol import FleetNode
 from models.home import Home
 from models.runtimes.protocol import Device
 from packers.types import Gpu, GpuId, NodeId, PoolId
+
+
+class UnusableNode(Exception):
+    """This machine cannot be a node; the message says why, and crosses Ray as it is."""
 
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,11 +49,17 @@ class NodePlace:
 
     @classmethod
     def find(cls, settings: NodeSettings) -> NodePlace:
-        """Raises OSError, msgspec.MsgspecError, UnitError for a broken file; NoGpus."""
+        """Raises UnusableNode."""
         home = settings.find_home()
-        file = node_file.read(home.node_file, otherwise=settings.node)
-        simulated = settings.simulated if file.gpus is None else parse_simulated(file.gpus)
-        gpus, devices = gpus_of_node(settings.node, simulated)
+        try:
+            file = node_file.read(home.node_file, otherwise=settings.node)
+            simulated = settings.simulated if file.gpus is None else parse_simulated(file.gpus)
+        except (OSError, msgspec.MsgspecError, UnitError) as problem:
+            raise UnusableNode(f"{home.node_file} cannot be used: {problem}; join the cluster again") from problem
+        try:
+            gpus, devices = gpus_of_node(settings.node, simulated)
+        except NoGpus as problem:
+            raise UnusableNode(str(problem)) from problem
         if file.pool is not None:
             gpus = tuple(replace(gpu, pool=PoolId(file.pool)) for gpu in gpus)
         host_bytes = next((said for said in (file.host_bytes, settings.host_bytes) if said is not None), _half_of_ram())

@@ -76,8 +76,10 @@ class RayFleet:
     # -- nodes ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> RayFleet:
-        """Meet every living Ray node. Once there is one, the others have OPEN_OTHERS_S: who takes longer joins later, and
-        what runs goes on without a controller for no longer than that. Raises NoNodes, RayError."""
+        """Meet every living Ray node. Once there is one, the others have OPEN_OTHERS_S: who takes longer joins later.
+
+        Raises NoNodes, RayError.
+        """
         await self._look_at_table()
         until_s = time.monotonic() + OPEN_WAIT_S
         meeting = set(self._meeting.values())
@@ -242,8 +244,8 @@ class RayFleet:
         self._end_watch(replica)  # another engine may come in this one's place, under its name
         with contextlib.suppress(StartFailed):
             await self._node(node).insist(lambda now: now.actor.stop.remote(self._epoch, status))
-        if self._status.get(replica, (None, None))[1] is status:
-            self._status.pop(replica, None)
+        if replica in self._status and self._status[replica][1].pid == status.pid:
+            del self._status[replica]
         self._let_go(node, replica, status)
 
     async def _abandon(self, replica: ReplicaId) -> None:

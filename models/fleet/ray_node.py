@@ -31,6 +31,7 @@ from models.fleet.ray_calls import ActorGone, NodeGivenUp, ask, ask_until
 from packers.types import GpuId, NodeId
 
 PING_EVERY_S = 1.0
+ASK_ANEW_AFTER_S = 10.0  # what was asked before may have got lost
 STEADY_S = 2.0  # of silence at most: two questions
 MAKE_TIMEOUT_S = 30.0  # for Ray's head to take note of an actor
 GREET_TIMEOUT_S = 60.0  # for its process to start and import, on a machine that has other things to do
@@ -69,6 +70,15 @@ class Incarnation:
 Call = Callable[[Incarnation], Any]  # begins an actor call
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question whose answer is under way."""
+
+    of: Incarnation
+    answer: asyncio.Future[Any]
+    at_s: float
+
+
 class RayNode:
     """``epoch``: of the controller, as it is now. ``clock``: monotonic seconds.
 
@@ -89,6 +99,7 @@ class RayNode:
         self._presence = Presence(clock())
         self._there = asyncio.Event()
         self._lost = False
+        self._asked: _Asked | None = None
         self._facts = NodeFacts()
         self._following: asyncio.Task[None] | None = None
         self._retry_at_s, self._retry_s = 0.0, RETRY_S
@@ -197,25 +208,41 @@ class RayNode:
                 await self._judge(given_up())
         finally:
             self._following.cancel()
+            if self._asked is not None:
+                self._asked.answer.cancel()
 
     async def _ping(self) -> None:
-        """One question, PING_EVERY_S at least from one to the next; it is waited for as long as it takes to be away."""
+        """Ask, PING_EVERY_S at least after the last time. A late answer counts: on a busy machine all are late."""
         now = self._now
-        if now is None or self._lost:
-            await asyncio.sleep(PING_EVERY_S)
-            return
         pausing = asyncio.ensure_future(asyncio.sleep(PING_EVERY_S))
         try:
-            async with asyncio.timeout(PING_EVERY_S):
-                await ask_until(now.actor.pid.remote(), now.ended)
-            if self._there.is_set():
-                self._presence.answered(self._clock())
-            else:
-                await self._joined(await self._greet(now, AGAIN_TIMEOUT_S))
+            if now is not None and not self._lost and await self._pinged(now):
+                if self._there.is_set():
+                    self._presence.answered(self._clock())
+                else:
+                    await self._joined(await self._greet(now, AGAIN_TIMEOUT_S))
         except (StartFailed, TimeoutError):
             pass
         finally:
             await pausing
+
+    async def _pinged(self, now: Incarnation) -> bool:
+        """Whether the question that is under way, or else a new one, is answered within PING_EVERY_S.
+
+        Raises StartFailed.
+        """
+        asked = self._asked
+        if asked is None or asked.of is not now or self._clock() - asked.at_s > ASK_ANEW_AFTER_S:
+            if asked is not None:
+                asked.answer.cancel()
+            answer = asyncio.ensure_future(ask_until(now.actor.pid.remote(), now.ended))
+            asked = self._asked = _Asked(now, answer, self._clock())
+        await asyncio.wait((asked.answer,), timeout=PING_EVERY_S)
+        if not asked.answer.done():
+            return False
+        self._asked = None
+        asked.answer.result()
+        return True
 
     async def _judge(self, given_up: bool | None) -> None:
         if self._lost or self.shown is None:

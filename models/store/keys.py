@@ -3,7 +3,7 @@
 | key | type | written by | holds |
 | --- | --- | --- | --- |
 | routes | string | controller | RouteTable (JSON); a change is announced on ``routes_channel`` with the version |
-| demand(worker) | string, expires | gateway worker | DemandReport; announced on ``demand_channel`` with the worker id |
+| demand(worker) | string, expires | gateway worker | DemandReport; announced on ``demand_channel`` as well |
 | commands | list | admin API | Command, pushed right, popped left by the controller |
 | reply(id) | list, expires | controller | one CommandReply |
 | fleet | string | controller | FleetRecord |

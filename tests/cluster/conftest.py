@@ -52,11 +52,11 @@ def cluster(config: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
         gpus = ("--gpus", "2x320MiB" if spare else "1x320MiB")
         with ThreadPoolExecutor() as together:
             leading = together.submit(head.up, config)
-            until(head.admits, 60, what="the head lets others join")
+            until(head.admits, 120, what="the head lets others join")
             first = together.submit(a.join, head, *gpus, "--pool", "a")
             if spare:
                 leading.result()
-                all_ready(head, 3, 120)
+                all_ready(head, 3, 180)
             second = together.submit(b.join, head, *gpus, *b.gateway)
             for each in (leading, first, second):
                 each.result()

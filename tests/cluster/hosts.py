@@ -7,6 +7,7 @@ by its address. Needs the rights to make network namespaces (root has them); whe
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +28,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 ROOT = Path(__file__).resolve().parents[2]
 NETNS = Path("/var/run/netns")
+CLONE_NEWNET = 0x40000000
 MOST_HOSTS = 100  # names of links have at most 15 characters
 # ``rh``, the process that made it, and a draw: what a killed run has left can be told from what is in use.
 OURS = re.compile(r"rh(\d+)-[0-9a-f]{2}[bv]?\d*")
@@ -58,7 +60,8 @@ class Host:
     def start(self, *words: str, more: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         """A process on this host; ended with it."""
         given = {"cwd": self.folder, "text": True, "start_new_session": True, **options}
-        return subprocess.Popen(words, env=self.environ(more), preexec_fn=self._enter, **given)
+        with self._inside():
+            return subprocess.Popen(words, env=self.environ(more), **given)
 
     def run(
         self, *words: str, timeout_s: float = 60, more: Mapping[str, str] | None = None
@@ -123,8 +126,26 @@ class Host:
         """Until nothing is left in it: what dies may just have started something else."""
         until(lambda: self.kill() == 0 or None, 20, every_s=0.02)
 
-    def _enter(self) -> None:
-        netns.setns(self._space)
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
+        """What this thread starts is on this host; other threads stay where they are. No code runs after a fork."""
+        here, there = (os.open(path, os.O_RDONLY) for path in ("/proc/thread-self/ns/net", NETNS / self._space))
+        try:
+            _enter(there)
+            try:
+                yield
+            finally:
+                _enter(here)
+        finally:
+            os.close(here)
+            os.close(there)
+
+
+def _enter(space: int) -> None:
+    """Of this thread alone (setns(2))."""
+    if ctypes.CDLL(None, use_errno=True).setns(space, CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"setns: {os.strerror(code)}")
 
 
 class Network:

@@ -181,7 +181,7 @@ def callers(machines: Sequence[Machine], every_s: float = 0.1) -> Iterator[Calls
             thread.join(70)
 
 
-def all_ready(head: Machine, count: int, timeout_s: float = 60) -> dict[str, dict[str, Any]]:
+def all_ready(head: Machine, count: int, timeout_s: float = 120) -> dict[str, dict[str, Any]]:
     """Replicas, once so many are ready."""
 
     def ready() -> dict[str, dict[str, Any]] | None:
@@ -195,7 +195,7 @@ def all_ready(head: Machine, count: int, timeout_s: float = 60) -> dict[str, dic
     return found
 
 
-def engines_by_node(head: Machine, count: int = 3, timeout_s: float = 60) -> dict[str, list[int]]:
+def engines_by_node(head: Machine, count: int = 3, timeout_s: float = 120) -> dict[str, list[int]]:
     """Processes of the engines on each node, once so many are ready."""
     found: dict[str, list[int]] = {}
     for replica in all_ready(head, count, timeout_s).values():

@@ -101,3 +101,13 @@ def test_what_changes_on_the_head_is_fetched_by_the_next_start(pair: Pair) -> No
 def _newest(copies: list[dict[str, Any]]) -> str:
     newest = max(copies, key=lambda item: item["used_unix_s"] or 0.0)
     return (Path(newest["path"]) / "config.json").read_text()
+
+
+def test_the_controller_comes_back_where_the_configuration_is(pair: Pair) -> None:
+    """Left to itself, Ray would put it on any machine, at each of its restarts."""
+    for _ in range(3):
+        (old,) = pair.head.host.pids("ray::ControllerActor")
+        os.kill(old, signal.SIGKILL)
+        until(lambda: set(pair.head.host.pids("ray::ControllerActor")) - {old}, 60, what="it is back on the head")  # noqa: B023
+        assert pair.node.host.pids("ray::ControllerActor") == []
+    until(lambda: len(pair.head.replicas()) == 2, 60, what="it has taken over")

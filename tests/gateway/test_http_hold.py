@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
 import pytest
 
 from gateway.settings import Limits
@@ -46,9 +47,9 @@ async def test_the_controller_hears_of_the_first_held_request_at_once(world: Wor
             message = await channel.get_message(ignore_subscribe_messages=True, timeout=5)
             if message is None:
                 return None
-            assert message["data"] == b"worker-1"
-            report = await world.report()
-            return report if report is not None and "m" in report.models and report.models["m"].held else None
+            report = msgspec.json.decode(message["data"], type=DemandReport)
+            assert report.worker == "worker-1"
+            return report if "m" in report.models and report.models["m"].held else None
 
         report = await until_async(heard)
         assert report.models["m"].oldest_held_unix_s == pytest.approx(time.time(), abs=5)

@@ -20,6 +20,7 @@ from gateway import (
     nodes_api,
     packing_api,
     plan_documents,
+    warm_api,
     why_documents,
 )
 from gateway.decision_stream import Wanted
@@ -170,6 +171,8 @@ class FakeAdmin:
         name = path.removeprefix("/admin/v1/")
         if name == "logs":
             return self._logs(query)
+        if method == "GET" and name == "warm":
+            return 200, warm_api.WarmList(data=self.fleet.warm)
         if method == "POST" and name == "recording":
             return 200, packing_api.RecordedLines(data=(), next_after="0-0")
         if method == "POST" and name in self.replies:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import cast
@@ -102,10 +103,22 @@ def test_a_replica_that_is_taken_away_and_one_that_dies(play: Play, town: Town, 
     assert result.again_s is None
 
 
-def test_a_start_that_was_over_before_it_was_hit_does_not_count(play: Play, town: Town) -> None:
-    about = {"model_id": "cold", "replica_id": "cold-1", "reason": "ready after 0.1 s"}
-    town.decisions = [{"at_unix_s": 1.0, "action": "ready", **about}]
-    assert not play.cell(FAULTS["controller-9"], MOMENTS["start"]).hit
+@pytest.mark.parametrize(
+    ("moment", "model", "ago_s", "hit"),
+    [("start", "cold", 0.1, False), ("evict", "big-c", 0.1, False), ("evict", "big-c", 60.0, True)],
+)
+def test_what_was_over_before_it_was_hit_does_not_count(
+    play: Play, town: Town, census: FakeCensus, moment: str, model: str, ago_s: float, hit: bool
+) -> None:
+    """The replica gets ready at the moment of the strike, or was ready long ago."""
+
+    def late(*_: object) -> list[Process]:
+        about = {"model_id": model, "replica_id": f"{model}-1", "reason": "ready after 0.1 s"}
+        town.decisions = [{"at_unix_s": time.time() - ago_s, "action": "ready", **about}]
+        return [process for process in census.others if process.kind == "controller"]
+
+    town.evicts = "big-b-2"
+    assert play.cell(Fault("controller-9", "", late), MOMENTS[moment]).hit is hit
 
 
 def test_the_document_is_plain() -> None:

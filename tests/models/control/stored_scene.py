@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import CoroutineType
 from typing import ClassVar
 
 from redis.asyncio import Redis
@@ -28,6 +29,7 @@ KEYS = Keys("t")
 def never_begun(controller: Controller) -> None:
     """As when its process ends: what it was about to begin never happens."""
     for work in controller._work.take():
+        assert isinstance(work, CoroutineType)
         if work.cr_frame is not None:
             work.cr_frame.f_locals["job"].close()
         work.close()

@@ -78,8 +78,8 @@ def test_what_a_worker_with_a_wrong_clock_says_is_moved_to_the_loops(skew_s: flo
     sent = DemandReport(worker="w", routes_version=1, sent_unix_s=100.0 + skew_s, models={"a": model}, number=1)
     book.put(sent, now=100.02)
     demand = book.model(A, now=100.02)
-    assert demand.earliest_deadline_s is not None
-    assert (demand.oldest_wait_s, demand.earliest_deadline_s) == (pytest.approx(6.0), pytest.approx(130.02))
+    assert demand.oldest_wait_s == pytest.approx(6.0)
+    assert demand.earliest_deadline_s == pytest.approx(130.02)
     assert book.last_request(A) == pytest.approx(99.02)
     book.expire(103.0)
     assert book.workers == 1, "a wrong clock makes no report old"

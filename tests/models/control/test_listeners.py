@@ -69,8 +69,8 @@ async def test_a_report_is_read_when_it_is_announced_and_also_when_it_was_not(re
         await redis.set(KEYS.demand("unheard"), of("unheard"))
         workers = {"unheard"}
         await heard(inbox, lambda found: workers <= {m.report.worker for m in found if isinstance(m, Reported)})
-        await redis.set(KEYS.demand("announced"), of("announced"))
-        await redis.publish(KEYS.demand_channel, "announced")
+        await redis.publish(KEYS.demand_channel, b"no report")
+        await redis.publish(KEYS.demand_channel, of("announced"))
         workers = {"announced"}
         await heard(inbox, lambda found: workers <= {m.report.worker for m in found if isinstance(m, Reported)})
 
@@ -179,5 +179,5 @@ async def say(redis: Redis, number: str) -> None:
     """A worker reports, and an operator gives an order."""
     report = DemandReport(worker=f"w{number}", routes_version=1, sent_unix_s=1.0)
     await redis.set(KEYS.demand(f"w{number}"), msgspec.json.encode(report))
-    await redis.publish(KEYS.demand_channel, f"w{number}")
+    await redis.publish(KEYS.demand_channel, msgspec.json.encode(report))
     await redis.rpush(KEYS.commands, msgspec.json.encode(Command(id=number, verb="wake", model_id="a")))

@@ -23,7 +23,7 @@ from models.control.recording import Step, decode_line, encode_line
 from models.fleet.virtual import settle
 from models.store.records import DecisionRecord, FleetRecord, ModelRecord, RouteTable
 from packers.decide import decide
-from packers.types import ReplicaId, ReplicaState
+from packers.types import GpuId, ReplicaId, ReplicaState
 from tests.models.control.cluster import Cluster, names, node
 from tests.models.control.scene import RecordingStore, card
 from tests.models.control.stored_scene import never_begun
@@ -117,10 +117,10 @@ class Machine(RuleBasedStateMachine):
         scene = self.scene
         scene.store.broken, scene.busy = None, {}
         scene.fleet.fail_start.clear()
-        for name in names(2):
-            for gpu in list(scene.fleet._nodes.get(name).lost_gpus):
+        for here in names(2):
+            for gpu in list(scene.fleet._nodes.get(here).lost_gpus):
                 await scene.fleet.gpu_back(gpu)
-            await scene.fleet.join_node(node(name, 100, 100, host_mib=120))
+            await scene.fleet.join_node(node(here, 100, 100, host_mib=120))
         await scene.run(6, step_s=0.1)
         await scene.catalog(scene.all_cards)
         for gpu in [gpu.id for gpu in scene.controller.world.gpus if gpu.cordoned]:
@@ -234,8 +234,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(place=st.integers(0, 1))
     def a_gpu_is_lost(self, place: int) -> None:
-        gpu = self.scene.nodes[0].gpus[place].id if self.scene.nodes else None
-        if gpu is not None and gpu not in self.scene.fleet._nodes.of_gpu(gpu).lost_gpus:
+        gpu = GpuId(f"n00/gpu-{place}")
+        if gpu not in self.scene.fleet._nodes.of_gpu(gpu).lost_gpus:
             self.loop.run(self.scene.fleet.lose_gpu(gpu, "Xid 79"))
             self._play()
 

@@ -154,7 +154,7 @@ async def test_a_reply_that_could_not_be_given_is_given_later() -> None:
         refused.append("refused")
         raise RedisDown("gone")
 
-    scene.store.reply = refuse  # type: ignore[method-assign,assignment]
+    scene.store.reply = refuse  # type: ignore[method-assign]
     await scene.run(0.1)
     assert refused
     scene.store.reply = replied  # type: ignore[method-assign]

@@ -92,7 +92,7 @@ async def test_a_controller_that_is_not_in_office_writes_nothing_at_all(redis: R
     assert await dump(redis) == before
 
 
-async def dump(redis: Redis) -> dict[bytes, bytes | None]:
+async def dump(redis: Redis) -> dict[bytes | str, bytes | None]:
     return {key: await redis.dump(key) for key in await redis.keys("*")}
 
 
@@ -229,7 +229,7 @@ async def test_one_report_that_nobody_can_read_hides_no_other(redis: Redis, capl
     await redis.rpush(keys.demand("list"), "x")
     for _ in range(3):
         assert await store.all_demand() == [good]
-        assert [await store.demand(name) for name in ("half", "list", "good")] == [None, None, good]
+        assert [store.announced(raw) for raw in (b"{", msgspec.json.encode(good))] == [None, good]
     complaints = [record.getMessage() for record in caplog.records]
     assert [key in text for text in complaints for key in ("t:demand:half",)].count(True) == 1, complaints
     assert len(complaints) == 2, "of each once"
@@ -248,11 +248,9 @@ async def test_reports_of_live_workers_are_found_and_dead_ones_expire(redis: Red
     store = RedisControlStore(redis, keys)
     report = DemandReport(worker="w", routes_version=1, sent_unix_s=2.0)
     await redis.set(keys.demand("w"), msgspec.json.encode(report), px=50)
-    assert await store.demand("w") == report
     assert await store.all_demand() == [report]
     while await redis.exists(keys.demand("w")):
         await asyncio.sleep(0.01)
-    assert await store.demand("w") is None
     assert await store.all_demand() == []
 
 
@@ -315,3 +313,52 @@ async def test_what_the_controller_counts_is_there_for_a_while(redis: Redis) -> 
     assert raw is not None
     assert msgspec.json.decode(raw, type=ControlMeters) == meters
     assert 0 < await redis.ttl(keys.meters) <= METERS_TTL_S
+
+
+def a_model() -> ModelRecord:
+    return ModelRecord(
+        model_id="m",
+        runtime="vllm",
+        source="/m",
+        aliases=(),
+        min_replicas=0,
+        max_replicas=1,
+        ttl_s=1.0,
+        priority=0,
+        pinned=False,
+        footprint={},
+        card_hash="",
+    )
+
+
+async def test_between_whole_writes_what_has_not_changed_is_left_out(redis: Redis) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    await store.fence.take()
+    catalog = (a_model(),)
+
+    async def write(version: int, at_s: float, models: tuple[ModelRecord, ...] = catalog) -> list[bool]:
+        """Which of routes and catalog were written."""
+        await redis.delete(keys.routes, keys.catalog)
+        await store.write(msgspec.structs.replace(FLEET, updated_unix_s=at_s), RouteTable(version=version), models, ())
+        return [bool(await redis.exists(key)) for key in (keys.routes, keys.catalog)]
+
+    assert await write(1, 10.0) == [True, True]
+    assert await write(1, 10.1) == [False, False]
+    assert await write(2, 10.2) == [True, False]
+    assert await write(2, 10.3, (a_model(),)) == [False, True]
+    assert await write(2, 11.0) == [True, True], "once a second everything is"
+
+
+async def test_after_a_write_that_failed_everything_is_written(redis: Redis) -> None:
+    keys = Keys("t")
+    store = RedisControlStore(redis, keys)
+    await store.fence.take()
+    fleet, routes = msgspec.structs.replace(FLEET, updated_unix_s=10.0), RouteTable(version=1)
+    await store.write(fleet, routes, (), ())
+    await redis.flushall()
+    with pytest.raises(StateForgotten):
+        await store.write(fleet, routes, (), ())
+    await store.fence.restore()
+    await store.write(fleet, routes, (), ())
+    assert await redis.exists(keys.routes, keys.catalog, keys.fleet) == 3

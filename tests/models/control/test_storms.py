@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -21,16 +22,14 @@ from tests.packers.worlds import PLAIN
 
 pytestmark = pytest.mark.anyio
 HALF_AN_HOUR_S = 1800.0
-STEP_S = 0.1
+STEP_S = 0.25
 START_S, SERVICE_S = 2.0, 0.5
 
 
 class Storm(Scene):
     """Requests of every model come all the time, each takes SERVICE_S; ``waits_s``: of each that was served."""
 
-    def __init__(
-        self, names: str, gpus_mib: tuple[int, ...], policies: Policies, gap_s: float, **more: object
-    ) -> None:
+    def __init__(self, names: str, gpus_mib: tuple[int, ...], policies: Policies, gap_s: float, **more: object) -> None:
         super().__init__([card(name, 60, **more) for name in names], gpus_mib)
         self.controller._policies = policies
         self.fleet.start_s = START_S
@@ -85,22 +84,22 @@ def busiest_minute(times_s: list[float]) -> int:
 def place_in_line_s(policies: Policies) -> float:
     """A turn, the drain of what is in flight and of the news of it, falling asleep, and a start."""
     assert policies.patience_s is not None
-    return turn_s(START_S, policies.patience_s) + policies.rest_s + SERVICE_S + 0.5 + START_S + 1.0
+    return turn_s(START_S, policies.patience_s) + policies.rest_s + SERVICE_S + START_S + 8 * STEP_S
 
 
-@pytest.mark.parametrize("gap_s", [0.2, 5.0])
-async def test_six_hot_models_on_memory_for_two(gap_s: float) -> None:
-    """With a gap of 0.2 s every one of them is busy without end, as soon as it is there: they take turns."""
+@pytest.mark.parametrize(("gap_s", "for_s"), [(0.01, 600.0), (5.0, HALF_AN_HOUR_S)])
+async def test_six_hot_models_on_memory_for_two(gap_s: float, for_s: float) -> None:
+    """With a gap of 0.01 s every one of them is busy without end, as soon as it is there: they take turns."""
     policies = replace(PLAIN, patience_s=30.0, swaps_per_minute=12.0)
     scene = Storm("abcdef", (100, 100), policies, gap_s)
-    await scene.run(HALF_AN_HOUR_S, STEP_S)
+    await scene.run(for_s, STEP_S)
     bound_s = 30.0 + 2 * place_in_line_s(policies)  # of four that wait two are before any, as two fit
     assert scene.worst_s <= bound_s, f"somebody waited {scene.worst_s:.1f} s"
     for gpu, times_s in scene.swaps().items():
         assert busiest_minute(times_s) <= 12, gpu
-        between_s = [later - one for one, later in zip(times_s, times_s[1:], strict=False)]
+        between_s = [later - one for one, later in pairwise(times_s)]
         assert min(between_s) >= 60 / 12 - 1e-6
-    assert all(len(waits_s) > 20 for waits_s in scene.waits_s.values()), "all of them got on"
+    assert all(len(waits_s) > 10 for waits_s in scene.waits_s.values()), "all of them got on"
 
 
 async def test_the_rate_of_swaps_is_the_configured_one_where_starts_are_quick() -> None:
@@ -108,7 +107,7 @@ async def test_the_rate_of_swaps_is_the_configured_one_where_starts_are_quick() 
     worst: dict[float | None, int] = {}
     for swaps in (None, 30.0, 6.0):
         scene = Storm("ab", (100,), replace(PLAIN, patience_s=30.0, swaps_per_minute=swaps), gap_s=1.0)
-        await scene.run(300, STEP_S)
+        await scene.run(120, STEP_S)
         worst[swaps] = max(busiest_minute(times_s) for times_s in scene.swaps().values())
     assert worst[30.0] <= 30
     assert worst[6.0] <= 6
@@ -119,15 +118,15 @@ async def test_the_rate_of_swaps_is_the_configured_one_where_starts_are_quick() 
 async def test_a_small_patience_is_a_small_bound() -> None:
     policies = replace(PLAIN, patience_s=6.0, swaps_per_minute=60.0)
     scene = Storm("abcd", (100, 100), policies, gap_s=0.2)
-    await scene.run(600, STEP_S)
+    await scene.run(150, STEP_S)
     assert scene.worst_s <= 6.0 + place_in_line_s(policies)
 
 
 async def test_without_patience_a_model_that_is_always_busy_keeps_its_place() -> None:
     """What the bound is for: take it away, and those that came later wait for ever."""
-    scene = Storm("abc", (100,), replace(PLAIN, patience_s=None), gap_s=0.2)
-    await scene.run(300, STEP_S)
-    assert scene.worst_s > 200
+    scene = Storm("abc", (100,), replace(PLAIN, patience_s=None), gap_s=0.01)
+    await scene.run(150, STEP_S)
+    assert scene.worst_s > 120
 
 
 async def test_min_replicas_pinned_and_warm_ones_keep_their_places() -> None:
@@ -149,7 +148,7 @@ async def test_a_swap_says_what_it_costs_and_whom_it_delays() -> None:
     swap = _last(scene.decided("sleep"))
     cost = swap.details["cost"]
     assert cost["delays"] == {swap.model_id: cost["back_s"]}
-    assert cost["back_s"] == pytest.approx(0.1, abs=0.05), "to wake it again"
+    assert cost["back_s"] == pytest.approx(0.1, abs=STEP_S), "to wake it again"
     assert cost["moved_bytes"] == 120 << 20, "its weights to RAM, and the other's from there"
     assert 0 < swap.details["estimate_s"] < 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import stat
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import msgspec
 import pytest
 
 from models import secret
-from models.catalog.errors import UnitError
 from models.catalog.gpus import SimulatedGpu
 from models.fleet.node_file import NodeFile
 from models.fleet.node_keys import engines_key_file
-from models.fleet.node_place import NodePlace, NodeSettings
+from models.fleet.node_place import NodePlace, NodeSettings, UnusableNode
 from models.home import Home
+from models.nvml import NvmlUnavailable
 from models.runtimes.protocol import EngineError
 from packers.types import NodeId
 
@@ -68,11 +69,21 @@ def test_the_home_of_its_own_environment_wins_over_the_heads(tmp_path: Path, mon
 
 def test_a_file_that_cannot_be_understood_keeps_the_node_out(tmp_path: Path) -> None:
     Home(tmp_path).node_file.write_text('{"name": 3}')
-    with pytest.raises(msgspec.ValidationError, match="name"):
+    with pytest.raises(UnusableNode, match=r"node\.json cannot be used: .*`\$\.name`.*join the cluster again"):
         NodePlace.find(settings(tmp_path))
-    NodeFile(name="n", gpus="two").write(Home(tmp_path).node_file)
-    with pytest.raises(UnitError):
+    NodeFile(name="n", gpus="two big ones").write(Home(tmp_path).node_file)
+    with pytest.raises(UnusableNode, match="two big ones") as unusable:
         NodePlace.find(settings(tmp_path))
+    assert str(pickle.loads(pickle.dumps(unusable.value))) == str(unusable.value), "it crosses Ray"
+
+
+def test_a_machine_without_gpus_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe() -> None:
+        raise NvmlUnavailable("there is no driver")
+
+    monkeypatch.setattr("models.nvml.probe", probe)
+    with pytest.raises(UnusableNode, match=r"no GPU on n \(there is no driver\); name simulated ones"):
+        NodePlace.find(msgspec.structs.replace(settings(tmp_path), simulated=None))
 
 
 def test_the_key_of_its_engines_is_written_from_the_clusters_secret_for_its_owner_alone(tmp_path: Path) -> None:

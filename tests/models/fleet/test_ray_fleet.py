@@ -17,7 +17,7 @@ from models.fleet.protocol import FleetEvent, GpuBack, GpuLost, NodeLook, Replic
 from models.home import Home
 from models.runtimes.proc import start_ticks
 from models.runtimes.protocol import EngineOrder
-from packers.types import ReplicaId
+from packers.types import NodeId, ReplicaId
 from tests.models.fleet.conftest import Stage, _ray_stage
 from tests.models.fleet.test_contract import order
 
@@ -193,7 +193,6 @@ async def test_without_a_launcher_a_start_says_so(
     from models.fleet.node_actor import NodeActor
     from models.fleet.node_place import NodeSettings
     from models.runtimes.protocol import EngineError
-    from packers.types import NodeId
 
     monkeypatch.setattr(node_actor, "LAUNCHER_WAIT_S", 0.2)
     nowhere = NodeSettings(node=NodeId("n"), home=str(tmp_path), simulated=(SimulatedGpu(1 << 30),), host_bytes=1)
@@ -271,3 +270,46 @@ async def _until_true(condition: Callable[[], bool], timeout_s: float = 15.0) ->
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+async def test_a_controller_does_not_wait_for_a_node_that_does_not_answer(
+    ray_session: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.fleet import ray_fleet
+    from models.fleet.ray_actors import RayEntry, ray_table
+
+    silent = RayEntry("f" * 56, NodeId("silent"), alive=True)
+    monkeypatch.setattr(ray_fleet, "ray_table", lambda: (silent, *ray_table()))
+    monkeypatch.setattr(ray_fleet, "OPEN_OTHERS_S", 0.2)
+    async with asyncio.timeout(30):
+        async with _ray_stage(ray_session) as stage:
+            assert [node.id for node in await stage.fleet.nodes()] == [stage.node.id]
+            assert list(await stage.fleet.observe()) == [stage.node.id]
+            with pytest.raises(StartFailed, match="silent does not answer"):
+                await stage.fleet.start(NodeId("silent"), order(stage))
+            assert (await stage.fleet.start(stage.node.id, order(stage))).state == "ready"
+
+
+async def test_a_fleet_without_a_usable_node_says_what_is_wrong_with_each(ray_session: Home) -> None:
+    from models.fleet.ray_actors import kill_actor
+    from models.fleet.ray_fleet import NoNodes, RayFleet
+
+    for handle in _actors():
+        kill_actor(handle)
+    file = ray_session.node_file
+    file.write_text('{"name": "n", "gpus": "two big ones"}')
+    fleet = RayFleet(str(ray_session.root), None, None)
+    try:
+        with pytest.raises(NoNodes, match=r"its actor could not start: .*UnusableNode: .*'two big ones'.*join"):
+            await fleet.open()
+    finally:
+        await fleet.close()
+        file.unlink()
+
+
+def _actors() -> list[Any]:
+    import ray
+
+    from models.fleet.ray_actors import NAMESPACE, actor_names
+
+    return [ray.get_actor(name, namespace=NAMESPACE) for name in actor_names()]

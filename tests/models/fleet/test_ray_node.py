@@ -155,6 +155,24 @@ async def test_silence_is_told_and_its_end_with_what_is_there_now(stage: Stage) 
     attending.cancel()
 
 
+async def test_answers_that_come_late_each_time_are_answers(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_node, "PING_EVERY_S", 0.01)
+    await stage.node.meet("1")
+    actor = stage.actors["1"]
+    attending = stage.attend()
+    for _ in range(6):  # three seconds each
+        actor.silent = True
+        asked = actor.calls.count("pid")
+        await stage.until(lambda asked=asked: actor.calls.count("pid") > asked)  # type: ignore[misc]
+        stage.now += 3.0
+        await asyncio.sleep(0.03)
+        assert actor.calls.count("pid") == asked + 1, "one question at a time"
+        actor.silent = False
+        await stage.until(lambda asked=asked: actor.calls.count("pid") > asked + 1)  # type: ignore[misc]
+    assert stage.kinds == ["NodeJoined"]
+    attending.cancel()
+
+
 async def test_a_call_is_repeated_until_its_actor_is_there_again(stage: Stage) -> None:
     await stage.node.meet("1")
     stage.actors["1"].down = True
