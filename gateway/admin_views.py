@@ -35,7 +35,7 @@ def gpu_list(fleet: FleetRecord) -> GpuList:
             **msgspec.structs.asdict(gpu),
             replicas=tuple(entry.replica_id for entry in fleet.ledger if entry.gpu == gpu.id and entry.gpu_bytes),
         )
-        for gpu in fleet.gpus
+        for gpu in sorted(fleet.gpus, key=lambda gpu: (gpu.node, gpu.index))
     )
     return GpuList(simulated=simulated(fleet), data=views)
 

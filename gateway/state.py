@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.errors import ControllerUnavailable, StoreUnavailable
 from models.store.codec import decode, load_async
@@ -22,10 +22,14 @@ METERS_TIMEOUT_S = 0.5
 
 @asynccontextmanager
 async def asking_redis(timeout_s: float = TIMEOUT_S) -> AsyncIterator[None]:
-    """Turns whatever Redis fails with into StoreUnavailable."""
+    """Turns whatever Redis fails with into StoreUnavailable, and also what lies there and cannot be read."""
     try:
         async with asyncio.timeout(timeout_s):
             yield
+    except StoreDataError as broken:
+        raise StoreUnavailable(f"{broken}; `roundhouse doctor` says more.", retry_after_s=1) from broken
+    except ResponseError as wrong:
+        raise StoreUnavailable(f"Redis refuses: {wrong}; `roundhouse doctor` says more.", retry_after_s=1) from wrong
     except (RedisError, OSError, TimeoutError) as down:
         raise StoreUnavailable("Redis does not answer; try again.", retry_after_s=1) from down
 
@@ -57,8 +61,9 @@ class State:
             raws = await self._redis.mget(names) if names else []
         total: dict[str, ModelDemand] = {}
         for raw in raws:
-            if raw is not None:
-                for model, part in decode(raw, DemandReport, "a demand report").models.items():
+            with suppress(StoreDataError):  # the controller complains of it; all others count
+                report = None if raw is None else decode(raw, DemandReport, "a demand report")
+                for model, part in report.models.items() if report else ():
                     total[model] = _together(total.get(model), part)
         return total
 

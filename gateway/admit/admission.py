@@ -70,6 +70,11 @@ class Admission:
         self._waiting: dict[ModelId, Desk] = {}  # those with somebody in their queue
         self._tickets: dict[int, Ticket] = {}  # id() of the seat -> what it waits with, until it was told
         self._returning = Returning(demand, self._ids)
+        self._ahead_s = self._steady_ahead_s()
+
+    def _steady_ahead_s(self) -> float:
+        """From the monotonic clock to the steady one, which takes longer to ask: every tick will do."""
+        return self.clock.steady() - self.clock.monotonic()
 
     @property
     def workers(self) -> int:
@@ -97,7 +102,7 @@ class Admission:
         raise ModelNotFound(name)
 
     def arrived(self, route: ModelRoute) -> None:
-        self.demand.arrived(ModelId(route.model_id), self.clock.steady())
+        self.demand.arrived(ModelId(route.model_id), self.clock.monotonic() + self._ahead_s)
 
     def admit(self, inquiry: Inquiry, seat: Seat) -> Claim | None:
         """A place now, or None: then ``seat`` is told later. An inquiry with ``avoid`` is a retry.
@@ -139,7 +144,8 @@ class Admission:
         now_s = self.clock.monotonic()
         busy_s = now_s - claim.since_s
         draining = not target.ready
-        self.demand.ended(claim.model, claim.replica, draining=draining, now_unix_s=self.clock.steady(), busy_s=busy_s)
+        now_unix_s = now_s + self._ahead_s
+        self.demand.ended(claim.model, claim.replica, draining=draining, now_unix_s=now_unix_s, busy_s=busy_s)
         if outcome is Outcome.OK:
             desk.pace.took(busy_s)
             if self.rotation:
@@ -201,7 +207,7 @@ class Admission:
 
     def tick(self) -> None:
         """What comes with time: ends of suspicions, deadlines of held requests. To be called every 0.1 s."""
-        now_s = self.clock.monotonic()
+        now_s, self._ahead_s = self.clock.monotonic(), self._steady_ahead_s()
         for replica in self.rotation.ended(now_s) if self.rotation else ():
             desk = self._desk_of[replica]
             desk.reopen(self.rotation)

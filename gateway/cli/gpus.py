@@ -66,6 +66,7 @@ def _state(gpu: Mapping[str, Any]) -> str:
     if gpu["lost"]:
         return f"lost: {gpu['lost']}"
     states = ["drained"] * gpu["cordoned"] + ([gpu["closed"]] if gpu["closed"] else [])
+    states += [f"{bytes_text(kept_bytes)} kept for {name}" for name, kept_bytes in gpu["kept"].items()]
     if more_bytes > UNACCOUNTED_SHARE * gpu["memory_bytes"]:
         states.append(f"{bytes_text(more_bytes)} in use that nobody has reserved")
     return "; ".join(states)

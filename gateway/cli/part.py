@@ -35,6 +35,8 @@ def part(
     json: Json = False,
 ) -> None:
     """Become one part of the service, as `up` would run it. For systemd and the like."""
+    import msgspec
+
     from gateway.service.parts import part as find_part
     from gateway.service.parts import part_names
     from models.secret import NoSecret
@@ -46,6 +48,9 @@ def part(
         spec = find_part(installation, name)
     except NoSecret as problem:
         raise CliError(str(problem), code="no_secret") from None
+    except msgspec.MsgspecError as problem:
+        said = f"{installation.home.node_file} cannot be read: {problem}"
+        raise CliError(said, code="state_folder", cure="remove it, then lead the cluster or join it again") from None
     if dry_run:
         added = {key: value for key, value in spec.env.items() if os.environ.get(key) != value}
         if json:

@@ -30,12 +30,14 @@ from models import cluster, secret
 from models.cluster import Cluster
 from models.fleet import node_file
 from models.home import Home, node_name
+from models.runtimes import proc
 
 ASK_EVERY_S = 1.0
 ASK_TIMEOUT_S = 3.0
 # An end soon after a start is likely to be followed by another.
 FIRST_WAIT_S, LONGEST_WAIT_S, HEALTHY_AFTER_S = 1.0, 8.0, 30.0
 LEAVE_GRACE_S = 3.0
+STOPPED_S = 6.0
 PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger("roundhouse.member")
@@ -48,6 +50,9 @@ class RayNode(Protocol):
 
     def ended(self) -> int | None:
         """Its exit status; None while it runs."""
+
+    def stopped(self) -> bool:
+        """One of its processes does nothing until it is told to go on (SIGSTOP, a debugger)."""
 
     def end(self, grace_s: float = 0.0) -> None:
         """Returns when nothing of it is left."""
@@ -64,10 +69,12 @@ class Member:
     _wait_s: float = field(default=0.0, init=False)
     _not_before_s: float = field(default=0.0, init=False)
     _said: str = field(default="", init=False)
+    _stopped_since_s: float | None = field(default=None, init=False)
 
     def step(self, now_s: float) -> None:
         """Raises DoorError when another machine has this one's name, or its version is no longer that of the head."""
         self._see_whether_it_runs(now_s)
+        self._see_whether_it_is_stopped(now_s)
         try:
             session = self.ask().session
         except DoorError as problem:
@@ -100,6 +107,17 @@ class Member:
         )
         self._end_node()
 
+    def _see_whether_it_is_stopped(self, now_s: float) -> None:
+        """The head gives such a node up, which then never notices."""
+        if self._session is None or not self.node.stopped():
+            self._stopped_since_s = None
+        elif self._stopped_since_s is None:
+            self._stopped_since_s = now_s
+        elif now_s - self._stopped_since_s >= STOPPED_S:
+            log.warning("Ray's node has been stopped for %.0f s; another one takes its place", STOPPED_S)
+            self._stopped_since_s = None
+            self._end_node()
+
     def _end_node(self) -> None:
         self.node.end()
         self._session = None
@@ -128,6 +146,10 @@ class LocalRayNode:
 
     def ended(self) -> int | None:
         return None if self._process is None else self._process.poll()
+
+    def stopped(self) -> bool:
+        found = (proc.stat(process.pid) for process in _rest_of_session())
+        return any(each is not None and each.state in "Tt" for each in found)
 
     def end(self, grace_s: float = 0.0) -> None:
         process, self._process = self._process, None

@@ -88,7 +88,7 @@ def _controller(stage: Stage, struck: Struck) -> str:
     controller = stage.status()["controller"]
     if controller is None:
         return "no controller has written anything"
-    if int(controller["pid"]) in {victim.pid for victim in struck.victims}:
+    if int(controller["pid"]) in {victim.pid for victim in struck.victims if not victim.alive()}:
         return "the old controller's state is all there is"
     fresh = controller["updated_unix_s"] > struck.over_unix_s and controller["age_s"] < FRESH_S
     return "" if fresh else f"the controller wrote {controller['age_s']:.1f} s ago for the last time"

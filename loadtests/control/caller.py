@@ -21,6 +21,7 @@ from packers.types import ModelId, ReplicaId
 
 BUSY_EVERY_S = 0.05
 BETWEEN_S = (0.03, 0.12)
+HELD_S = 1.0
 
 
 async def main(url: str, serving: list[str], stopped: list[str]) -> None:
@@ -35,8 +36,8 @@ async def main(url: str, serving: list[str], stopped: list[str]) -> None:
         await asyncio.sleep(rng.uniform(*BETWEEN_S))
         print(model, time.monotonic(), flush=True)
         demand.held(ModelId(model), ticket, time.time())
-        await asyncio.sleep(0.02)
-        demand.unheld(ModelId(model), ticket)
+        asyncio.get_running_loop().call_later(HELD_S, demand.unheld, ModelId(model), ticket)
+    await asyncio.sleep(HELD_S)
     for task in tasks:
         task.cancel()
     await redis.aclose()

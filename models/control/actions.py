@@ -101,9 +101,7 @@ class Actions:
         cold = msgspec.structs.replace(order, cold=True)
         return await self._load(tracked, lambda: self._fleet.start(tracked.node, cold))
 
-    async def _load(
-        self, tracked: Tracked, load: Callable[[], Awaitable[EngineStatus]]
-    ) -> tuple[EngineStatus, float]:
+    async def _load(self, tracked: Tracked, load: Callable[[], Awaitable[EngineStatus]]) -> tuple[EngineStatus, float]:
         """The engine once it is ready, and how long it waited for its turn. One that was given up meanwhile does not
         begin, nor does it stay."""
         queued_since_s = self._clock()

@@ -364,7 +364,7 @@ class Controller:
         self.world.config_error = None
         if self._load_policies is not None:
             self._policies, self.world.pools = self._load_policies(message)
-            self.world.reserved = Reserved(message.config.reservations)
+            self._reserve(Reserved(message.config.reservations))
         for model in before.keys() - after.keys():
             self.world.history.forget(model)
             self.world.operator_wakes.pop(model, None)
@@ -375,6 +375,12 @@ class Controller:
                 self.world.suspects.discard(model)
         self.world.history.keep(self.world.revision(entry) for entry in after.values())
         self.journal.note_text("catalog", None, f"configuration reloaded: {len(after)} models")
+
+    def _reserve(self, reserved: Reserved) -> None:
+        if reserved.settings != self.world.reserved.settings:
+            self.world.reserved = reserved
+            self.world.failures.room_came()  # for those to whom others' reservations left none
+            self.world.census.touch_all()
 
     def _content_changed(self, model: ModelId) -> None:
         """Whatever was wrong with its files: they are others now, so its next start is a first one."""
@@ -426,7 +432,8 @@ class Controller:
             tracked.happens(Event.LEAVES, reason, now)
             tracked.draining_to = to
             tracked.drain_version = self.world.routes_version + 1
-            self._dirty = True
+            # Gateways are to confirm that number, also where the table is the same: its model may not be in it.
+            self._dirty = self._renumber = True
             if to is ReplicaState.ASLEEP:  # its place in host RAM is taken from here on
                 self.world.ledger.hold(tracked.as_replica(pinned=False, priority=0))
         elif tracked.state is ReplicaState.DRAINING and to is ReplicaState.DEAD and not tracked.ending:

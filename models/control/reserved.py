@@ -39,6 +39,14 @@ class Reserved:
             self._news = list(self._problems(gpus))
         return self._guarantees
 
+    def on(self, gpu: GpuId) -> dict[str, int]:
+        """Reservation -> the bytes that it asks for there."""
+        found: dict[str, int] = {}
+        for one in self._guarantees:
+            if one.gpu == gpu:
+                found[one.group] = found.get(one.group, 0) + one.gpu_bytes
+        return found
+
     def news(self) -> list[str]:
         """What cannot be guaranteed as it is written; each is told once."""
         found, self._news = self._news, []

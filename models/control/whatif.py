@@ -104,8 +104,8 @@ def if_called(step: Step, name: ModelId) -> Answer:
         return replace(answer, counterfactuals=(never(model, State.of(asked)),))
     if answer.outcome != "hold":
         return answer
-    found = alternatives(State.of(asked), model.id, most=GPUS_SHOWN)
-    return replace(answer, counterfactuals=tuple(one.text for one in found))
+    others = alternatives(State.of(asked), model.id, most=GPUS_SHOWN)
+    return replace(answer, counterfactuals=tuple(one.text for one in others))
 
 
 def _called(model: Model, now_s: float) -> Model:

@@ -344,6 +344,7 @@ class World:
             pool=gpu.pool,
             measured_bytes=sum(tracked.holds_bytes for tracked in self.replicas.values() if tracked.gpu == gpu.id),
             used_bytes=self.used_bytes.get(gpu.id),
+            kept=self.reserved.on(gpu.id),
         )
 
     def _model_record(self, entry: Entry) -> ModelRecord:

@@ -118,8 +118,8 @@ class NodeSupply:
         self._fetch = fetch
         self._likenesses = Likenesses()
         self._served: ServedShares | None = None
-        self._coming: dict[str, asyncio.Task[Path]] = {}
-        self._waiting: dict[str, int] = {}
+        self._coming: dict[tuple[str, str], asyncio.Task[Path]] = {}  # by source and likeness
+        self._waiting: dict[tuple[str, str], int] = {}
 
     async def answer(self, ask: Ask) -> Any:
         """Raises EngineError."""
@@ -233,20 +233,19 @@ class NodeSupply:
 
     async def _come(self, ask: Fetching) -> Path:
         """Whoever asks for what is on its way already waits for that; when nobody waits any more, it stops."""
-        source = ask.wanted.source
-        task = self._coming.get(source)
+        content = ask.wanted.source, ask.wanted.likeness
+        task = self._coming.get(content)
         if task is None:
             through = Through(ask.peers, self._secret_file, self._node, ask.download)
-            work = self._fetch(self._store.paths.root, source, lambda progress: None, through)
-            task = self._coming[source] = asyncio.ensure_future(work)
-            task.add_done_callback(lambda done: self._coming.pop(source, None))
-        self._waiting[source] = self._waiting.get(source, 0) + 1
+            work = self._fetch(self._store.paths.root, ask.wanted.source, lambda progress: None, through)
+            task = self._coming[content] = asyncio.ensure_future(work)
+        self._waiting[content] = self._waiting.get(content, 0) + 1
         try:
             return await asyncio.shield(task)
         finally:
-            self._waiting[source] -= 1
-            if not self._waiting[source]:
-                del self._waiting[source]
+            self._waiting[content] -= 1
+            if not self._waiting[content]:
+                del self._waiting[content], self._coming[content]
                 task.cancel()
 
     def _refusal(self, wanted: Wanted, reason: str) -> str:

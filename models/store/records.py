@@ -148,6 +148,7 @@ class GpuRecord(Struct, frozen=True):
     pool: str = "owned"
     lost: str = ""  # why nothing can be placed there any more, by its driver or its node; "" while all is well
     closed: str = ""  # why nothing new goes there for the time being: its node is away, cordoned, drained or leaving
+    kept: dict[str, int] = {}  # reservation -> bytes that only its models may hold
 
 
 class NodeRecord(Struct, frozen=True):

@@ -20,6 +20,7 @@ from models.cluster import DEFAULT_PORT
 from tests.cluster.hosts import Host, until
 
 PORT = 8000
+RAYLET = r"raylet/raylet "
 START_TIMEOUT_S = 180
 
 
@@ -179,6 +180,11 @@ def callers(machines: Sequence[Machine], every_s: float = 0.1) -> Iterator[Calls
         ending.set()
         for thread in threads:
             thread.join(70)
+
+
+def raylets(machine: Machine) -> list[int]:
+    """Processes of Ray's node on this machine."""
+    return machine.host.pids(RAYLET)
 
 
 def all_ready(head: Machine, count: int, timeout_s: float = 120) -> dict[str, dict[str, Any]]:

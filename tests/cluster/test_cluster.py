@@ -12,14 +12,9 @@ import pytest
 
 from tests.cluster.conftest import Cluster
 from tests.cluster.hosts import until
-from tests.cluster.machines import Machine, callers, engines_by_node
+from tests.cluster.machines import RAYLET, Machine, callers, engines_by_node, raylets
 
 pytestmark = [pytest.mark.e2e, pytest.mark.chaos]
-RAYLET = r"raylet/raylet "
-
-
-def raylets(machine: Machine) -> list[int]:
-    return machine.host.pids(RAYLET)
 
 
 def test_models_are_placed_over_all_machines(cluster: Cluster) -> None:

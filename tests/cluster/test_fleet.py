@@ -209,7 +209,8 @@ def test_a_link_that_is_cut_for_ten_seconds_costs_nothing(stage: Stage) -> None:
     assert stage.driver.result(sleeping) == "asleep"
     assert stage.driver.result(loading)["state"] == "ready"
     assert stage.driver.ask("observe")["cut"]["cut-1"] == pid
-    assert [e["event"] for e in stage.driver.events[since:]] == ["NodeAway", "NodeJoined"]
+    kinds = [e["event"] for e in stage.driver.events[since:] if e.get("node") in (None, "cut")]
+    assert kinds == ["NodeAway", "NodeJoined"]
 
 
 def test_engines_outlive_their_nodes_ray_and_are_taken_over_by_the_next(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from gateway.service.departure import engines
 from models.home import Home
 from tests.cluster.conftest import Cluster
 from tests.cluster.hosts import until
-from tests.cluster.machines import Machine, callers, engines_by_node
+from tests.cluster.machines import RAYLET, Machine, callers, engines_by_node, raylets
 
 SPARE = True
 # Longer than Ray waits for a head unless told otherwise (60 s), and than an engine lives without its keeper (60 s).
@@ -54,17 +55,37 @@ def test_a_machine_that_leaves_hands_over_what_runs_on_it_first(cluster: Cluster
     until(lambda: cluster.head.node_state("b") == "ready", 90, what="it is back")
 
 
-def test_what_keeps_a_machine_in_the_cluster_may_be_killed_and_so_may_the_door(cluster: Cluster) -> None:
-    before = engines_by_node(cluster.head)
+def test_what_keeps_a_machine_in_the_cluster_may_be_killed(cluster: Cluster) -> None:
+    before, (raylet,) = engines_by_node(cluster.head), raylets(cluster.a)
     with callers([cluster.head, cluster.b]) as calls:
-        for machine, part in ((cluster.a, "gateway.service.member"), (cluster.head, "gateway.service.door")):
-            (killed,) = machine.host.pids(part)
-            assert machine.host.kill(part) == 1
-            until(lambda: machine.host.pids(part) not in ([], [killed]), 90, what=f"{part} runs again")  # noqa: B023
-        until(cluster.head.admits, 90, what="others may join again")
+        assert cluster.a.host.kill("gateway.service.member") == 1
+        until(lambda: raylets(cluster.a) not in ([], [raylet]), 90, what="it has started another Ray node")
         until(lambda: cluster.head.node_state("a") == "ready", 90, what="the node is back")
     assert calls.failed == []
     assert engines_by_node(cluster.head) == before
+
+
+def test_ray_that_hangs_on_a_node_is_replaced(cluster: Cluster) -> None:
+    (raylet,) = raylets(cluster.a)
+    with callers([cluster.head, cluster.b]) as calls:
+        assert cluster.a.host.kill(RAYLET, signal.SIGSTOP) == 1
+        until(lambda: raylets(cluster.a) not in ([], [raylet]), 120, what="another one has taken its place")
+        until(lambda: cluster.head.node_state("a") == "ready", 120, what="the node is back")
+    assert calls.failed == []
+    assert sum(map(len, engines_by_node(cluster.head).values())) == 3
+
+
+def test_the_door_may_be_killed(cluster: Cluster) -> None:
+    before, ray = engines_by_node(cluster.head), raylets(cluster.a)
+    (door,) = cluster.head.host.pids("gateway.service.door")
+    assert cluster.head.host.kill("gateway.service.door") == 1
+    until(lambda: cluster.head.host.pids("gateway.service.door") not in ([], [door]), 90, what="it runs again")
+    until(cluster.head.admits, 90, what="others may join again")
+    refused = cluster.b.refused(
+        *cluster.b.join_words(cluster.head, "--name", "a", "--home", str(cluster.config.parent))
+    )
+    assert refused["code"] == "name_taken", "it still knows who is who"
+    assert (engines_by_node(cluster.head), raylets(cluster.a)) == (before, ray)
 
 
 def test_engines_of_the_nodes_serve_on_without_the_head_and_are_adopted_by_the_next(cluster: Cluster) -> None:

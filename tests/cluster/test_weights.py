@@ -21,7 +21,7 @@ from models.demo.make import make_demo_models
 from tests.cluster.hosts import Host, Network, until
 from tests.cluster.machines import Machine, all_ready, callers
 
-pytestmark = [pytest.mark.e2e, pytest.mark.chaos]
+pytestmark = [pytest.mark.e2e, pytest.mark.chaos, pytest.mark.long]
 MODEL = "tiny-llama"
 HIDE = 'mount -t tmpfs none "$1" && shift && exec "$@"'
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from gateway.ending import end
+from models.clock import since_boot
 from models.store.codec import encode
 from models.store.records import (
     Command,
@@ -211,6 +212,37 @@ async def test_a_silent_controller_is_called_so(ruled: World) -> None:
     _, body = await ask(ruled, "status")
     assert body["controller"]["alive"] is False
     assert body["controller"]["age_s"] > 50
+
+
+async def test_what_operators_should_see_to_is_shown(ruled: World) -> None:
+    told = "t:fleet could not be read and was set aside"
+    await ruled.redis.set(ruled.keys.fleet, encode(msgspec.structs.replace(fleet(), problems=(told,))))
+    _, body = await ask(ruled, "status")
+    assert body["problems"] == [told]
+
+
+async def test_a_wall_clock_that_was_set_makes_no_controller_silent(ruled: World) -> None:
+    machine = since_boot()
+    here = {"boot": machine.boot, "since_boot_s": machine.since_s}
+    old = msgspec.structs.replace(fleet(), updated_unix_s=time.time() - 3600, **here)
+    await ruled.redis.set(ruled.keys.fleet, encode(old))
+    _, body = await ask(ruled, "status")
+    assert body["controller"]["alive"] is True
+
+
+async def test_what_nobody_can_read_is_said_and_hides_nothing_else(ruled: World) -> None:
+    await ruled.redis.set(ruled.keys.demand("half"), b'{"worker": "ha')
+    await ruled.redis.rpush(ruled.keys.demand("list"), "x")
+    status, _ = await ask(ruled, "models")
+    assert status == 200
+    await ruled.redis.set(ruled.keys.fleet, b"{half")
+    status, body = await ask(ruled, "gpus")
+    assert (status, body["error"]["code"]) == (503, "store_unavailable")
+    assert "doctor" in body["error"]["message"]
+    await ruled.redis.delete(ruled.keys.catalog)
+    await ruled.redis.rpush(ruled.keys.catalog, "x")
+    status, body = await ask(ruled, "models")
+    assert (status, body["error"]["code"]) == (503, "store_unavailable")
 
 
 async def test_without_a_controller_status_answers_and_the_rest_says_why_not(world: World) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from models.store.codec import encode
 from models.store.records import WarmRecord
-from tests.gateway.test_http_admin import ask, fleet
-from tests.gateway.test_http_packing import card, controller
+from tests.gateway.test_http_admin import ask, card, fleet
+from tests.gateway.test_http_packing import controller
 from tests.gateway.world import World
 
 pytestmark = pytest.mark.anyio

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from packers.decide import Policies
 from packers.growth import make_way
 from packers.ledger import holds
+from packers.sim import SimWorld, StartUp, TierTime, Trace, simulate
 from packers.state import State
 from packers.types import Gpu, GpuId, Guarantee, Hold, Model, ModelId, Plan, Refuse, Replica, ReplicaId, Snapshot
 from tests.packers.worlds import (
@@ -274,3 +275,20 @@ def test_the_reasons_name_the_group() -> None:
     said = reasons(decide(guarded(world({"n/0": 110}, models, busy), kept(60))))
     assert "mine (kept for team), old (busy)" in said["hold other"].replace(" and ", ", ")
     assert READY.value == "ready"
+
+
+def test_a_simulation_keeps_them_too() -> None:
+    """Called last of all, mine finds its room; without the guarantee somebody would have had to go for it."""
+    there = gpus({"n/0": 100})
+    models = (member("mine", 60), model("a", 40), model("b", 40))
+    at_s = [float(at) for at in range(40)]
+    trace = Trace.of(("a", "b", "mine"), at_s, [*([0, 1] * 19), 0, 2], [0.5] * 40)
+    quick = StartUp(disk=TierTime(0.2), host=TierTime(0.1), sleep=TierTime(0.1), stop_s=0.1)
+    evicted = []
+    for guarantees in ((), (kept(60),)):
+        simulated = SimWorld(there, nodes(there, 1000), models, startup=quick, guarantees=guarantees)
+        result = simulate(trace, simulated, PLAIN)
+        assert result.served == 40
+        evicted.append({one.model: one.evictions for one in result.models})
+    assert evicted[1]["mine"] == 0
+    assert sum(evicted[0].values()) < sum(evicted[1].values()), "a and b share what is not kept"

@@ -49,6 +49,7 @@ def models_of_config(path: Path) -> tuple[ServiceConfig, tuple[Model, ...], dict
     from models.catalog.footprint import CUDA, SIMULATED
     from models.control.catalog import CatalogReader
     from models.control.history import History
+    from models.control.reserved import Reserved
     from models.home import Home
     from packers.types import Demand
 
@@ -64,7 +65,10 @@ def models_of_config(path: Path) -> tuple[ServiceConfig, tuple[Model, ...], dict
                 cure="declare them: declared: {weights: 16GiB}",
             )
     names = {name: entry.id for entry in entries.values() for name in entry.card.served_names}
-    models = tuple(entry.as_model(Demand(), 0.0, History()) for entry in entries.values())
+    reserved = Reserved(config.reservations)
+    models = tuple(
+        entry.as_model(Demand(), 0.0, History(), groups=reserved.groups(entry.card)) for entry in entries.values()
+    )
     return config, models, dict(names)
 
 
@@ -98,6 +102,7 @@ def models_of_trace(source: Source, sizes: Sizes) -> tuple[Model, ...]:
 def build(hardware: Hardware, models: Sequence[Model], config: ServiceConfig | None) -> SimWorld:
     """Raises AskedWrongly."""
     from models.control.pools import PoolBook
+    from models.control.reserved import Reserved
     from packers.sim import SimWorld
     from packers.types import OWNED, Node, NodeId, Pool
 
@@ -113,6 +118,7 @@ def build(hardware: Hardware, models: Sequence[Model], config: ServiceConfig | N
         nodes=tuple(Node(name, host_bytes) for name in names),
         models=tuple(models),
         pools=_with_owned(pools.pools, owned),
+        guarantees=Reserved(config.reservations if config else ()).guarantees(gpus),
         startup=startup(hardware, models),
     )
 

@@ -131,6 +131,15 @@ def test_a_damaged_file_is_named_with_its_cure(cli: Cli, home: Home) -> None:
     assert cli("cluster", "--json").json == {"role": "alone"}
 
 
+def test_a_damaged_node_file_is_named_too(cli: Cli, home: Home) -> None:
+    cli("cluster", "lead", HEAD, "--name", "h1")
+    home.node_file.write_text("{")
+    for words in (("part", "redis", "--dry-run"), ("cluster", "lead", HEAD)):
+        said = cli(*words, "--json")
+        assert (said.status, said.error["code"], "remove it" in said.error["cure"]) == (1, "state_folder", True), words
+    assert cli("cluster", "lead", HEAD, "--name", "h1").status == 0, "named anew, it is written anew"
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "198.51.100.7", "224.0.0.1"])
 def test_addresses_at_which_nobody_else_reaches_this_machine(
     cli: Cli, address: str, monkeypatch: pytest.MonkeyPatch

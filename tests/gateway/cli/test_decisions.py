@@ -83,7 +83,8 @@ def test_a_move_shows_its_gain_and_what_costs_nothing_says_so() -> None:
     assert price({"load_s": 0.0, "moved_bytes": 0, "delays": {}}) == "nothing is moved"
 
 
-def following(admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch, events: list[Any], *, patience: int = 60
+def following(
+    admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch, events: list[Any], *, patience: int = 60
 ) -> list[dict[str, str]]:
     """Each time the command waits or tries again the next thing happens. What was asked of the service."""
     real = admin.answer
@@ -131,9 +132,7 @@ def test_following_goes_on_over_a_service_that_is_away_and_misses_nothing(
     assert [each["after"] for each in asked if "after" in each][-1] == "12-0"
 
 
-def test_a_service_that_does_not_come_back_ends_it(
-    cli: Cli, admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_service_that_does_not_come_back_ends_it(cli: Cli, admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch) -> None:
     following(admin, monkeypatch, [AWAY] * 9, patience=5)
     ended = cli("decisions", "--follow")
     assert ended.status == 1

@@ -6,13 +6,17 @@ import pytest
 
 from gateway.service.door.client import DoorError
 from gateway.service.door.words import Welcome
-from gateway.service.member import FIRST_WAIT_S, HEALTHY_AFTER_S, LONGEST_WAIT_S, Member
+from gateway.service.member import FIRST_WAIT_S, HEALTHY_AFTER_S, LONGEST_WAIT_S, STOPPED_S, Member
 
 
 class Node:
     def __init__(self) -> None:
         self.did: list[str] = []
         self.status: int | None = None
+        self.is_stopped = False
+
+    def stopped(self) -> bool:
+        return self.is_stopped
 
     def start(self) -> None:
         self.did.append("start")
@@ -108,3 +112,14 @@ def test_one_that_ended_is_not_started_for_a_head_that_is_gone(world: World) -> 
     assert world.steps(100, 101, 102) == ["end"]
     world.problem = None
     assert world.steps(110) == ["start"]
+
+
+def test_one_that_is_stopped_for_long_is_replaced_and_one_that_goes_on_is_not(world: World) -> None:
+    world.steps(0)
+    world.node.is_stopped = True
+    assert world.steps(1, STOPPED_S) == []
+    world.node.is_stopped = False
+    assert world.steps(STOPPED_S + 1) == []
+    world.node.is_stopped = True
+    assert world.steps(100, 100 + STOPPED_S - 1) == []
+    assert world.steps(100 + STOPPED_S) == ["end", "start"]

@@ -103,8 +103,9 @@ async def test_every_transition_of_a_replica_is_timed_by_the_tier_it_began_from(
     costs_s = scene.model("a").costs_s
     expected_s = {
         "start_remote": 1.0,
-        "start_disk": 0.5,
-        "start_page_cache": 0.25,
+        "start_peer": 0.5,
+        "start_disk": 0.25,
+        "start_page_cache": 0.125,
         "wake": 0.3,
         "sleep": 0.2,
         "stop": 0.1,
@@ -115,11 +116,12 @@ async def test_every_transition_of_a_replica_is_timed_by_the_tier_it_began_from(
     counted = {(m.transition, m.tier): m.counts[-1] for m in scene.store.meters.transitions}
     assert counted == {
         ("start", "remote"): 1,
+        ("start", "peer"): 1,
         ("start", "disk"): 1,
         ("start", "page_cache"): 2,
         ("wake", "host"): 1,
         ("sleep", "gpu"): 1,
-        ("stop", "gpu"): 3,
+        ("stop", "gpu"): 4,
     }
     for meter in scene.store.meters.transitions:
         assert list(meter.counts) == sorted(meter.counts)

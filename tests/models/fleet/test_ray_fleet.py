@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from models.catalog.gpus import SimulatedGpu
-from models.fleet.protocol import FleetEvent, GpuBack, GpuLost, NodeLook, ReplicaLost, StartFailed
+from models.fleet.protocol import FleetEvent, GpuBack, GpuLost, NodeAway, NodeJoined, NodeLook, ReplicaLost, StartFailed
 from models.home import Home
 from models.runtimes.proc import start_ticks
 from models.runtimes.protocol import EngineOrder
@@ -76,7 +76,7 @@ async def test_engines_outlive_their_keeper_and_are_kept_by_the_next(ray_session
         found = (await stage.fleet.observe())[stage.node.id]
         assert {status.pid for status in found} == {first_status.pid, second_status.pid}
         assert (await stage.fleet.sleep(replicas[0])).state == "asleep"
-        assert events == []
+        assert [event for event in events if isinstance(event, ReplicaLost)] == []
         os.kill(second_status.pid, signal.SIGKILL)
 
         async def told() -> bool:
@@ -105,7 +105,8 @@ async def test_a_killed_node_actor_comes_back_and_loses_nothing(ray_session: Hom
         await _until(answers)
         assert (await stage.fleet.sleep(replica)).pid == status.pid
         assert (await stage.fleet.start(stage.node.id, order(stage))).state == "ready"
-        assert events == []
+        # A busy machine takes so long to start it again that the node is away meanwhile.
+        assert {type(event) for event in events} <= {NodeAway, NodeJoined}
 
 
 async def test_faults_of_starts_and_wakes_come_through_and_a_cold_start_takes_the_same_name(ray_session: Home) -> None:
@@ -247,7 +248,8 @@ async def test_an_engine_is_not_started_on_a_gpu_that_is_lost(ray_session: Home)
         heard: list[FleetEvent] = []
 
         async def on_event(event: FleetEvent) -> None:
-            heard.append(event)
+            if isinstance(event, GpuLost | GpuBack):
+                heard.append(event)
 
         stage.fleet.subscribe(on_event)
         ray_session.lost_gpus.write_text("1 Xid 79: it has fallen off the bus\n")
