@@ -25,7 +25,7 @@ def default(context: typer.Context, home: HomeFolder = None, json: Json = False)
 
 
 def show(home: HomeFolder, json: bool) -> None:
-    from gateway.service import formation
+    from gateway.cli.membership import node_name
     from models.cluster import PORTS, ClusterFileError, read
 
     found = home_of(home)
@@ -38,7 +38,7 @@ def show(home: HomeFolder, json: bool) -> None:
             "This machine is alone: it leads no cluster, and is in none."
         )
         return
-    name = formation.known_name(found)
+    name = node_name(found, None)
     document: dict[str, Any] = {
         "role": cluster.role,
         "node": name,

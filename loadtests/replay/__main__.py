@@ -104,7 +104,7 @@ def _live(
     folder: Path, scene: Scene, minute: Minute, rounds: int
 ) -> tuple[Played, list[Step], dict[str, calibration.Costs]]:
     folders = make_models(folder / "models", (SMALL, LARGE))
-    config = folder / "replay.yaml"  # the other name would be that of the demo, whose models would be made
+    config = folder / "replay.yaml"  # as roundhouse.yaml it would be the demo's, whose models would all be made first
     scene.write(config, folders)
     service = OwnService(folder, free_port(), config=config)
     target, _ = service.up(scene.names[0])

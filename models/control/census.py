@@ -139,18 +139,25 @@ class Census:
             self._heard.clear()
         self.hear(self._due.pop(now))
         self.hear(self._due_quiet.pop(now))
-        self._touched |= self._pressing
         self._touched &= catalog.keys()
-        return self._touched
+        self._pressing &= catalog.keys()
+        return self._touched | self._pressing
 
     def models(
-        self, catalog: Mapping[ModelId, Entry], look: Callable[[Entry], Model], replicas: Replicas, now: float
+        self,
+        catalog: Mapping[ModelId, Entry],
+        look: Callable[[Entry], Model],
+        age: Callable[[Model], Model],
+        replicas: Replicas,
+        now: float,
     ) -> tuple[Model, ...]:
-        """All of them as they are now, sorted by id. ``look``: says how one is."""
+        """All of them as they are now, sorted by id. ``look``: says how one is; ``age``: how one is to which nothing has
+        happened but that somebody still waits."""
         news = False
         for name in self.due(catalog, now):
-            model = look(catalog[name])
-            if model != self._models.get(name):
+            before = self._models.get(name)
+            model = look(catalog[name]) if before is None or name in self._touched else age(before)
+            if model != before:
                 self._models[name], news = model, True
             self._plan(model, quiet=name not in replicas.models, now=now)
         self._unshown |= self._touched

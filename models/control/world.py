@@ -202,7 +202,14 @@ class World:
         self._models_now(now)
 
     def _models_now(self, now: float) -> tuple[Model, ...]:
-        return self.census.models(self.entries, lambda entry: self._as_model(entry, now), self.replicas, now)
+        def look(entry: Entry) -> Model:
+            return self._as_model(entry, now)
+
+        def age(model: Model) -> Model:
+            asked = model.id in self.operator_wakes
+            return replace(model, demand=self.demand.model(model.id, now, operator_wake=asked))
+
+        return self.census.models(self.entries, look, age, self.replicas, now)
 
     def _aim(self, model: ModelId) -> Aim:
         asleep = any(tracked.state is ReplicaState.ASLEEP for tracked in self.of_model(model))

@@ -20,7 +20,7 @@ from tests.e2e.service import Service, free_port, temporary_home, until
 pytestmark = pytest.mark.e2e
 HOT = ("hot-a", "hot-b", "hot-c", "hot-d")
 PATIENCE_S, SWAPS_A_MINUTE = 3.0, 60.0
-KEPT = {"name": "for-a", "models": ["hot-a"], "memory": "176MiB"}
+KEPT = {"name": "for-a", "models": ["hot-a"], "memory": "224MiB"}
 
 
 def _config(demo_models: Path) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def crowded(written: tuple[Path, dict[str, Any]]) -> Iterator[Service]:
     with temporary_home() as home:
         running = Service(home, free_port())
         try:
-            running.up("--config", str(written[0]), "--gpus", "1x400MiB")
+            running.up("--config", str(written[0]), "--gpus", "1x464MiB")
             for model in HOT:  # so that each has been measured
                 assert running.chat(model).status_code == 200
             yield running

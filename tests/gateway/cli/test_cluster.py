@@ -134,7 +134,7 @@ def test_a_damaged_file_is_named_with_its_cure(cli: Cli, home: Home) -> None:
 def test_a_damaged_node_file_is_named_too(cli: Cli, home: Home) -> None:
     cli("cluster", "lead", HEAD, "--name", "h1")
     home.node_file.write_text("{")
-    for words in (("part", "redis", "--dry-run"), ("cluster", "lead", HEAD)):
+    for words in (("part", "redis", "--dry-run"), ("cluster", "lead", HEAD), ("cluster",)):
         said = cli(*words, "--json")
         assert (said.status, said.error["code"], "remove it" in said.error["cure"]) == (1, "state_folder", True), words
     assert cli("cluster", "lead", HEAD, "--name", "h1").status == 0, "named anew, it is written anew"

@@ -16,7 +16,7 @@ from models.control.tracked import Tracked
 from models.fleet.virtual import settle
 from models.store.records import DemandReport, ModelDemand
 from packers.load import NO_LOAD
-from packers.types import Footprint, GpuId, Model, ModelId, NodeId, Replica, ReplicaId, ReplicaState, Snapshot
+from packers.types import Demand, Footprint, GpuId, Model, ModelId, NodeId, Replica, ReplicaId, ReplicaState, Snapshot
 from packers.usage import UNUSED
 from tests.models.control.scene import Scene, card, entry
 
@@ -36,17 +36,24 @@ class Catalog:
         self.replicas = Replicas()
         self.census = Census()
         self.looks: list[str] = []
+        self.aged: list[str] = []
         self.number = 0
+        self.held: set[str] = set()
 
     def models(self, now: float) -> tuple[Model, ...]:
         def look(of: object) -> Model:
             name = of.id  # type: ignore[attr-defined]
             self.looks.append(name)
             self.number += 1
-            return Model(name, NOTHING, priority=self.number)
+            return Model(name, NOTHING, priority=self.number, demand=Demand(held=int(name in self.held)))
 
         self.looks.clear()
-        return self.census.models(self.entries, look, self.replicas, now)
+        def age(before: Model) -> Model:
+            self.aged.append(before.id)
+            return replace(before, demand=replace(before.demand, oldest_wait_s=now))
+
+        self.aged.clear()
+        return self.census.models(self.entries, look, age, self.replicas, now)
 
 
 # Replicas
@@ -124,6 +131,19 @@ def test_what_is_known_is_looked_at_again_when_it_is_old() -> None:
             looked[now] = list(catalog.looks)
     assert len([at_s for at_s, names in looked.items() if "used" in names]) == int(QUIET_FRESH_S / FRESH_S)
     assert [at_s for at_s, names in looked.items() if "quiet" in names] == [QUIET_FRESH_S]
+
+
+def test_a_model_that_somebody_waits_for_ages_in_every_step() -> None:
+    catalog = Catalog("a", "b")
+    catalog.held = {"b"}
+    catalog.models(0.0)
+    assert [model.demand.oldest_wait_s for model in catalog.models(0.1)] == [0.0, 0.1]
+    assert (catalog.looks, catalog.aged) == ([], ["b"])
+    catalog.held = set()
+    catalog.census.touch(ModelId("b"))
+    catalog.models(0.2)
+    catalog.models(0.3)
+    assert (catalog.looks, catalog.aged) == ([], [])
 
 
 def test_another_catalog_is_looked_at_whole_and_what_left_it_is_gone() -> None:
