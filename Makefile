@@ -57,7 +57,7 @@ lint: venv ## style, formatting, types and import contracts
 loadtest: venv ## load the running service and report what users would feel
 	@$(BIN)/python -m loadtests $(ARGS)
 
-chaos: venv ## kill, stop and silence each part at each kind of moment, and say what callers felt (15 min)
+chaos: venv ## kill, stop and silence each part at each kind of moment, and say what callers felt (18 min)
 	@$(BIN)/python -m loadtests.chaos $(ARGS)
 
 bench-coldstart: venv ## starts, wakes, speed, memory and replicas of real engines, stock vLLM beside them (20 min)

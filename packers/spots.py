@@ -34,6 +34,8 @@ class Mirror(Cluster):
 
     def show_gpu(self, gpu: GpuId, free_bytes: int, free_milli: int) -> None:
         row, column = self._place(gpu)
+        if self.free_bytes[row, column] == free_bytes and self.free_milli[row, column] == free_milli:
+            return  # it was kept from somebody for a moment
         self.free_bytes[row, column], self.free_milli[row, column] = free_bytes, free_milli
         self._mark_repeated(row)
         self._touched(row)

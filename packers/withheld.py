@@ -22,6 +22,8 @@ class Withheld:
         self._state = state
         self._tallies: tuple[Tally, Tally] = (state.index.now, state.index.soon)
         self._kept: dict[GpuId, Used] = {}
+        self._for: tuple[str, ...] | None = None  # the groups of the model that was served last
+        self._changed: set[GpuId] = set()  # since then
         self._more: dict[GpuId, dict[str, list[int]]] = {}  # what this decision gives to members, or takes from them
 
     def __bool__(self) -> bool:
@@ -29,8 +31,12 @@ class Withheld:
 
     def keep_from(self, model: Model | None) -> None:
         """Count as taken what is guaranteed to groups that it is not in; None: it is in none."""
-        for gpu, there in self._guarantees.on.items():
-            mine = self._guarantees.group(gpu, model.groups) if model is not None else None
+        groups, on = model.groups if model is not None else (), self._guarantees.on
+        looked_at, self._for = self._changed if groups == self._for else list(on), groups
+        self._changed = set()
+        for gpu in looked_at:
+            there = on[gpu]
+            mine = self._guarantees.group(gpu, groups)
             used = self._used(gpu)
             now = soon = 0
             for name, guaranteed in there.items():
@@ -61,6 +67,7 @@ class Withheld:
         for gpu in holding.gpus:
             name = self._guarantees.group(gpu, model.groups)
             if name is not None:
+                self._changed.add(gpu)
                 more = self._more.setdefault(gpu, {}).setdefault(name, [0, 0])
                 more[0 if tally is self._tallies[0] else 1] += sign * holding.gpu_bytes
 
@@ -83,6 +90,8 @@ class Withheld:
         before = self._kept.get(gpu, Used())
         # Where others hold some of it already there is less to be kept.
         kept = Used(*(max(0, min(w, t.gpu[gpu] + b)) for w, t, b in zip(wanted, self._tallies, before, strict=True)))
+        if kept != wanted:
+            self._changed.add(gpu)
         if kept == before:
             return
         node = self._state.gpus[gpu].node

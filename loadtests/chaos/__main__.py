@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "date_utc": began.isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
-        "redis_silent_s": options.silent,
+        "silent_s": options.silent,
     }
     home = Path(tempfile.mkdtemp(prefix="rh-"))
     try:
@@ -65,7 +65,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--only", default=",".join(FAULTS), help=f"faults, comma-separated ({','.join(FAULTS)})")
     add("--when", default=",".join(MOMENTS), help=f"moments, comma-separated ({','.join(MOMENTS)})")
-    add("--silent", type=float, default=SILENT_S, help=f"seconds for which Redis is silent (default {SILENT_S:g})")
+    add(
+        "--silent",
+        type=float,
+        default=SILENT_S,
+        help=f"seconds for which what goes on again is silent (default {SILENT_S:g})",
+    )
     add("--json", type=Path, help="where to write the figures")
     options = parser.parse_args(argv)
     faults = _known(parser, "--only", options.only, FAULTS)

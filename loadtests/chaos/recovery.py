@@ -49,6 +49,7 @@ def conditions(stage: Stage, struck: Struck) -> dict[str, Condition]:
     """By name: a new call is answered, the controller writes, all replicas are back, something new can be started,
     and the processes are those that should be there."""
     return {
+        "calls": lambda: "" if stage.fresh.answered(struck.at_s) else f"no call of {STEADY} was answered after it",
         "controller": lambda: _controller(stage, struck),
         "replicas": lambda: _replicas(stage, struck),
         "scaling": lambda: "" if stage.asking.answered() else f"nobody has got an answer of {stage.wanted}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import time
@@ -51,7 +52,7 @@ def ask(target: Target, model: str, tokens: int, *, at_s: float = 0.0, late_s: f
         if answer.status >= 400:
             raise refusal(answer.status, content)
         parts = timing(answer.getheader("server-timing") or "")
-    except (CallFailed, OSError) as problem:
+    except (CallFailed, OSError, http.client.HTTPException) as problem:
         return Answer(model, at_s, late_s, total_s=time.monotonic() - began_s, error=str(problem) or "cut off")
     finally:
         link.close()

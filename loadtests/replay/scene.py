@@ -54,7 +54,9 @@ class Scene:
         return max(KINDS[1].gpu_mib, round(self.fill * needed / self.gpus))
 
     def host_mib(self) -> int:
-        return max(1, round(self.fill * sum(self.kind(number).weights_mib for number in range(self.models))))
+        """Of the node's RAM; at least the largest model has to be able to sleep."""
+        weights_mib = sum(self.kind(number).weights_mib for number in range(self.models))
+        return max(KINDS[1].weights_mib, round(self.fill * weights_mib))
 
     def write(self, file: Path, folders: Mapping[str, Path]) -> None:
         """A roundhouse.yaml. JSON is YAML."""

@@ -139,8 +139,8 @@ class PoolSettings(Section):
     )
     gpus: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(),
-        description="Ids of its GPUs, as `roundhouse gpus` shows them; node-1/* for all of a node. Nodes that joined as "
-        "part of this pool need not be named",
+        description="Ids of its GPUs, as `roundhouse gpus` shows them; node-1/* for all of a node. Nodes that joined "
+        "as part of this pool need not be named",
     )
 
 

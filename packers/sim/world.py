@@ -33,9 +33,9 @@ class SimWorld:
     models: tuple[Model, ...]
     pools: tuple[Pool, ...] = ()
     replicas: tuple[Replica, ...] = ()
-    guarantees: tuple[Guarantee, ...] = ()
     startup: StartUp = field(default_factory=StartUp)
     service: ServiceTimes = field(default_factory=ServiceTimes)
+    guarantees: tuple[Guarantee, ...] = ()
 
     def informed(self, model: Model) -> Model:
         """With its start-up times, if nobody has stated them."""

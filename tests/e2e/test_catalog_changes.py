@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from models.catalog.service import ServiceConfig
 from tests.e2e.service import Service, rows, until
 
 GOES = "one-at-a-time"
+DRAIN_TIMEOUT_S = ServiceConfig.model_fields["drain_timeout"].default
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -58,6 +60,7 @@ def test_a_model_is_removed_while_it_streams(service: Service, change: Callable[
     ):
         lines = out.iter_lines()
         assert next(lines).startswith("data: ")
+        removed_s = time.monotonic()
         change(lambda cards: cards[GOES].update(kept=False))
         until(lambda: service.chat(GOES).status_code == 404)
         refused = service.chat(GOES).json()["error"]
@@ -65,8 +68,12 @@ def test_a_model_is_removed_while_it_streams(service: Service, change: Callable[
         (replica,) = service.replicas(GOES)
         assert replica["state"] == "draining"
         said = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
-    assert said[-1] == "[DONE]", "the answer came to its end"
+    took_s = time.monotonic() - removed_s
     assert all("error" not in json.loads(line) for line in said[:-1])
+    if took_s < DRAIN_TIMEOUT_S:
+        assert said[-1] == "[DONE]", "the answer came to its end"
+    else:  # on a machine that is so slow, it is stopped in order
+        assert said[-1] == "[DONE]" or json.loads(said[-1])["error"]["code"] == "engine_stopped"
     until(lambda: service.replicas(GOES) == [])
 
 

@@ -290,5 +290,5 @@ def test_a_simulation_keeps_them_too() -> None:
         result = simulate(trace, simulated, PLAIN)
         assert result.served == 40
         evicted.append({one.model: one.evictions for one in result.models})
-    assert evicted[1]["mine"] == 0
+    assert evicted[1][ModelId("mine")] == 0
     assert sum(evicted[0].values()) < sum(evicted[1].values()), "a and b share what is not kept"

@@ -13,7 +13,7 @@ from loadtests.chaos.recovery import Struck, await_recovery, conditions, differi
 from loadtests.chaos.stage import Stage
 from tests.loadtests.chaos.town import FakeCensus, Town
 
-ALL = {"controller", "replicas", "scaling", "processes"}
+ALL = {"calls", "controller", "replicas", "scaling", "processes"}
 
 
 @pytest.fixture
@@ -25,10 +25,13 @@ def struck(census: FakeCensus, of_kind: Callable[[str], Process]) -> Struck:
 
 
 @pytest.fixture
-def asked(stage: Stage) -> Stage:
+def asked(stage: Stage, struck: Struck) -> Stage:
+    """Somebody has got an answer of each kind since."""
     stage.wanted = "cold"
     stage.asking.once("cold", 1, 1)
-    stage.asking.join(10)
+    stage.fresh.once("steady", 1, 1)
+    for callers in (stage.asking, stage.fresh):
+        callers.join(10)
     return stage
 
 
@@ -46,9 +49,17 @@ def test_all_is_well_again(asked: Stage, struck: Struck, monkeypatch: pytest.Mon
 
 def test_what_stays_away_is_named_and_the_wait_has_an_end(stage: Stage, struck: Struck) -> None:
     stage.wanted = "cold"
+    stage.fresh.once("steady", 1, 1)
     recovered = await_recovery(stage, struck, within_s=0.1)
     assert not recovered.whole
     assert recovered.missing == {"scaling": "nobody has got an answer of cold"}
+
+
+def test_a_call_that_was_answered_before_it_says_nothing(stage: Stage, struck: Struck) -> None:
+    stage.fresh.once("steady", 1, 1)
+    stage.fresh.join(10)
+    later = Struck(time.monotonic(), time.monotonic(), time.time() - 0.1, struck.victims, struck.before)
+    assert missing(stage, later)["calls"] == "no call of steady was answered after it"
 
 
 def test_a_service_that_does_not_answer_is_not_recovered(asked: Stage, struck: Struck, town: Town) -> None:

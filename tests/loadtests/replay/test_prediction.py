@@ -102,6 +102,7 @@ def test_there_are_more_models_than_their_gpus_hold(tmp_path: Path) -> None:
     assert sum(card["model_source"].endswith("/l") for card in written["models"]) == 4
     tiny = Scene(models=2, gpus=4)
     assert tiny.gpu_mib() == KINDS[1].gpu_mib, "each model fits on some GPU"
+    assert tiny.host_mib() == KINDS[1].weights_mib, "and can sleep"
 
 
 def test_a_made_up_minute_can_be_predicted_whole() -> None:
