@@ -35,6 +35,8 @@ class Showing(NamedTuple):
 
     routes: tuple[ModelRoute, ...] = ()
     records: tuple[ModelRecord, ...] = ()
+
+
 AT_ONCE = 4
 
 
@@ -151,7 +153,7 @@ class Census:
         replicas: Replicas,
         now: float,
     ) -> tuple[Model, ...]:
-        """All of them as they are now, sorted by id. ``look``: says how one is; ``age``: how one is to which nothing has
+        """All of them as they are now, sorted by id. ``look``: how one is; ``age``: how one is to which nothing has
         happened but that somebody still waits."""
         news = False
         for name in self.due(catalog, now):

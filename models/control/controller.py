@@ -2,10 +2,10 @@
 
 One step (``Controller.step``):
 1. observe: take every message from the inbox into the world (what the fleet reports: ``models.control.replicas``);
-2. finish: drain engines whose card has changed, give replicas that have drained to the fleet for sleep or stop, and
-   bring the ledger to what was measured (``models.control.reconcile``);
+2. finish: drain engines whose card has changed, give replicas that have drained to the fleet for sleep or stop
+   (``models.control.endings``), and bring the ledger to what was measured (``models.control.reconcile``);
 3. decide: one snapshot, one plan (``packers.decide``), from a State that follows the snapshots (``Mirror``);
-4. apply: change the ledger and the replicas' states, note each decision with its reasons;
+4. apply: change the ledger and the replicas' states, note each decision with its reasons (``models.control.execution``);
 5. write: the new state goes to Redis (``flush``), and only then do the fleet's actions begin.
 """
 
@@ -15,22 +15,20 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from models.catalog.card import ModelCard
-from models.catalog.units import format_bytes
 from models.control.actions import Actions
 from models.control.adoption import Adopter
 from models.control.catalog import Entry
 from models.control.commands import CommandDesk
-from models.control.costs import UNKNOWN_TIER
 from models.control.defragging import VERBS as DEFRAG_VERBS
 from models.control.defragging import DefragDesk
+from models.control.endings import Endings
+from models.control.execution import Execution
 from models.control.journal import Journal
-from models.control.lifecycle import Event
 from models.control.messages import (
     CatalogChanged,
     CatalogRejected,
@@ -51,8 +49,9 @@ from models.control.replicas import ReplicaDesk
 from models.control.reserved import Reserved
 from models.control.scribe import Scribe
 from models.control.senses import Senses
+from models.control.slate import Slate
 from models.control.store import ControlStore, LeaseLost, StateForgotten
-from models.control.tracked import Tracked, socket_paths
+from models.control.tracked import Tracked
 from models.control.warming import WarmDesk
 from models.control.weights_desk import VERB as WEIGHTS_VERB
 from models.control.weights_desk import WeightsDesk
@@ -63,12 +62,10 @@ from models.runtimes.protocol import EngineStatus
 from models.store.records import CommandReply, DecisionRecord, FleetRecord, ModelRecord, ModelRoute, RouteTable
 from packers.decide import Policies, decide_on
 from packers.ledger import LedgerError
-from packers.types import Action, Hold, ModelId, Refuse, ReplicaId, ReplicaState, Resize, Sleep, Start, Stop, Wake
+from packers.types import Hold, ModelId, Refuse, ReplicaId
 
 log = logging.getLogger("roundhouse.control")
 TICK_S = 0.1
-AGAIN_AFTER_S = 1.0  # an engine that could not be told to end is told so again
-SHIFT_TIMEOUT_S = 600.0  # for the requests of a replica that moves; any other has the drain timeout of the service
 QUESTIONS = ("snapshot", WEIGHTS_VERB)  # orders that change nothing
 HEARTBEAT_S = 1.0  # the state is written at least this often: figures stay fresh, the lease stays held
 
@@ -97,12 +94,10 @@ class Controller:
         self._actions = actions
         self._store = store
         self._clock = clock
-        self._new_replica_id = new_replica_id
         self._load_catalog = load_catalog
         self._load_policies = load_policies
         self._reread = reread
         self._policies = policies or Policies()
-        self._drain_timeout_s = drain_timeout_s
         self._remain = remain
         self.senses = Senses()
         self._deposed: Exception | None = None  # what told that a later controller is in office
@@ -114,7 +109,9 @@ class Controller:
         self.journal = Journal(world)
         self._mirror = Mirror()
         recorder = Recorder()
-        self._reconciler = Reconciler(world, self.journal, self._drain, lambda: self._policies)
+        self._slate = slate = Slate()
+        self._endings = endings = Endings(world, self.journal, actions, self._work, slate, self.post, drain_timeout_s)
+        self._reconciler = Reconciler(world, self.journal, endings.drain, lambda: self._policies)
         self._replicas = ReplicaDesk(world, self.journal, self._reconciler, clock)
         self.adopter = Adopter(world, self.journal, adopt=self.adopt, put_down=self.put_down)
         self.nodes = NodeDesk(
@@ -124,17 +121,27 @@ class Controller:
             self.adopter,
             self._work,
             put_down=self.put_down,
-            drain=self._put_out,
+            drain=endings.put_out,
         )
+        endings.must_end = self.nodes.must_end
         self._node_orders = NodeOrders(world, self.nodes, lambda: self._policies)
-        self._desk = CommandDesk(world, self._put_out, recorder)
+        self._desk = CommandDesk(world, endings.put_out, recorder)
         self._warming = WarmDesk(world, self.journal, wall or clock)
         self._weights = WeightsDesk(world, actions.weights, self._spawn)
-        self._defrag = DefragDesk(world, self.journal, self._put_out)
+        self._defrag = DefragDesk(world, self.journal, endings.put_out)
+        self._execution = Execution(
+            world,
+            self.journal,
+            actions,
+            self._work,
+            slate,
+            endings,
+            self._defrag,
+            new_replica_id=new_replica_id,
+            post=self.post,
+        )
         self._scribe = Scribe(store, recorder, self._spawn, clock())
-        self._dirty = True
         self._routed: tuple[ModelRoute, ...] | None = None  # the table that the version counts
-        self._renumber = False
         self._written_s = 0.0
         self._closed = False
 
@@ -201,7 +208,7 @@ class Controller:
         for replica in list(self.world.replicas):
             self._replicas.gone(replica, "the service was stopped")
         self.journal.note_text("shutdown", None, "the service was stopped, and every engine with it")
-        self._dirty = True
+        self._slate.dirty = True
         await self.flush()
         await self._store.remember(self.world.history.remembered(self._clock()))
 
@@ -214,11 +221,11 @@ class Controller:
             self.world.snapshot(now)  # what has come is to be shown all the same
             return
         traffic = self.world.refresh_history(now)
-        self._retire_outdated(now)
-        self._finish_drained(now)  # 2. finish
-        self._dirty |= self.nodes.settle(now) | self._replicas.settle(now)
+        self._endings.retire_outdated(now)
+        self._endings.finish_drained(now)  # 2. finish
+        self._slate.dirty |= self.nodes.settle(now) | self._replicas.settle(now)
         self._reconciler.settle(now)
-        self._dirty |= self._warming.settle() | self._defrag.follow(now)
+        self._slate.dirty |= self._warming.settle() | self._defrag.follow(now)
         policies = self._defrag.policies(self._policies)
         self.world.seq += 1
         snapshot = self.world.snapshot(now)
@@ -233,25 +240,25 @@ class Controller:
         self._scribe.decided(Step(snapshot=snapshot, policies=policies, plan=plan), traffic)
         self.world.history.decided(plan)
         self.journal.decides_on(state)
-        self._dirty |= self._defrag.decided(state, plan, self._policies, now)
+        self._slate.dirty |= self._defrag.decided(state, plan, self._policies, now)
         for action in plan.actions:  # 4. apply
-            self._apply(action, now)
+            self._execution.carry_out(action, now)
         self.journal.forget_holds({a.model for a in plan.actions if isinstance(a, Hold | Refuse)})
         self._warming.decided(plan)
 
     async def flush(self) -> None:
         """5. write, then let the fleet begin. What could not be written stays pending."""
         now, world, decisions = self._clock(), self.world, self.journal.pending
-        changed = self._dirty or bool(decisions) or bool(self._work)
+        changed = self._slate.dirty or bool(decisions) or bool(self._work)
         if changed or now - self._written_s >= HEARTBEAT_S or not self.senses.store_answers:
             shown = world.shown()
-            if shown.routes is not self._routed or self._renumber:
-                self._routed, self._renumber = shown.routes, False
+            if shown.routes is not self._routed or self._slate.renumber:
+                self._routed, self._slate.renumber = shown.routes, False
                 world.routes_version += 1
             routes = RouteTable(version=world.routes_version, models=shown.routes)
             await self._write(world.fleet_record(now), routes, shown.records, decisions)
             self.journal.written(len(decisions))
-            self._dirty, self._written_s = False, now
+            self._slate.dirty, self._written_s = False, now
         for work in self._work.take():
             self._spawn(work)
         self._replies += [*self._desk.due(), *self._warming.due(), *self._defrag.due(), *self._node_orders.due()]
@@ -331,8 +338,8 @@ class Controller:
                 self.world.demand.put(report, now)
                 if report.routes_version > self.world.routes_version:
                     # Its table is one that the store has lost. A smaller number would look old to gateways.
-                    self.world.routes_version, self._dirty = report.routes_version, True
-                    self._renumber = True
+                    self.world.routes_version = report.routes_version
+                    self._slate.dirty = self._slate.renumber = True
                 return
             case Ordered(command) if command.verb in QUESTIONS:
                 (self._weights.take if command.verb == WEIGHTS_VERB else self._scribe.show)(command)
@@ -354,9 +361,9 @@ class Controller:
             case NodeJoined() | NodeAway() | NodeGone() | NodeLeaving() | GpuLost() | GpuBack():
                 self.nodes.take(message, now)
             case _:
-                self._dirty |= self._replicas.take(message, now)
+                self._slate.dirty |= self._replicas.take(message, now)
                 return
-        self._dirty = True
+        self._slate.dirty = True
 
     def _catalog_changed(self, message: CatalogChanged) -> None:
         before, after = self.world.entries, self._load_catalog(message)
@@ -389,140 +396,3 @@ class Controller:
             self.world.entries[model] = self._reread(entry.card)
         self.world.failures.forget(model)
         self.journal.note_text("catalog", model, f"the files of {model} are others now: it may be started again")
-
-    def _retire_outdated(self, now: float) -> None:
-        """An engine whose card has changed finishes what it has; also one that was just starting or falling asleep."""
-        for tracked in self.world.replicas.values():
-            entry = self.world.entries.get(tracked.model)
-            if entry is None or entry.card.engine_hash != tracked.card_hash:
-                why = "its model was removed from the catalog" if entry is None else "its card changed"
-                self._put_out(tracked, ReplicaState.DEAD, why, now)
-
-    # -- 2. finish -----------------------------------------------------------------------------------------------
-
-    def _finish_drained(self, now: float) -> None:
-        for tracked in self.world.replicas.values():
-            if tracked.state is not ReplicaState.DRAINING or tracked.out_of_reach or not self._may_end(tracked, now):
-                continue
-            if tracked.drain_version > self.world.routes_version:  # gateways have not been told yet
-                continue
-            timeout_s = SHIFT_TIMEOUT_S if self._is_moving(tracked) else self._drain_timeout_s
-            overdue = now - tracked.state_since_s > timeout_s or self.nodes.must_end(tracked, now)
-            if overdue or self.world.demand.drained(tracked.id, tracked.drain_version):
-                tracked.ending, tracked.ending_since_s = True, now
-                act = self._actions.sleep if tracked.draining_to is ReplicaState.ASLEEP else self._actions.stop
-                self._work.order(tracked.id, act(tracked, self.post))
-
-    def _is_moving(self, tracked: Tracked) -> bool:
-        """Its substitute serves already, and nobody waits for its memory: what it has may take its time."""
-        others = self.world.of_model(tracked.model)
-        if not any(other.replaces == tracked.id and other.state is ReplicaState.READY for other in others):
-            return False
-        return not any(gpu.cordoned for gpu in self.world.gpus if gpu.id == tracked.gpu)
-
-    def _may_end(self, tracked: Tracked, now: float) -> bool:
-        """It was not told to yet, or whoever was to tell it could not reach it."""
-        if not tracked.ending:
-            return True
-        return now - tracked.ending_since_s >= AGAIN_AFTER_S and not self._work.under_way(tracked.id)
-
-    def _drain(self, tracked: Tracked, to: ReplicaState, reason: str, now: float) -> None:
-        """Take a replica out of the routes; ``_finish_drained`` goes on when nothing is in flight on it."""
-        if tracked.state in (ReplicaState.READY, ReplicaState.ASLEEP):
-            tracked.happens(Event.LEAVES, reason, now)
-            tracked.draining_to = to
-            tracked.drain_version = self.world.routes_version + 1
-            # Gateways are to confirm that number, also where the table is the same: its model may not be in it.
-            self._dirty = self._renumber = True
-            if to is ReplicaState.ASLEEP:  # its place in host RAM is taken from here on
-                self.world.ledger.hold(tracked.as_replica(pinned=False, priority=0))
-        elif tracked.state is ReplicaState.DRAINING and to is ReplicaState.DEAD and not tracked.ending:
-            tracked.draining_to, tracked.reason = to, reason
-
-    def _put_out(self, tracked: Tracked, to: ReplicaState, reason: str, now: float) -> None:
-        """It is an operator, or the configuration, that wants it gone: a decision like any other."""
-        was = tracked.state
-        self._drain(tracked, to, reason, now)
-        if was is not ReplicaState.DRAINING and tracked.state is ReplicaState.DRAINING:
-            action = Sleep if to is ReplicaState.ASLEEP else Stop
-            self.journal.ordered(action(tracked.id, tracked.model, tracked.gpu, reason))
-
-    # -- 4. apply ------------------------------------------------------------------------------------------------
-
-    def _apply(self, action: Action, now: float) -> None:
-        self.world.census.touch(action.model)
-        try:
-            match action:
-                case Start():
-                    self._start(action, now)
-                case Wake():
-                    self._wake(action, now)
-                case Sleep() | Stop():
-                    to = ReplicaState.ASLEEP if isinstance(action, Sleep) else ReplicaState.DEAD
-                    self._drain(self.world.replicas[action.replica], to, action.reason, now)
-                    self.journal.plan(action)
-                    if action.evicted_for is not None:
-                        self.world.swapped[action.gpu] = now
-                case Resize():  # no engine resizes, so no model says that it does, and none is asked to
-                    log.error("a plan resizes what cannot be resized, and was not carried out: %s", action)
-                case Hold():
-                    self.journal.hold(action)
-                case Refuse():
-                    self._refuse(action, now)
-        except LedgerError:
-            log.exception("a plan did not fit the ledger and was not carried out: %s", action)
-
-    def _start(self, action: Start, now: float) -> None:
-        if action.peers:  # no card asks for more than one GPU
-            log.error("a plan spans several GPUs, and was not carried out: %s", action)
-            return
-        entry = self.world.entries[action.model]
-        replica = self._new_replica_id(action.model)
-        node = next(n for n in self.world.nodes.values() if any(gpu.id == action.gpu for gpu in n.gpus))
-        self.world.ledger.reserve(replica, action.model, action.gpu, action.footprint.gpu_bytes)
-        http, control = socket_paths(node, replica)
-        tracked = Tracked(
-            id=replica,
-            model=action.model,
-            node=node.id,
-            gpu=action.gpu,
-            footprint=action.footprint,
-            endpoint=f"unix:{http}",
-            control=control,
-            card_hash=entry.card.engine_hash,
-            simulated=self.world.is_simulated(action.gpu),
-            reason=action.reason,
-            state_since_s=now,
-            last_used_s=now,
-            replaces=action.replaces,
-            began_tier=self.world.weights_tier(action.model, node.id) or UNKNOWN_TIER,
-            cold=action.model in self.world.suspects,
-            cold_since_s=now,
-        )
-        self.world.replicas[replica] = tracked
-        self._work.order(replica, self._actions.start(tracked, entry, self.post))
-        self.journal.plan(action, replica)
-        self._defrag.began(action, replica, now)
-
-    def _wake(self, action: Wake, now: float) -> None:
-        tracked = self.world.replicas[action.replica]
-        if action.gpu != tracked.gpu:  # no model says that it wakes anywhere
-            log.error("a plan wakes a replica where it does not sleep, and was not carried out: %s", action)
-            return
-        self.world.ledger.reserve(tracked.id, tracked.model, tracked.gpu, tracked.footprint.gpu_bytes)
-        tracked.happens(Event.WAKES, action.reason, now)
-        tracked.cold = False
-        self._work.order(tracked.id, self._actions.wake(tracked, self.world.entries[action.model], self.post))
-        self.journal.plan(action)
-
-    def _refuse(self, action: Refuse, now: float) -> None:
-        reason = action.reason
-        entry = self.world.entries[action.model]
-        judged = self.world.judged(entry)
-        if judged.excess_bytes:
-            said, held = entry.footprint.gpu_bytes, judged.footprint.gpu_bytes
-            reason = f"{reason} Its card says {format_bytes(said)}, but it was measured to hold {format_bytes(held)}."
-        if self.world.failures.refused(action.model, reason, now):
-            self.journal.plan(replace(action, reason=reason))
-            self._dirty = True
-        self.world.operator_wakes.pop(action.model, None)

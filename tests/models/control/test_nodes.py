@@ -227,7 +227,7 @@ async def test_a_node_that_will_be_taken_away_is_left_in_order() -> None:
 
 async def test_what_finds_no_place_elsewhere_ends_in_time_with_its_callers() -> None:
     cluster = Cluster([card("m", 80)], [node("a")])
-    cluster.controller._drain_timeout_s = 60.0
+    cluster.controller._endings._drain_timeout_s = 60.0
     await cluster.ready("m")
     cluster.busy = {"m-1": 3}
     gone_at_s = cluster.clock() + 30
