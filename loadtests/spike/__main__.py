@@ -72,8 +72,8 @@ def _passes(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         for variant in chosen:
             home = folder / f"{len(found)}"
             home.mkdir()
-            _configure(home / "roundhouse.yaml", model, variant)
-            service = OwnService(home, free_port(), config=home / "roundhouse.yaml")
+            _configure(home / "spike.yaml", model, variant)
+            service = OwnService(home, free_port(), config=home / "spike.yaml")
             target, _ = service.up(MODEL)
             try:
                 found.append(_one(args.rate, target, Admin(target), variant, random.Random(number)))

@@ -5,7 +5,7 @@ One step (``Controller.step``):
 2. finish: drain engines whose card has changed, give replicas that have drained to the fleet for sleep or stop
    (``models.control.endings``), and bring the ledger to what was measured (``models.control.reconcile``);
 3. decide: one snapshot, one plan (``packers.decide``), from a State that follows the snapshots (``Mirror``);
-4. apply: change the ledger and the replicas' states, note each decision with its reasons (``models.control.execution``);
+4. apply (``models.control.execution``): change the ledger and the replicas' states, note each decision and its reasons;
 5. write: the new state goes to Redis (``flush``), and only then do the fleet's actions begin.
 """
 
