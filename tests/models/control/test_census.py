@@ -48,6 +48,7 @@ class Catalog:
             return Model(name, NOTHING, priority=self.number, demand=Demand(held=int(name in self.held)))
 
         self.looks.clear()
+
         def age(before: Model) -> Model:
             self.aged.append(before.id)
             return replace(before, demand=replace(before.demand, oldest_wait_s=now))
