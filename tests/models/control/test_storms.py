@@ -105,14 +105,13 @@ async def test_six_hot_models_on_memory_for_two(gap_s: float, for_s: float) -> N
 async def test_the_rate_of_swaps_is_the_configured_one_where_starts_are_quick() -> None:
     """Wakes take 0.1 s: without a bound these two would change places several times a second."""
     worst: dict[float | None, int] = {}
-    for swaps in (None, 30.0, 6.0):
+    for swaps in (None, 15.0, 6.0):
         scene = Storm("ab", (100,), replace(PLAIN, patience_s=30.0, swaps_per_minute=swaps), gap_s=1.0)
         await scene.run(120, STEP_S)
         worst[swaps] = max(busiest_minute(times_s) for times_s in scene.swaps().values())
-    assert worst[30.0] <= 30
+    assert worst[15.0] <= 15
     assert worst[6.0] <= 6
-    assert worst[None] is not None
-    assert worst[None] > 30, "the bound is what keeps it down"
+    assert worst[None] > 20, "the bound is what keeps it down"
 
 
 async def test_a_small_patience_is_a_small_bound() -> None:
