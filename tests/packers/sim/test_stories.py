@@ -60,9 +60,18 @@ def test_the_least_recently_used_goes() -> None:
 
 def test_a_busy_one_is_not_evicted() -> None:
     """b waits until a's long request has ended."""
-    found = play(requests((0, "a", 60), (20, "b")), world([model("a", 6), model("b", 6)]))
-    assert deeds(found) == ["0 start a-1", "70 sleep a-1", "70 start b-1"]
-    assert waits(found) == [10, 60]
+    found = play(requests((0, "a", 30), (20, "b")), world([model("a", 6), model("b", 6)]))
+    assert deeds(found) == ["0 start a-1", "40 sleep a-1", "40 start b-1"]
+    assert waits(found) == [10, 30]
+
+
+def test_once_somebody_has_waited_for_too_long_it_finishes_what_it_has_and_goes() -> None:
+    """From 50 on a takes no more requests: those that come meanwhile wait for their turn, behind b."""
+    calls = requests((0, "a", 60), (20, "b"), (55, "a"))
+    found = play(calls, world([model("a", 6), model("b", 6)]))
+    assert deeds(found)[:3] == ["0 start a-1", "50 sleep a-1", "70 start b-1"]
+    assert waits(found)[:2] == [10, 60]
+    assert (found.served, found.failed) == (3, 0)
 
 
 def test_idle_for_its_ttl_it_falls_asleep_and_is_forgotten_later() -> None:
