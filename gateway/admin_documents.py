@@ -130,6 +130,7 @@ class Status(msgspec.Struct, kw_only=True):
     held: int
     config_error: str | None
     problems: tuple[str, ...] = ()
+    out_of_service: tuple[str, ...] = ()  # nodes and GPUs that operators have closed, each with how to open it
 
 
 class KeyList(msgspec.Struct, kw_only=True):

@@ -154,7 +154,19 @@ def status(
         held=sum(model.held for model in demand.values()),
         config_error=fleet.config_error if fleet else None,
         problems=(*fleet.problems, *_hardware_problems(fleet)) if fleet else (),
+        out_of_service=tuple(_out_of_service(fleet)) if fleet else (),
     )
+
+
+def _out_of_service(fleet: FleetRecord) -> Iterator[str]:
+    """By operators' orders, which outlive everything and are easily forgotten."""
+    for node in fleet.nodes:
+        if node.state != "lost" and (node.cordoned or node.state == "leaving"):
+            how = "leaving" if node.state == "leaving" else "drained" if node.drained else "cordoned"
+            yield f"{node.id} is {how}: nothing new goes there; roundhouse node uncordon {node.id}"
+    for gpu in fleet.gpus:
+        if gpu.cordoned and not gpu.lost:
+            yield f"{gpu.id} is drained: nothing new goes there; roundhouse gpus undrain {gpu.id}"
 
 
 def _hardware_problems(fleet: FleetRecord) -> Iterator[str]:

@@ -63,7 +63,9 @@ class DecisionStream:
         """What is known of those ``records`` (newest first) that were under way. Raises StoreUnavailable."""
         known = outcomes(records)
         missing = still_open(records, known)
-        start = f"({records[0].id}" if records else "+"
+        oldest = next((record for record in reversed(records) if record.key in missing), None)
+        # Not only after the newest of them: an outcome need not be one of those that were wanted.
+        start = f"({oldest.id}" if oldest is not None else "+"
         looked_at = 0
         async with asking_redis():
             while missing and looked_at < OUTCOMES_LOOKED_AT:

@@ -42,4 +42,4 @@ def add_decisions(router: APIRouter, stream: DecisionStream, leaving: Leaving) -
         if wait_s:
             raise InvalidRequest("Waiting takes after: the id up to which decisions are known.", param="wait_s")
         last = await stream.last(limit, wanted, before)
-        return answer(newest_first(last, limit, await stream.came_of(last) if before else None))
+        return answer(newest_first(last, limit, await stream.came_of(last)))

@@ -16,6 +16,7 @@ from gateway.plan_documents import (
     PlannedReplica,
 )
 from models.catalog.policies import described
+from models.control.reckoning import reckoned
 from models.control.recording import RecordingError, Step, decode_line
 from models.control.whatif import Answer, UnknownName, if_called, plan_of, with_call, with_drain
 from packers.types import Action, Candidate, Model, Snapshot
@@ -42,7 +43,7 @@ def plan_document(step: Step, *, explain: bool, model: str | None, wake: str | N
         what_if.append(f"{drain} is drained")
     plan = plan_of(step, snapshot)
     supposed = Step(snapshot=snapshot, policies=step.policies, plan=plan)
-    chosen = [each for each in snapshot.models if model is None or each.id == model]
+    chosen = [each for each in reckoned(snapshot.models) if model is None or each.id == model]
     if not chosen and model is not None:
         raise UnknownName(f"there is no model {model!r} in the snapshot")
     return PlanDocument(

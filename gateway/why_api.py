@@ -72,7 +72,9 @@ class _Asked:
         found = next((each for each in fleet.gpus if each.id == name), None)
         if found is None:
             there = ", ".join(each.id for each in fleet.gpus) or "none"
-            raise NotFound(f"There is no GPU '{name[:200]}'; there is {there}.", param="gpu", code="gpu_not_found")
+            raise NotFound(
+                f"There is no GPU '{name[:200]}'; these are there: {there}.", param="gpu", code="gpu_not_found"
+            )
         decisions = await self._decisions(Wanted(gpu=name))
         return views.why_gpu(found, fleet, await self._state.catalog(), decisions, self._clock.unix())
 
@@ -93,7 +95,8 @@ class _Asked:
         return (found, None) if found is not None else (None, "The controller has not seen this model yet.")
 
     async def _decisions(self, wanted: Wanted) -> tuple[DecisionView, ...]:
-        return newest_first(await self._stream.last(LOOKED_AT, wanted), LOOKED_AT).data
+        last = await self._stream.last(LOOKED_AT, wanted)
+        return newest_first(last, LOOKED_AT, await self._stream.came_of(last)).data
 
 
 def _explained(line: bytes, model: str) -> IfCalled | None:

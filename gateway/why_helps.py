@@ -46,7 +46,9 @@ def of_gpu(gpu: GpuRecord) -> Iterator[str]:
         yield f"nothing can be placed there: {gpu.lost}; what was on it is placed elsewhere"
     if gpu.cordoned:
         yield f"it takes nothing new; to put it back: roundhouse gpus undrain {gpu.id}"
-    else:
+    if gpu.closed:
+        yield f"nothing new goes there ({gpu.closed}): roundhouse node list"
+    if not gpu.lost and not gpu.cordoned and not gpu.closed:
         yield f"to see what emptying it would do: roundhouse gpus drain {gpu.id} --dry-run"
     if gpu.used_bytes is not None and gpu.used_bytes > gpu.reserved_bytes * 1.02:
         more = format_bytes(gpu.used_bytes - gpu.reserved_bytes)
@@ -69,7 +71,7 @@ def _of_places(record: ModelRecord, fleet: FleetRecord | None) -> Iterator[str]:
     if fleet is None:
         return
     needs = sum(record.footprint.get(kind, 0) for kind in GPU_KINDS)
-    open_ones = [gpu for gpu in fleet.gpus if not gpu.cordoned and not gpu.lost]
+    open_ones = [gpu for gpu in fleet.gpus if not gpu.cordoned and not gpu.lost and not gpu.closed]
     free = [gpu.free_bytes for gpu in open_ones]
     in_pieces = sum(free) >= needs > max(free, default=0)
     if in_pieces and any(gpu.memory_bytes >= needs for gpu in open_ones):
@@ -77,3 +79,7 @@ def _of_places(record: ModelRecord, fleet: FleetRecord | None) -> Iterator[str]:
     drained = [gpu.id for gpu in fleet.gpus if gpu.cordoned]
     if drained:
         yield f"drained GPUs take nothing: roundhouse gpus undrain {drained[0]}"
+    for node in fleet.nodes:
+        if node.cordoned and node.state != "lost":
+            state = "drained" if node.drained else "cordoned"
+            yield f"nothing new goes to {node.id}, which is {state}: roundhouse node uncordon {node.id}"

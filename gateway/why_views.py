@@ -9,8 +9,9 @@ from gateway.decision_documents import DecisionView
 from gateway.plan_documents import IfCalled
 from gateway.why_documents import Why, WhyReplica
 from models.catalog.units import format_bytes
-from models.store.records import FleetRecord, GpuRecord, ModelRecord, ReplicaRecord
+from models.store.records import FleetRecord, GpuRecord, ModelRecord, ReplicaRecord, WarmRecord
 
+SLEEPS_TTLS = 10  # a sleeper is kept for so many times its ttl
 BROUGHT = ("start", "wake", "adopt", "sleep")
 TOLD = {
     "ready": "serves",
@@ -82,6 +83,7 @@ def why_gpu(
     here = [each for each in fleet.replicas if each.gpu == gpu.id]
     free, all_of_it = format_bytes(gpu.free_bytes), format_bytes(gpu.memory_bytes)
     state = "lost" if gpu.lost else "drained" if gpu.cordoned else f"{free} of {all_of_it} free"
+    state += f"; {gpu.closed}" if gpu.closed and not gpu.lost else ""
     return Why(
         subject="gpu",
         name=gpu.id,
@@ -126,11 +128,17 @@ def _replica(
         gpu_bytes=held,
         reason=replica.reason,
         because=because,
-        keeps=_keeps(replica, record, now_unix_s),
+        keeps=_keeps(replica, record, _warm(replica, fleet), now_unix_s),
     )
 
 
-def _keeps(replica: ReplicaRecord, record: ModelRecord | None, now_unix_s: float) -> str:
+def _warm(replica: ReplicaRecord, fleet: FleetRecord | None) -> WarmRecord | None:
+    """What keeps replicas of its model, where something does now."""
+    kept = fleet.warm if fleet is not None else ()
+    return next((one for one in kept if one.model_id == replica.model_id and one.state != "planned"), None)
+
+
+def _keeps(replica: ReplicaRecord, record: ModelRecord | None, warm: WarmRecord | None, now_unix_s: float) -> str:
     """Why it stays, or when it goes."""
     if record is None:
         return "its model is in no catalog: it goes when it is idle"
@@ -142,8 +150,11 @@ def _keeps(replica: ReplicaRecord, record: ModelRecord | None, now_unix_s: float
         return f"it is busy: {replica.in_flight} in flight"
     if replica.state == "ready" and record.min_replicas:
         return f"min_replicas is {record.min_replicas}"
+    if replica.state == "ready" and warm is not None:
+        return f"{warm.replicas} of its model {'is' if warm.replicas == 1 else 'are'} kept warm ({warm.by})"
     used_s = max(replica.last_used_unix_s, replica.state_since_unix_s if replica.state == "ready" else 0.0)
-    ttl_s = record.ttl_s * (1 if replica.state == "ready" else 10)
-    left_s = max(0.0, used_s + ttl_s - now_unix_s)
+    times = 1 if replica.state == "ready" else SLEEPS_TTLS
+    left_s = max(0.0, used_s + record.ttl_s * times - now_unix_s)
     does = "leaves its GPU" if replica.state == "ready" else "ends"
-    return f"if nobody calls it, it {does} in {left_s:.0f} s (ttl {record.ttl_s:.0f} s), or when others need its memory"
+    after = f"{'' if times == 1 else f'{times} times '}ttl {record.ttl_s:.0f} s"
+    return f"if nobody calls it, it {does} in {left_s:.0f} s ({after}), or when others need its memory"

@@ -84,7 +84,7 @@ def read(home: Home) -> Cluster | None:
         return msgspec.json.decode(file(home).read_bytes(), type=Cluster)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as problem:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as problem:
         said = f"{file(home)} cannot be read: {problem}"
         raise ClusterFileError(f"{said}; remove it, then lead the cluster or join it again") from problem
 

@@ -18,9 +18,8 @@ def line(decision: Mapping[str, Any]) -> str:
     whom = f" for {decision['evicted_for']}" if decision["evicted_for"] else ""
     why = f": {decision['reason']}" if decision["reason"] else ""
     times = timing(decision)
-    return (
-        f"{at} {decision['action']:<7} {decision['model_id'] or '-'}{where}{whom}{why}{f' ({times})' if times else ''}"
-    )
+    about = f" {decision['model_id'] or ''}{where}{whom}".rstrip()
+    return f"{at} {decision['action']:<7}{about}{why}{f' ({times})' if times else ''}"
 
 
 def timing(decision: Mapping[str, Any]) -> str:

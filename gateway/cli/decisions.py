@@ -64,7 +64,7 @@ def decisions(
         show_json(found)
         return
     if not found["data"]:
-        say("Nothing has been decided yet.")
+        say(f"No decision about {model} is on record." if model else "Nothing has been decided yet.")
     _show(reversed(found["data"]), json, explain)
     if follow:
         _show(_new_ones(service, model, found["next_after"]), json, explain)
@@ -82,7 +82,7 @@ def _new_ones(service: AdminClient, model: str | None, after: str) -> Iterator[d
             now_s = time.monotonic()
             if silent_since_s is None:
                 silent_since_s = now_s
-                say(f"{problem.message}; waiting for it")
+                say(f"{problem.message.removesuffix('.').removesuffix('; try again')}; waiting for it")
             if now_s - silent_since_s >= PATIENCE_S:
                 raise
             time.sleep(TRY_AGAIN_S)

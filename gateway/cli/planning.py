@@ -34,7 +34,9 @@ def plan(
     if json:
         show_json(found)
         return
-    policies = ", ".join(f"{name} {value}" for name, value in found["policies"].items() if isinstance(value, str))
+    policies = ", ".join(
+        f"{name} {value}" for name, value in found["policies"].items() if value and isinstance(value, str)
+    )
     say(f"snapshot {found['snapshot_id']}; policies: {policies}")
     if found["what_if"]:
         show_text(f"If {found['what_if']}:")

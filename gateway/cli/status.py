@@ -70,14 +70,20 @@ def _show(document: dict[str, Any]) -> None:
         show_table(("PART", "STATE", "PID", "RESTARTS"), rows, "")
     service = document["service"]
     if service is None:
-        say(f"The gateway does not answer: {document['error']['message']}")
+        error = document["error"]
+        silent = error["code"] == "unreachable"
+        say(f"The gateway {'does not answer' if silent else 'cannot say more'}: {error['message']}")
         return
     kind = "simulated " if service["simulated"] else ""
     reserved, memory = bytes_text(service["gpu_reserved_bytes"]), bytes_text(service["gpu_memory_bytes"])
     states = ", ".join(f"{count} {state}" for state, count in sorted(service["replicas"].items())) or "none"
-    show_text(f"GPUs      {service['gpus']} {kind}on {service['nodes']} node(s), {reserved} of {memory} reserved")
+    show_text(
+        f"GPUs      {service['gpus']} {kind}on {service['nodes']} node{'s' * (service['nodes'] != 1)}, {reserved} of {memory} reserved"
+    )
     show_text(f"models    {service['models']}; replicas: {states}")
     show_text(f"requests  {service['in_flight']} in flight, {service['held']} held")
+    for out in service.get("out_of_service", ()):
+        show_text(f"closed    {out}")
     workers = service["workers"]
     if service["workers_wanted"] > 1:
         sizes = ", ".join(f"{worker['pid']} ({bytes_text(worker['resident_bytes'])})" for worker in workers)

@@ -17,6 +17,7 @@ def stored(home: Home) -> Check:
     """Needs a server that runs: the embedded one does while the service does."""
     from redis import RedisError
 
+    from gateway.service import record
     from models.store.client import PREFIX_ENV, connect, keys_from, redis_url
     from models.store.errors import StoreError
 
@@ -26,8 +27,11 @@ def stored(home: Home) -> Check:
         return Check(name="stored", verdict="fail", found=str(problem), cure=f"correct {PREFIX_ENV} or the URL")
     try:
         problems = look(client, keys, home)
-    except RedisError:
-        return Check(name="stored", verdict="ok", found="known once Redis runs")
+    except RedisError as problem:
+        if record.running(home) is None:
+            return Check(name="stored", verdict="ok", found="known once Redis runs")
+        found = f"Redis does not answer although the service runs: {problem}"
+        return Check(name="stored", verdict="fail", found=found, cure="roundhouse logs redis; docs/operations.md")
     finally:
         client.close()
     if not problems:

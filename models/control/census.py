@@ -5,7 +5,7 @@ since the last one. So each model is looked at again only when
 
 1. something has happened to it: one of its replicas, an action, callers that wait (``touch``);
 2. time alone changes it: callers or an operator wait for it;
-3. something was heard of it that can wait for some milliseconds, such as how many requests are in flight (``hear``);
+3. something was heard of it that can wait a little, such as how many requests are in flight (``hear``);
 4. what is known of it is FRESH_S old, or QUIET_FRESH_S where it has neither replicas nor callers. Whatever nobody has
    thought of as something that happens is seen then.
 
@@ -16,14 +16,16 @@ waits for never waits for hundreds of others. Replicas say themselves whether th
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from models.control.catalog import Entry
 from models.control.history import FRESH_S
+from models.control.mirror import but_for_use
 from models.control.tracked import Tracked
-from models.store.records import ModelRecord, ModelRoute
+from models.store.records import ModelRecord, ModelRoute, ReplicaRecord
 from packers.types import Model, ModelId, Replica, ReplicaId
 
 QUIET_FRESH_S = 10.0
@@ -38,6 +40,7 @@ class Showing(NamedTuple):
 
 
 AT_ONCE = 4
+HEAR_EVERY_S = 0.1
 
 
 class Replicas(dict[ReplicaId, Tracked]):
@@ -96,11 +99,15 @@ class Census:
         self._pressing: set[ModelId] = set()  # time alone changes what is said of them
         self._due = _Line(FRESH_S)
         self._due_quiet = _Line(QUIET_FRESH_S)
+        self._heard_again = _Line(HEAR_EVERY_S)
+        self._looked_s: dict[ModelId, float] = {}
         self._catalog: Mapping[ModelId, Entry] | None = None  # None: all of it is to be looked at
         self._models: dict[ModelId, Model] = {}
         self._ordered: tuple[Model, ...] = ()
         self._shown: dict[ModelId, Shown] = {}
         self._showing = Showing()
+        self._in_turn: list[ModelId] = []
+        self._records: dict[ReplicaId, tuple[int, ReplicaRecord]] = {}
         self._unshown: set[ModelId] = set()  # what is shown of them may be out of date
         self._replicas: dict[ReplicaId, tuple[int, Entry | None, Replica]] = {}
 
@@ -109,9 +116,13 @@ class Census:
         self._touched.update(models)
         self._unshown.update(models)
 
-    def hear(self, models: Iterable[ModelId]) -> None:
-        """Something has changed for these that can wait for its turn."""
-        self._heard.update(dict.fromkeys(models))
+    def hear(self, models: Iterable[ModelId], now: float) -> None:
+        """Something has changed for these that can wait for its turn: until HEAR_EVERY_S after their last one."""
+        for name in models:
+            if now - self._looked_s.get(name, -math.inf) < HEAR_EVERY_S:
+                self._heard_again.add(name, now)
+            else:
+                self._heard[name] = None
 
     def take_some(self) -> None:
         """The turn of some of those that can wait has come."""
@@ -137,10 +148,11 @@ class Census:
         if self._catalog is not catalog:
             self._catalog = catalog
             self._models = {name: model for name, model in self._models.items() if name in catalog}
-            self._touched = set(catalog)
+            self._touched, self._unshown = set(catalog), set(catalog)
             self._heard.clear()
-        self.hear(self._due.pop(now))
-        self.hear(self._due_quiet.pop(now))
+        for line in (self._due, self._due_quiet):
+            self._heard.update(dict.fromkeys(line.pop(now)))
+        self.hear(self._heard_again.pop(now), now)
         self._touched &= catalog.keys()
         self._pressing &= catalog.keys()
         return self._touched | self._pressing
@@ -162,7 +174,7 @@ class Census:
             if model != before:
                 self._models[name], news = model, True
             self._plan(model, quiet=name not in replicas.models, now=now)
-        self._unshown |= self._touched
+        self._looked_s.update(dict.fromkeys(self._touched, now))
         self._touched = set()
         if news or len(self._ordered) != len(self._models):
             self._ordered = tuple(self._models[name] for name in sorted(self._models))
@@ -195,14 +207,14 @@ class Census:
         return tuple([known[2] for known in after.values()])
 
     def _changed(self, before: Replica | None, after: Replica) -> None:
-        self._unshown.add(after.model)
-        if before is None or before.state is not after.state:
-            self._touched.add(after.model)
+        if before is None or but_for_use(before) != but_for_use(after):
+            self.touch(after.model)
 
     def shown(self, catalog: Mapping[ModelId, Entry], show: Callable[[Entry], Shown]) -> Showing:
         """What is shown of each model of the catalog. ``show``: what is to be shown of one."""
         if self._catalog is not catalog:
             self._unshown = set(catalog)
+        self._unshown.update(self._next_in_turn(catalog))
         routes_news = records_news = self._shown.keys() != catalog.keys()
         self._shown = {name: shown for name, shown in self._shown.items() if name in catalog}
         for name in self._unshown & catalog.keys():
@@ -217,6 +229,24 @@ class Census:
             records = tuple([record for _, record in ordered]) if records_news else self._showing.records
             self._showing = Showing(routes, records)
         return self._showing
+
+    def records(self, replicas: Replicas) -> tuple[ReplicaRecord, ...]:
+        """As they are written down, sorted by id."""
+        before, after = self._records, {}
+        for tracked in replicas.by_id:
+            known = before.get(tracked.id)
+            if known is None or known[0] != tracked.version:
+                known = tracked.version, tracked.as_record()
+            after[tracked.id] = known
+        self._records = after
+        return tuple([record for _, record in after.values()])
+
+    def _next_in_turn(self, catalog: Mapping[ModelId, Entry]) -> list[ModelId]:
+        """Some of all: whatever nobody has thought of as something that happens is shown one day."""
+        if not self._in_turn:
+            self._in_turn = list(catalog)
+        found, self._in_turn = self._in_turn[:AT_ONCE], self._in_turn[AT_ONCE:]
+        return found
 
 
 class _Line:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models.catalog.units import format_bytes
+from models.control.journal import Journal
 from models.control.recorder import Recorder
 from models.control.tracked import Tracked
 from models.control.world import World
@@ -29,8 +30,9 @@ class _Waiting:
 class CommandDesk:
     """Answers each command once: when it is accepted, or when it is done if the caller waits."""
 
-    def __init__(self, world: World, drain: Drain, recorder: Recorder) -> None:
+    def __init__(self, world: World, drain: Drain, recorder: Recorder, journal: Journal) -> None:
         self._world = world
+        self._journal = journal
         self._drain = drain
         self._recorder = recorder
         self._waiting: list[_Waiting] = []
@@ -123,9 +125,10 @@ class CommandDesk:
         gpu = GpuId(command.gpu or "")
         known = [each.id for each in self._world.gpus]
         if gpu not in known:
-            text = f"there is no GPU {gpu!r}; there are {', '.join(sorted(known)) or 'none'}"
+            text = f"there is no GPU {gpu!r}; these are there: {', '.join(sorted(known)) or 'none'}"
             return self._answer(command, False, text, "gpu_not_found")
         here = sorted(self._on(gpu))
+        self._journal.note_text("gpu_ordered", None, f"{gpu}: {command.verb} by operator", gpu=gpu, verb=command.verb)
         if command.verb == "undrain":
             self._world.cordoned.discard(gpu)
             return self._answer(command, True, f"{gpu} takes replicas again", actions=here)

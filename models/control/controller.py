@@ -125,7 +125,7 @@ class Controller:
         )
         endings.must_end = self.nodes.must_end
         self._node_orders = NodeOrders(world, self.nodes, lambda: self._policies)
-        self._desk = CommandDesk(world, endings.put_out, recorder)
+        self._desk = CommandDesk(world, endings.put_out, recorder, self.journal)
         self._warming = WarmDesk(world, self.journal, wall or clock)
         self._weights = WeightsDesk(world, actions.weights, self._spawn)
         self._defrag = DefragDesk(world, self.journal, endings.put_out)
@@ -176,6 +176,7 @@ class Controller:
 
     async def catch_up(self) -> None:
         """Look at what a step had no time for, in small pieces: whatever comes meanwhile goes first."""
+        await asyncio.sleep(0)  # what was just begun goes first
         while self.world.census.behind and not self._inbox:
             now = self._clock()
             self.world.look_on(now)

@@ -57,7 +57,10 @@ class DecisionExport:
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # the edge of a loop that ends with the controller: it is no reason for that to end
+                log.exception("decisions cannot be written to a file now; it is tried again")
             await self._sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
@@ -96,7 +99,7 @@ def _record(entry_id: bytes, fields: dict[bytes, bytes]) -> DecisionRecord | Non
     """None for what is no decision: whoever wrote it there, it does not keep others from being written."""
     try:
         record = msgspec.json.decode(fields.get(b"d", b""), type=DecisionRecord)
-    except msgspec.MsgspecError as problem:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         log.warning("entry %s of the stream of decisions is left out: %s", entry_id.decode(), problem)
         return None
     return msgspec.structs.replace(record, id=entry_id.decode())

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import logging
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +22,8 @@ from models.store.records import DecisionRecord
 
 BEGINNING = "0-0"
 TAIL_BYTES = 1 << 20  # longer than any line
+_STREAM_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+log = logging.getLogger("roundhouse.control")
 
 
 class _Id(msgspec.Struct):
@@ -37,18 +42,12 @@ class DecisionFile:
     def last(self) -> str:
         """The id of the last decision that is in it, or in the one put aside last: what follows is still to be written.
         ``0-0`` where there is none."""
-        found = self._last_line()
-        if found is None:
-            aside = self.aside()
-            if not aside:
-                return BEGINNING
-            with gzip.open(aside[-1], "rb") as file:
-                lines = file.read().splitlines()
-            found = lines[-1] if lines else None
+        found = self._last_line() or next(filter(None, map(_last_packed, reversed(self.aside()))), None)
         try:
-            return BEGINNING if found is None else msgspec.json.decode(found, type=_Id).id
-        except msgspec.MsgspecError:
+            known = BEGINNING if found is None else msgspec.json.decode(found, type=_Id).id
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return BEGINNING  # somebody else wrote it: what is added now has lines of its own
+        return known if _STREAM_ID.fullmatch(known) else BEGINNING
 
     def append(self, decisions: Sequence[DecisionRecord]) -> None:
         """Whole lines or, where the disk is full, none of the last one."""
@@ -105,3 +104,14 @@ class DecisionFile:
         self.path.unlink()
         for old in self.aside()[: -self._keep] if self._keep else self.aside():
             old.unlink(missing_ok=True)
+
+
+def _last_packed(path: Path) -> bytes | None:
+    """Its last line; None for one that was not on the disk yet when the machine died."""
+    try:
+        with gzip.open(path, "rb") as file:
+            lines = file.read().splitlines()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as problem:
+        log.warning("%s cannot be unpacked, so what it held is written again: %s", path, problem)
+        return None
+    return lines[-1] if lines else None

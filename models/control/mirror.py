@@ -45,7 +45,7 @@ class Mirror:
             old = there.pop(replica.id, None)
             if old is replica:
                 continue
-            if old is not None and _but_for_use(old) == _but_for_use(replica):
+            if old is not None and but_for_use(old) == but_for_use(replica):
                 state.set_use(replica.id, replica.in_flight, replica.last_used_s)  # what happens all the time
             else:
                 changed.append(replica)
@@ -79,4 +79,4 @@ def _same_hardware(one: Snapshot, other: Snapshot) -> bool:
     )
 
 
-_but_for_use = attrgetter(*(name for name in Replica.__slots__ if name not in ("in_flight", "last_used_s")))
+but_for_use = attrgetter(*(name for name in Replica.__slots__ if name not in ("in_flight", "last_used_s")))

@@ -85,7 +85,7 @@ class NodeOrders:
         if standing is not None and (node in self._world.nodes or command.verb != "reclaim"):
             return standing
         known = ", ".join(sorted(self._world.nodes)) or "none"
-        text = f"there is no node {node!r}; there are {known}"
+        text = f"there is no node {node!r}; these are there: {known}"
         if standing is not None:
             text = f"{node} is lost ({standing.lost}): there is nothing to be taken away"
         self._answer(command, False, text, "node_not_found")

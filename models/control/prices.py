@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from models.control.costs import UNKNOWN_TIER, Transition, cost_name
+from models.control.reckoning import MUCH_LARGER
 from models.control.tracked import Tracked
 from models.control.world import World
 from packers.sim.startup import Sample, TierTime, fit_tier
@@ -29,7 +30,6 @@ from packers.types import (
 
 STOP_S = 0.5  # assumed, until one was measured
 SEEN_KEPT = 32
-MUCH_LARGER = 4  # than all that were seen: what it takes cannot be told from them
 Basis = Literal["measured", "others", "assumed"]
 
 

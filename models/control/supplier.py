@@ -15,9 +15,11 @@ from models.weights.urls import is_remote
 from packers.types import NodeId
 
 log = logging.getLogger("roundhouse.control")
+FIND_S = 60.0  # for samples of its files; a node that is away is waited for as long
 OFFERS_S = 10.0  # for all nodes together
 LATE_OFFERS_S = 1.0  # for the others, once one has offered it
 WATCH_EVERY_S = 1.0
+LOOK_S = 5.0
 SILENT_LOOKS = 30  # and a fetch is given up: its node may go on, and be found to have it by the next start
 
 
@@ -45,7 +47,11 @@ class Supplier:
 
     async def bring(self, node: NodeId, wanted: Wanted, tell: Callable[[Progress], None]) -> Found:
         """What the node has of it, afterwards. Raises StartFailed with one clear sentence that names the node."""
-        found: Found | None = await self._fleet.weights(node, Finding(wanted=wanted))
+        try:
+            async with asyncio.timeout(FIND_S):
+                found: Found | None = await self._fleet.weights(node, Finding(wanted=wanted))
+        except TimeoutError:
+            raise StartFailed(f"{node} has not found out within {FIND_S:g} s whether it has {wanted.source}") from None
         if found is not None:
             return found
         peers = await self._offers(node, wanted)
@@ -101,8 +107,9 @@ class Supplier:
         while silent < SILENT_LOOKS:
             await self._sleep(WATCH_EVERY_S)
             try:
-                progress: Progress | None = await self._fleet.weights(node, Watching(source=source))
-            except StartFailed:
+                async with asyncio.timeout(LOOK_S):
+                    progress: Progress | None = await self._fleet.weights(node, Watching(source=source))
+            except (StartFailed, TimeoutError):
                 silent += 1
                 continue
             silent = 0

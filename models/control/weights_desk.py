@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -12,6 +13,7 @@ from models.store.records import Command, CommandReply
 from packers.types import NodeId
 
 VERB = "weights"
+ANSWER_S = 14.0  # a gateway waits for a little longer
 
 
 class WeightsDesk:
@@ -32,7 +34,7 @@ class WeightsDesk:
         node = NodeId(command.node or "")
         if node not in self._world.nodes:
             known = ", ".join(sorted(self._world.nodes)) or "none"
-            self._answer(command, f"there is no node {node!r}; there are {known}", "node_not_found")
+            self._answer(command, f"there is no node {node!r}; these are there: {known}", "node_not_found")
         else:
             self._spawn(self._list(command, node))
 
@@ -42,9 +44,13 @@ class WeightsDesk:
 
     async def _list(self, command: Command, node: NodeId) -> None:
         try:
-            found: dict[str, Any] = await self._ask(node, Listing())
+            async with asyncio.timeout(ANSWER_S):
+                found: dict[str, Any] = await self._ask(node, Listing())
         except StartFailed as problem:
             return self._answer(command, f"{node} cannot be asked: {problem}", "node_away")
+        except TimeoutError:
+            text = f"{node} has not said within {ANSWER_S:g} s what is in its store: does its disk answer?"
+            return self._answer(command, text, "node_away")
         text = f"{len(found['data'])} folders on {node}"
         self._replies.append(CommandReply(id=command.id, ok=True, message=text, detail={**found, "node": node}))
 

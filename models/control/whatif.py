@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from models.control.reckoning import reckoned
 from models.control.recording import Step
 from packers.counterfactual import alternatives, never
 from packers.decide import decide
 from packers.state import State
 from packers.types import (
+    DEFAULT_START,
     Action,
     Candidate,
     GpuId,
@@ -74,7 +76,7 @@ def with_call(snapshot: Snapshot, name: str) -> Snapshot:
 def with_drain(snapshot: Snapshot, gpu: str) -> Snapshot:
     """An operator wants the GPU empty. Raises UnknownName."""
     if gpu not in {each.id for each in snapshot.gpus}:
-        raise UnknownName(f"there is no GPU {gpu!r}; there are {', '.join(each.id for each in snapshot.gpus)}")
+        raise UnknownName(f"there is no GPU {gpu!r}; these are there: {', '.join(each.id for each in snapshot.gpus)}")
     return replace(
         snapshot, gpus=tuple(replace(each, cordoned=True) if each.id == gpu else each for each in snapshot.gpus)
     )
@@ -91,7 +93,7 @@ def if_called(step: Step, name: ModelId) -> Answer:
     model = next(each for each in asked.models if each.id == name)
     mine = [replica for replica in asked.replicas if replica.model == name]
     for state, outcome, summary in (
-        (ReplicaState.READY, "serves", "serves now: a request goes there at once"),
+        (ReplicaState.READY, "serves", "is served at once"),
         (ReplicaState.STARTING, "comes", "is starting already"),
     ):
         found = next((replica for replica in mine if replica.state is state), None)
@@ -99,12 +101,13 @@ def if_called(step: Step, name: ModelId) -> Answer:
             wait_s = 0.0 if outcome == "serves" else None
             return Answer(outcome, f"{summary} ({found.id} on {found.gpu})", found.gpu, wait_s)
     plan = decide(asked, step.policies)
-    answer = _from_plan(model, plan, asked)
+    told = replace(asked, models=reckoned(asked.models))
+    answer = _from_plan(next(each for each in told.models if each.id == name), plan, told)
     if answer.outcome == "refuse":
         return replace(answer, counterfactuals=(never(model, State.of(asked)),))
     if answer.outcome != "hold":
         return answer
-    others = alternatives(State.of(asked), model.id, most=GPUS_SHOWN)
+    others = alternatives(State.of(told), model.id, most=GPUS_SHOWN)
     return replace(answer, counterfactuals=tuple(one.text for one in others))
 
 
@@ -122,10 +125,12 @@ def _from_plan(model: Model, plan: Plan, snapshot: Snapshot) -> Answer:
         match action:
             case Wake(gpu=gpu):
                 wait_s = model.startup.host_s
-                return Answer("wake", f"would wake on {gpu} in {_span(wait_s)}", gpu, wait_s, leaving, looked_at)
+                return Answer("wake", f"would wake on {gpu} in {_wait(model, 'wake')}", gpu, wait_s, leaving, looked_at)
             case Start(gpu=gpu):
                 wait_s = model.startup.disk_s
-                return Answer("start", f"would start on {gpu} in {_span(wait_s)}", gpu, wait_s, leaving, looked_at)
+                return Answer(
+                    "start", f"would start on {gpu} in {_wait(model, 'start')}", gpu, wait_s, leaving, looked_at
+                )
             case Refuse(reason=reason):
                 return Answer("refuse", reason, candidates=looked_at)
             case Hold(reason=reason) if leaving:
@@ -145,8 +150,16 @@ def _evicting(
     )
     wait_s = model.startup.host_s if sleeps_there else model.startup.disk_s
     verb = "wake" if sleeps_there else "start"
-    summary = f"would {verb} on {gpu} in {_span(wait_s)} once {_price(leaving)}"
+    summary = f"would {verb} on {gpu} in {_wait(model, verb)} once {_price(leaving)}"
     return Answer("evict", summary, gpu, wait_s, leaving, looked_at)
+
+
+def _wait(model: Model, verb: str) -> str:
+    startup = model.startup
+    wait_s, assumed_s = (
+        (startup.host_s, DEFAULT_START.host_s) if verb == "wake" else (startup.disk_s, DEFAULT_START.disk_s)
+    )
+    return f"{_span(wait_s)}{' (assumed: none was measured yet)' if wait_s == assumed_s else ''}"
 
 
 def _price(leaving: Iterable[Leaving]) -> str:

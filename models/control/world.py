@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from models.control.catalog import Entry
@@ -155,7 +156,7 @@ class World:
         held = {model for model in models if self.demand.is_held(model)}
         changed = [self.replicas[replica] for replica in replicas if replica in self.replicas]
         self.census.touch(*held)
-        self.census.hear([*(models - held), *(tracked.model for tracked in changed)])
+        self.census.hear((*(models - held), *(tracked.model for tracked in changed)), now)
         if not self.census.presses:
             self.census.take_some()
         # Whether somebody uses a replica decides about evicting it: that is known at once.
@@ -301,13 +302,16 @@ class World:
         return self.history.costs.median_s(model, "start", self.weights_tier(model) or UNKNOWN_TIER)
 
     def fleet_record(self, now: float) -> FleetRecord:
+        held = Counter[GpuId]()
+        for tracked in self.replicas.values():
+            held[tracked.gpu] += tracked.holds_bytes
         return FleetRecord(
             seq=self.seq,
             updated_unix_s=now,
             controller_pid=os.getpid(),
             nodes=(*(self._node_record(node) for node in self.nodes.values()), *self.yard.lost_nodes()),
-            gpus=(*(self._gpu_record(gpu) for gpu in self.gpus), *self.yard.lost_gpus()),
-            replicas=tuple(tracked.as_record() for tracked in sorted(self.replicas.values(), key=lambda t: t.id)),
+            gpus=(*(self._gpu_record(gpu, held[gpu.id]) for gpu in self.gpus), *self.yard.lost_gpus()),
+            replicas=self.census.records(self.replicas),
             ledger=tuple(
                 Reservation(
                     replica_id=entry.replica,
@@ -335,7 +339,7 @@ class World:
         )
         return self.yard.node_record(record)
 
-    def _gpu_record(self, gpu: Gpu) -> GpuRecord:
+    def _gpu_record(self, gpu: Gpu, measured_bytes: int) -> GpuRecord:
         free = self.ledger.free_gpu(gpu.id)
         return GpuRecord(
             id=gpu.id,
@@ -349,7 +353,7 @@ class World:
             cordoned=gpu.id in self.cordoned,
             closed=gpu.closed,
             pool=gpu.pool,
-            measured_bytes=sum(tracked.holds_bytes for tracked in self.replicas.values() if tracked.gpu == gpu.id),
+            measured_bytes=measured_bytes,
             used_bytes=self.used_bytes.get(gpu.id),
             kept=self.reserved.on(gpu.id),
         )

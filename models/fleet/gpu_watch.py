@@ -36,7 +36,7 @@ FATAL_XIDS: dict[int, str] = {
     140: "an unrecovered ECC error",
     143: "it could not be initialised",
 }
-_LINE = re.compile(r"\s*(\d+)\s*(.*?)\s*(?:\[boot ([0-9a-f-]+)\])?\s*")
+_LINE = re.compile(r"\s*(\d{1,9})\s*(.*?)\s*(?:\[boot ([0-9a-f-]+)\])?\s*")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 log = logging.getLogger("roundhouse.fleet")
@@ -60,7 +60,7 @@ class GpuWatch:
         self._by_uuid = {device.uuid: gpu for gpu, device in devices.items() if device.uuid is not None}
         self._file = file
         self._driver = driver
-        self._wrong = ""
+        self._wrong: set[str] = set()  # with what is in the file now
         self._unwritten: dict[GpuId, str] = {}  # what could not be noted in the file
 
     def look(self) -> dict[GpuId, str]:
@@ -73,37 +73,39 @@ class GpuWatch:
         return lost | self._said()
 
     def _said(self) -> dict[GpuId, str]:
+        lost, wrong = {}, set()
         try:
             text = self._file.read_text()
         except FileNotFoundError:
-            return {}
+            text = ""
         except (OSError, UnicodeDecodeError) as problem:
-            return self._complain(f"{self._file} cannot be read: {problem}")
-        lost = {}
+            text = ""
+            wrong.add(f"{self._file} cannot be read: {problem}")
         for line in filter(str.strip, text.splitlines()):
             match = _LINE.fullmatch(line)
             gpu = self._by_index.get(int(match[1])) if match else None
             if match is None or gpu is None:
-                self._complain(f"{self._file} says {line[:80]!r}, which names no GPU of this node by its index")
+                wrong.add(f"{self._file} says {line[:80]!r}, which names no GPU of this node by its index")
             elif match[3] is None or match[3] == _boot_id():
                 lost[gpu] = match[2] or "somebody has said so"
+        for complaint in sorted(wrong - self._wrong):
+            log.warning("%s", complaint)
+        self._wrong = wrong
         return lost
 
-    def _complain(self, wrong: str) -> dict[GpuId, str]:
-        if wrong != self._wrong:
-            self._wrong = wrong
-            log.warning("%s", wrong)
-        return {}
-
     def _note(self, xids: list[tuple[str, int]]) -> None:
+        """Once for each GPU: some errors are reported every few seconds until the reset."""
         index_of = {gpu: index for index, gpu in self._by_index.items()}
+        known = self._said() if xids else {}
         for uuid, xid in xids:
             gpu = self._by_uuid.get(uuid)
             if gpu is None or xid not in FATAL_XIDS:
                 log.info("the driver reports Xid %d on %s", xid, gpu or uuid)
                 continue
+            if gpu in known:
+                continue
             log.error("the driver reports Xid %d on %s: %s", xid, gpu, FATAL_XIDS[xid])
-            why = f"Xid {xid}: {FATAL_XIDS[xid]}"
+            known[gpu] = why = f"Xid {xid}: {FATAL_XIDS[xid]}"
             try:
                 with self._file.open("a") as file:
                     file.write(f"{index_of[gpu]} {why} [boot {_boot_id()}]\n")

@@ -42,3 +42,5 @@ def read(path: Path, *, otherwise: str) -> NodeFile:
         return msgspec.json.decode(path.read_bytes(), type=NodeFile)
     except FileNotFoundError:
         return NodeFile(name=otherwise)
+    except UnicodeDecodeError as problem:
+        raise msgspec.DecodeError(str(problem)) from problem

@@ -14,6 +14,7 @@ import msgspec
 
 from models.fleet.gpu_watch import GpuWatch
 from models.fleet.reclaim import ReclaimWatch
+from packers.types import GpuId
 
 LOOK_EVERY_S = 2.0
 PATIENCE_S = 10.0  # a driver that does not answer: what was known stays
@@ -39,6 +40,7 @@ class NodeWatch:
         self._facts = NodeFacts()
         self._changed = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
+        self._asked: asyncio.Future[dict[GpuId, str]] | None = None  # of the driver, and not answered yet
 
     @property
     def facts(self) -> NodeFacts:
@@ -49,6 +51,7 @@ class NodeWatch:
         """The facts, as soon as they differ from ``known``; the same ones after ``within_s``."""
         if self._looking is None:
             await self.look()
+        if self._looking is None:  # nobody else has begun meanwhile
             self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
         try:
             async with asyncio.timeout(within_s):
@@ -59,17 +62,10 @@ class NodeWatch:
         return self._facts
 
     async def look(self) -> None:
-        """Once. A look that takes longer than PATIENCE_S goes on by itself, and tells the next time."""
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                lost, reclaim = await asyncio.gather(
-                    asyncio.to_thread(self._gpus.look), asyncio.to_thread(self._reclaim.look, self._clock())
-                )
-        except TimeoutError:
-            log.error("the driver has not said for %.0f s how the GPUs are", PATIENCE_S)
-            return
+        """Once. A driver that takes longer than PATIENCE_S holds up nothing else; what was known of its GPUs stays."""
+        lost, reclaim = await asyncio.gather(self._lost(), asyncio.to_thread(self._reclaim.look, self._clock()))
         facts = NodeFacts(
-            lost={str(gpu): why for gpu, why in lost.items()},
+            lost=lost,
             leaving_unix_s=None if reclaim is None else reclaim.at_unix_s,
             leaving_reason="" if reclaim is None else reclaim.reason,
         )
@@ -77,6 +73,19 @@ class NodeWatch:
             self._facts = facts
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
+
+    async def _lost(self) -> dict[str, str]:
+        """One question at a time, for each takes a thread: a late answer is that of the next look."""
+        asked = self._asked
+        if asked is None:
+            asked = self._asked = asyncio.ensure_future(asyncio.to_thread(self._gpus.look))
+        await asyncio.wait((asked,), timeout=PATIENCE_S)
+        if not asked.done():
+            log.error("the driver has not said for %.0f s how the GPUs are", PATIENCE_S)
+            return self._facts.lost
+        if self._asked is asked:
+            self._asked = None
+        return {str(gpu): why for gpu, why in asked.result().items()}
 
     async def _keep_looking(self) -> None:
         while True:

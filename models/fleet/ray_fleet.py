@@ -326,10 +326,9 @@ class RayFleet:
             reason, fault = await self._end_of(where, replica, status) or ("its engine ended", "other")
             with contextlib.suppress(StartFailed):  # its memory counts as free from here on: make sure of it
                 await where.insist(lambda now: now.actor.stop.remote(self._epoch, status))
-        except NodeGivenUp:  # which was told
-            return
-        except Superseded as problem:
+        except (NodeGivenUp, Superseded) as problem:  # the loss of the node was told; a later controller sees to it
             log.warning("%s is not watched any more: %s", replica, problem)
+            self._watches.pop(replica, None)
             return
         self._let_go(node, replica, status)
         self._status.pop(replica, None)

@@ -6,6 +6,7 @@ of IMDSv2); Google Cloud, "Preemptible VM instances" (``instance/preempted``, 30
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import urllib.error
@@ -169,3 +170,5 @@ def _fetch(address: str, headers: Mapping[str, str], method: str = "GET") -> str
             return str(answer.read(LONGEST_BODY_BYTES).decode(errors="replace")).strip()
     except urllib.error.HTTPError:
         return None
+    except (http.client.HTTPException, ValueError) as strange:  # which urllib lets through as they are
+        raise OSError(f"{address} is not understood: {strange!r}") from strange

@@ -48,7 +48,7 @@ def test_why_tells_where_a_model_is_and_why_on_one_screen(service: Service) -> N
     told = service.run("why", "llama").stdout
     lines = told.splitlines()
     assert lines[0] == f"tiny-llama serves on {replica['gpu']}"
-    assert "A request now: serves now" in told
+    assert "A request now: is served at once" in told
     assert "Decided last:" in told
     of_replica = service.json("why", "--replica", replica["replica_id"])
     assert of_replica["replicas"][0]["because"]["action"] in ("start", "wake")

@@ -130,3 +130,15 @@ async def test_a_worker_that_is_told_to_end_lets_its_followers_go(world: World) 
 async def test_what_is_asked_wrongly_names_the_field(world: World, query: str, param: str) -> None:
     status, body = await ask(world, f"decisions?{query}")
     assert (status, body["error"]["type"], body["error"]["param"]) == (400, "invalid_request_error", param)
+
+
+async def test_an_eviction_for_a_models_sake_is_shown_with_how_it_came_out(world: World) -> None:
+    """The outcome is noted of the model that left, not of the one that it left for."""
+    details = {"estimate_s": 0.3}
+    await write(world, "k1", "sleep", model_id="n", replica_id="n-1", evicted_for="m", details=details)
+    await write(world, "k2", "asleep", of="k1", model_id="n", replica_id="n-1")
+    await write(world, "k3", "hold")
+    _, body = await ask(world, "decisions?model=m")
+    shown = {each["key"]: each["outcome"] for each in body["data"]}
+    assert shown["k1"] is not None
+    assert shown["k1"]["action"] == "asleep"

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import why_api, why_helps
+from gateway import why_api, why_helps, why_views
 from gateway.plan_documents import IfCalled, LeavingView
 from models.store.codec import encode
-from models.store.records import Failure, FleetRecord, GpuRecord, ModelRecord
+from models.store.records import Failure, FleetRecord, GpuRecord, ModelRecord, NodeRecord, WarmRecord
 from tests.gateway.test_http_admin import ask, card, fleet
 from tests.gateway.test_http_decisions import write
 from tests.gateway.test_http_packing import controller
@@ -87,7 +87,7 @@ async def test_a_gpu_with_who_is_on_it(ruled: World) -> None:
     assert body["helps"] == ["to see what emptying it would do: roundhouse gpus drain node/0 --dry-run"]
     status, body = await ask(ruled, "why?gpu=node/9")
     assert (status, body["error"]["code"]) == (404, "gpu_not_found")
-    assert "there is node/0, node/1" in body["error"]["message"]
+    assert "these are there: node/0, node/1" in body["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -176,3 +176,34 @@ def test_a_gpu_that_is_lost_drained_or_used_by_others() -> None:
     assert "nothing can be placed there: Xid 79" in next(why_helps.of_gpu(gpu(0, 50, lost="Xid 79")))
     assert next(why_helps.of_gpu(gpu(0, 50, cordoned=True))).endswith("roundhouse gpus undrain n/0")
     assert "in use that nobody has reserved" in list(why_helps.of_gpu(gpu(0, 50, used_bytes=90)))[-1]
+    assert list(why_helps.of_gpu(gpu(0, 50, closed="n is cordoned"))) == [
+        "nothing new goes there (n is cordoned): roundhouse node list"
+    ]
+    assert len(list(why_helps.of_gpu(gpu(0, 50, lost="Xid 79")))) == 1, "a lost one is not to be drained"
+
+
+def test_a_node_that_operators_have_closed_is_pointed_out_to_who_waits() -> None:
+    refused = IfCalled(outcome="hold", summary="every GPU is left out: n is cordoned")
+    node = NodeRecord(id="n", address="", host_bytes=0, host_reserved_bytes=0, cordoned=True)
+    closed = msgspec.structs.replace(fleet(), nodes=(node,), gpus=(gpu(0, 90, closed="n is cordoned"),))
+    needs = changed(footprint={"weights": 50, "kv_cache": 10, "overhead": 0})
+    assert helps(needs, refused, closed) == ["nothing new goes to n, which is cordoned: roundhouse node uncordon n"]
+
+
+def keeps(warm: WarmRecord | None, state: str = "ready") -> str:
+    replica = msgspec.structs.replace(
+        fleet().replicas[0], model_id="m", state=state, state_since_unix_s=990.0, last_used_unix_s=990.0
+    )
+    kept = msgspec.structs.replace(fleet(), replicas=(replica,), warm=(warm,) if warm else ())
+    (shown,) = why_views.why_model(card("m"), kept, (), None, None, 1000.0).replicas
+    return shown.keeps
+
+
+def test_what_is_kept_warm_does_not_leave_when_nobody_calls() -> None:
+    ordered = WarmRecord(
+        model_id="m", by="operator", asked=1, replicas=1, from_unix_s=1.0, until_unix_s=None, state="warm"
+    )
+    assert keeps(ordered) == "1 of its model is kept warm (operator)"
+    idle = "if nobody calls it, it leaves its GPU in 50 s (ttl 60 s), or when others need its memory"
+    assert keeps(None) == keeps(msgspec.structs.replace(ordered, state="planned")) == idle
+    assert "it ends in 590 s (10 times ttl 60 s)" in keeps(ordered, "asleep")

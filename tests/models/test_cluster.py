@@ -28,9 +28,9 @@ def test_what_was_written_is_read_again(home: Home) -> None:
     assert not cluster.file(home).with_suffix(".new").exists()
 
 
-@pytest.mark.parametrize("wrong", ["", "{", '{"role": "boss", "head": "x", "identity": "y"}', "[]"])
-def test_a_file_that_cannot_be_read_is_named_with_the_cure(home: Home, wrong: str) -> None:
-    cluster.file(home).write_text(wrong)
+@pytest.mark.parametrize("wrong", [b"", b"{", b'{"role": "boss", "head": "x", "identity": "y"}', b"[]", b'{"\xff": 1}'])
+def test_a_file_that_cannot_be_read_is_named_with_the_cure(home: Home, wrong: bytes) -> None:
+    cluster.file(home).write_bytes(wrong)
     with pytest.raises(ClusterFileError, match=r"cluster\.json cannot be read.*join it again"):
         cluster.read(home)
 

@@ -84,7 +84,7 @@ class DoorClient:
         """An answer of somebody who does not know our secret, or does not want to know it."""
         try:
             refused = status == 403 and msgspec.json.decode(answer, type=Refusal).code == "wrong_secret"
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             refused = False
         if refused:
             cure = "copy the head's once more (`roundhouse cluster secret` shows there where it is): --secret-file FILE"

@@ -66,5 +66,5 @@ def _read(path: Path) -> dict[str, Named]:
     """A file that cannot be read is one that is not there: names are told again within a second."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Named])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}

@@ -65,7 +65,7 @@ class Door:
     def _decide(self, path: str, body: bytes, seen_as: str) -> tuple[int, Welcome | Refusal]:
         try:
             hello = msgspec.json.decode(body, type=Hello)
-        except msgspec.DecodeError as problem:
+        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
             return 400, Refusal(code="invalid_request", message=str(problem), cure="")
         known_as = Named(hello.identity, hello.address)
         welcome = Welcome(head=self.head, session=self.session(), seen_as=seen_as)

@@ -74,10 +74,10 @@ def answer_proof(key: str, nonce: str, status: int, body: bytes) -> str:
 
 
 def _proof(key: str, what: bytes, nonce: str, head: str, body: bytes) -> str:
-    message = b"\0".join((what, nonce.encode(), head.encode(), hashlib.sha256(body).digest()))
+    message = b"\0".join((what, nonce.encode(errors="replace"), head.encode(), hashlib.sha256(body).digest()))
     return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()
 
 
 def same(one: str, other: str) -> bool:
-    """In a time that tells nothing of where they differ."""
-    return hmac.compare_digest(one.encode(), other.encode())
+    """In a time that tells nothing of where they differ. What was sent as other bytes than text is not the same."""
+    return hmac.compare_digest(one.encode(errors="replace"), other.encode(errors="replace"))

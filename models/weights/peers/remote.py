@@ -240,6 +240,6 @@ def _refused(peer: Peer, status: int, body: bytes) -> SourceRefused:
         return SourceRefused(f"{peer.node} does not know this node's secret", "give both the secret of the cluster")
     try:
         said = str(msgspec.json.decode(body)["error"])[:300]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         said = f"HTTP {status}"
     return SourceRefused(f"{peer.node} does not give it: {said}")

@@ -6,7 +6,6 @@ One line of JSON with the port, then it serves until its standard input is close
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import threading
@@ -19,6 +18,7 @@ from models.weights.peers.server import PeerServer
 from models.weights.records import Struct
 from models.weights.store import WeightStore
 
+NEVER = -1  # there is no file whose time could be told
 NICER = 5  # than engines: what they compute is waited for by more people
 
 
@@ -53,15 +53,17 @@ class _Key:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen_ns = -1
+        self._seen_ns = NEVER
         self._key = secret.key(secret.read(path), "weights")
 
     def __call__(self) -> str:
-        with contextlib.suppress(OSError):
+        try:
             changed_ns = self._path.stat().st_mtime_ns
-            if changed_ns == self._seen_ns:
-                return self._key
-            self._seen_ns = changed_ns
+        except OSError:
+            changed_ns = NEVER
+        if changed_ns == self._seen_ns != NEVER:
+            return self._key
+        self._seen_ns = changed_ns
         try:
             self._key = secret.key(secret.read(self._path), "weights")
         except secret.NoSecret:

@@ -73,7 +73,7 @@ class ServedShares:
         try:
             async with asyncio.timeout(START_S):
                 said = msgspec.json.decode(await child.stdout.readline(), type=Listening)
-        except (TimeoutError, msgspec.DecodeError):
+        except (TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
             said = Listening(error="its process ended without a word")
         if said.port:
             return said.port

@@ -126,7 +126,7 @@ def test_following_goes_on_over_a_service_that_is_away_and_misses_nothing(
     ids = [json.loads(each)["id"] for each in followed.out.splitlines() if each.startswith('{"id"')]
     assert ids == ["1-0", "2-0", "10-0", "11-0", "12-0"]
     assert followed.status == 1
-    assert followed.err.count("Redis does not answer; try again.; waiting for it") == 2, "once for each silence"
+    assert followed.err.count("Redis does not answer; waiting for it") == 2, "once for each silence"
     assert "there is no such thing" in followed.out
     assert {each["wait_s"] for each in asked if "after" in each} == {"20.0"}
     assert [each["after"] for each in asked if "after" in each][-1] == "12-0"
@@ -183,3 +183,13 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(cli: Cli, admin: Fa
     assert (refused.status, refused.out) == (1, "")
     assert "nowhere/f.jsonl cannot be written: No such file or directory" in refused.err
     assert not list(tmp_path.rglob("*.jsonl*"))
+
+
+def test_what_is_about_no_model_names_none_and_a_model_without_any_says_so(cli: Cli, admin: FakeAdmin) -> None:
+    ordered = {"at_unix_s": 1.0, "action": "node_ordered", "model_id": None, "gpu": None, "evicted_for": None}
+    assert line({**ordered, "reason": "n: cordon by operator", "details": {}}).endswith(
+        " node_ordered: n: cordon by operator"
+    )
+    admin.decisions = ()
+    assert "No decision about gpt-9 is on record." in cli("decisions", "--model", "gpt-9").err
+    assert "Nothing has been decided yet." in cli("decisions").err

@@ -34,7 +34,7 @@ def test_nothing_to_be_done_is_said(cli: Cli, planned: FakeAdmin) -> None:
 def test_explained_it_says_what_would_help(cli: Cli, planned: FakeAdmin) -> None:
     shown = cli("plan", "--explain")
     assert "\n  fits on node/0 if n (busy) sleeps: 1 s to wake it again\n" in shown.out
-    assert "n: serves now: a request goes there at once (n-1 on node/0)" in shown.out
+    assert "n: is served at once (n-1 on node/0)" in shown.out
 
 
 def test_actions_come_with_their_reasons_and_candidates(cli: Cli, admin: FakeAdmin) -> None:
@@ -68,3 +68,9 @@ def test_the_document_of_a_hypothetical_world_is_decided_anew() -> None:
     assert [action.action for action in found.actions] == ["hold"]
     assert found.what_if == "org/m is called"
     assert Plan("12", ()) == decide(step().snapshot, Policies())
+
+
+def test_policies_without_a_value_are_left_out(cli: Cli, planned: FakeAdmin) -> None:
+    assert planned.plan is not None
+    planned.plan.policies["defrag_budget.stay"] = ""
+    assert "stay" not in cli("plan").err

@@ -100,7 +100,7 @@ def test_status_of_a_service_elsewhere(cli: Cli, admin: FakeAdmin) -> None:
     assert (shown.json["url"], shown.json["state"], shown.json["parts"]) == (admin.url, "serving", [])
     assert shown.json["service"]["replicas"] == {"ready": 1}
     said = cli("status")
-    assert "2 simulated on 1 node(s), 176 MiB of 1 GiB reserved" in said.out
+    assert "2 simulated on 1 node, 176 MiB of 1 GiB reserved" in said.out
     assert "3 in flight, 1 held" in said.out
 
 
@@ -138,3 +138,15 @@ def test_long_cells_are_not_cut_where_nobody_sees_the_edge(cli: Cli, admin: Fake
     text = "a long reason " * 10
     admin.decisions = [decision(1, reason=text)]
     assert text.strip() in cli("decisions").out
+
+
+def test_status_reminds_of_what_operators_have_closed(cli: Cli, admin: FakeAdmin) -> None:
+    assert "closed" not in cli("status").out
+    (node, *others), (first, second) = FLEET.nodes, FLEET.gpus
+    cordoned = msgspec.structs.replace(node, cordoned=True)
+    drained = msgspec.structs.replace(first, cordoned=True)
+    admin.fleet = msgspec.structs.replace(FLEET, nodes=(cordoned, *others), gpus=(drained, second))
+    shown = cli("status").out
+    assert f"closed    {node.id} is cordoned: nothing new goes there; roundhouse node uncordon {node.id}" in shown
+    assert f"closed    {first.id} is drained: nothing new goes there; roundhouse gpus undrain {first.id}" in shown
+    assert len(cli("status", "--json").json["service"]["out_of_service"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import redis
 
 from gateway.cli.store_checks import stored
+from gateway.service import record
+from gateway.service.processes import identify
 from models.home import Home
 from models.store.client import PREFIX_ENV, URL_ENV, connect
 from models.store.codec import encode
@@ -66,3 +69,19 @@ def test_without_a_server_nothing_is_said_against_it(tmp_path: Path, monkeypatch
     monkeypatch.setenv(PREFIX_ENV, "not a prefix")
     wrong = stored(Home(tmp_path))
     assert (wrong.verdict, PREFIX_ENV in wrong.cure) == ("fail", True)
+
+
+def test_a_server_that_is_silent_is_a_fault_while_the_service_runs(
+    home: Home, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL_ENV, "redis://127.0.0.1:1")
+    assert (stored(home).verdict, stored(home).found) == ("ok", "known once Redis runs")
+    me = identify(os.getpid())
+    assert me is not None
+    home.service_file.parent.mkdir(parents=True, exist_ok=True)
+    given = {"instance": home.instance, "home": str(home.root), "url": "", "config": "", "state": "serving"}
+    record.write(home, record.ServiceRecord(pid=me.pid, start_ticks=me.start_ticks, since_unix_s=0, **given))
+    found = stored(home)
+    assert found.verdict == "fail"
+    assert "Redis does not answer although the service runs" in found.found
+    assert "roundhouse logs redis" in found.cure

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.control.census import AT_ONCE, QUIET_FRESH_S, Census, Replicas
+from models.control.census import AT_ONCE, HEAR_EVERY_S, QUIET_FRESH_S, Census, Replicas
 from models.control.history import FRESH_S
 from models.control.lifecycle import Event
 from models.control.messages import Reported
@@ -107,15 +108,30 @@ def test_what_can_wait_is_looked_at_some_at_a_time_in_the_order_in_which_it_was_
     names = [f"m{number:02d}" for number in range(3 * AT_ONCE)]
     catalog = Catalog(*names)
     catalog.models(0.0)
-    catalog.census.hear(map(ModelId, reversed(names)))
+    catalog.census.hear(map(ModelId, reversed(names)), HEAR_EVERY_S)
     seen: list[str] = []
     while catalog.census.behind:
         catalog.census.take_some()
-        catalog.models(0.1)
+        catalog.models(HEAR_EVERY_S)
         assert len(catalog.looks) == AT_ONCE
         seen += catalog.looks
     assert set(seen[:AT_ONCE]) == set(names[-AT_ONCE:])
     assert sorted(seen) == names
+
+
+def test_what_is_heard_again_and_again_is_looked_at_now_and_then() -> None:
+    catalog = Catalog("a")
+    catalog.models(0.0)
+    looked = []
+    for hundredth in range(1, 100):
+        now = hundredth / 100
+        catalog.census.hear([ModelId("a")], now)
+        catalog.census.due(catalog.entries, now)
+        catalog.census.take_some()
+        catalog.models(now)
+        looked += [now] * len(catalog.looks)
+    assert 4 <= len(looked) <= 9
+    assert all(later - one >= HEAR_EVERY_S for one, later in itertools.pairwise(looked))
 
 
 def test_what_is_known_is_looked_at_again_when_it_is_old() -> None:
@@ -203,6 +219,7 @@ async def test_hundreds_that_are_called_keep_nobody_waiting() -> None:
     """Of the demand of 100 models a step takes some; the one that is waited for is among them."""
     scene = Scene([card(f"m{number:03d}", 1) for number in range(101)])
     await scene.run(0.05)
+    await scene.clock.advance(HEAR_EVERY_S)
     now = scene.clock()
     demand = {f"m{number:03d}": ModelDemand(in_flight=1, arrived=1, last_request_unix_s=now) for number in range(100)}
     demand["m100"] = ModelDemand(held=1, oldest_held_unix_s=now, arrived=1)

@@ -143,6 +143,8 @@ async def test_a_gpu_is_drained_and_stays_empty_until_it_is_undrained() -> None:
     assert scene.controller.world.cordoned == set()
     assert scene.store.fleet is not None
     assert not any(gpu.cordoned for gpu in scene.store.fleet.gpus)
+    ordered = [each.reason for each in scene.store.decisions if each.action == "gpu_ordered"]
+    assert ordered == [f"{home[ModelId('a')]}: {verb} by operator" for verb in ("drain", "undrain")]
 
 
 async def test_a_drained_gpu_is_still_drained_after_the_controller_died() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from pathlib import Path
@@ -148,9 +149,10 @@ async def test_what_is_no_decision_is_left_out(redis: Redis, tmp_path: Path) -> 
     await write(redis, 1)
     await redis.xadd(KEYS.decisions, {"d": b"?"}, id="2-0")
     await redis.xadd(KEYS.decisions, {"other": b"1"}, id="3-0")
-    await write(redis, 4)
+    await redis.xadd(KEYS.decisions, {"d": b'"\xff"'}, id="4-0")
+    await write(redis, 5)
     await exporting(redis, tmp_path).look()
-    assert ids(tmp_path / "out" / "decisions.jsonl") == ["1-0", "4-0"]
+    assert ids(tmp_path / "out" / "decisions.jsonl") == ["1-0", "5-0"]
 
 
 async def test_without_a_path_nothing_is_written_and_a_new_configuration_counts_at_once(
@@ -190,3 +192,45 @@ async def test_a_store_that_is_away_is_waited_for(tmp_path: Path) -> None:
     export.configure(DecisionSettings(export="a.jsonl"))
     await export.look()
     assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_a_packed_file_that_was_cut_off_is_no_beginning_of_an_end(tmp_path: Path) -> None:
+    """The machine died before it was on the disk: decisions are written again, from the beginning of the stream."""
+    file = file_in(tmp_path)
+    file.append([decision(1)])
+    aside = file.path.with_name("decisions-20261122T093011-000.jsonl.gz")
+    packed = gzip.compress(file.path.read_bytes())
+    file.path.unlink()
+    for found in (packed[:-6], packed[:12] + bytes(40), b"no gzip at all"):
+        aside.write_bytes(found)
+        assert file.last() == BEGINNING
+
+
+@pytest.mark.parametrize("line", [b'{"id": "\xff"}', b'{"id": "yesterday"}', b"\xff\xfe"])
+def test_a_last_line_of_somebody_else_names_no_decision(tmp_path: Path, line: bytes) -> None:
+    file = file_in(tmp_path)
+    file.append([decision(1)])
+    with file.path.open("ab") as open_file:
+        open_file.write(line + b"\n")
+    assert file.last() == BEGINNING
+
+
+async def test_whatever_goes_wrong_with_the_file_does_not_end_the_controller(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = 0
+
+    async def pause(seconds: float) -> None:
+        if looks == 2:
+            raise asyncio.CancelledError
+
+    class Broken(DecisionExport):
+        async def look(self) -> None:
+            nonlocal looks
+            looks += 1
+            raise RuntimeError("a bug")
+
+    with pytest.raises(asyncio.CancelledError):
+        await Broken(connect_async(f"unix://{tmp_path}/nobody.sock"), KEYS, tmp_path, sleep=pause).run()
+    assert looks == 2
+    assert "a bug" in caplog.text

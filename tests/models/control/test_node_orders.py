@@ -107,7 +107,7 @@ async def test_a_reclaim_that_an_operator_announces_is_one_like_any_other() -> N
 @pytest.mark.parametrize(
     ("verb", "name", "in_s", "code", "says"),
     [
-        ("cordon", "z", None, "node_not_found", "there is no node 'z'; there are a, b"),
+        ("cordon", "z", None, "node_not_found", "there is no node 'z'; these are there: a, b"),
         ("reclaim", "a", None, "invalid_request", "in how many seconds"),
         ("reclaim", "a", -5.0, "invalid_request", "in how many seconds"),
     ],

@@ -16,12 +16,14 @@ import pytest
 from models.catalog.errors import SourceNotHere
 from models.catalog.service import WeightsSettings
 from models.catalog.source import SourceError
+from models.control import supplier as supplier_module
 from models.control.messages import ContentChanged, Fetching
 from models.control.pools import PoolBook
 from models.control.supplier import SILENT_LOOKS, Supplier
 from models.fleet.protocol import StartFailed
 from models.fleet.supply import Finding, Found, Wanted
 from models.weights.errors import Damaged
+from models.weights.peers.remote import Peer
 from models.weights.urls import FolderUrl
 from packers.types import ModelId, NodeId, Pool, PoolId, PoolKind
 from tests.models.control.lan import HEAD, Lan
@@ -242,8 +244,6 @@ async def test_a_node_that_falls_silent_while_it_fetches_is_given_up() -> None:
             if isinstance(ask, Finding):
                 return None
             if type(ask).__name__ == "Offering":
-                from models.weights.peers.remote import Peer
-
                 return Peer(node="b", host="", port=1, share="")
             if type(ask).__name__ == "Watching":
                 self.looks += 1
@@ -259,6 +259,31 @@ async def test_a_node_that_falls_silent_while_it_fetches_is_given_up() -> None:
     with pytest.raises(StartFailed, match="a has not answered for 30 s while it fetched"):
         await supplier.bring(NodeId("a"), Wanted(card=card("x", 1), source="/x"), lambda progress: None)
     assert hung.looks == SILENT_LOOKS
+
+
+@pytest.mark.parametrize("hangs", ["Finding", "Watching"])
+async def test_a_node_whose_disk_hangs_is_given_up_although_it_answers_everything_else(
+    hangs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that never comes back, where nothing else is wrong with the node, must not hold a start for ever."""
+    monkeypatch.setattr(supplier_module, "FIND_S", 0.01)
+    monkeypatch.setattr(supplier_module, "LOOK_S", 0.001)
+    peer = Peer(node="b", host="", port=1, share="")
+
+    class Hung:
+        async def weights(self, node: NodeId, ask: object) -> object:
+            kind = type(ask).__name__
+            if kind in (hangs, "Fetching"):
+                await asyncio.Event().wait()
+            return peer if kind == "Offering" else None
+
+    async def no_time(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    supplier = Supplier(Hung(), lambda: [NodeId("a"), NodeId("b")], sleep=no_time)  # type: ignore[arg-type]
+    with pytest.raises(StartFailed, match="^a has not "):
+        async with asyncio.timeout(10):
+            await supplier.bring(NodeId("a"), Wanted(card=card("x", 1), source="/x"), lambda progress: None)
 
 
 # -- from far away ----------------------------------------------------------------------------------------------------

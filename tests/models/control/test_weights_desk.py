@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from models.control import weights_desk
 from models.control.messages import Ordered
 from models.store.records import Command
 from packers.types import NodeId
@@ -36,7 +37,7 @@ async def test_there_is_no_such_node() -> None:
     reply = scene.reply("w")
     assert reply is not None
     assert (reply.ok, reply.code) == (False, "node_not_found")
-    assert reply.message == "there is no node 'elsewhere'; there are n"
+    assert reply.message == "there is no node 'elsewhere'; these are there: n"
 
 
 async def test_a_node_that_does_not_answer_keeps_nobody() -> None:
@@ -66,3 +67,18 @@ async def test_one_that_is_away_is_said_to_be() -> None:
     reply = scene.reply("w")
     assert reply is not None
     assert (reply.ok, reply.code, reply.message) == (False, "node_away", "n cannot be asked: n does not answer")
+
+
+async def test_one_that_never_answers_is_told_of_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights_desk, "ANSWER_S", 0.01)
+    scene = Scene([card("a", 40)])
+
+    async def never(node: NodeId, question: object) -> object:
+        return await asyncio.Event().wait()
+
+    scene.controller._weights._ask = never
+    ask(scene, scene.node.id)
+    async with asyncio.timeout(10):
+        while (reply := scene.reply("w")) is None:
+            await scene.run(0.1)
+    assert (reply.ok, reply.code) == (False, "node_away")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from models.control.recording import Step
 from models.control.whatif import UnknownName, if_called, plan_of, with_call, with_drain
 from packers.decide import Policies, decide
 from packers.types import (
+    DEFAULT_START,
     Demand,
     Footprint,
     Gpu,
@@ -142,5 +145,14 @@ def test_names_that_are_not_there() -> None:
     asked = step([model(A)], [])
     with pytest.raises(UnknownName, match="'z'"):
         with_call(asked.snapshot, "z")
-    with pytest.raises(UnknownName, match="there are n/0"):
+    with pytest.raises(UnknownName, match="these are there: n/0"):
         with_drain(asked.snapshot, "n/9")
+
+
+def test_times_that_are_only_assumed_go_by_what_other_models_took() -> None:
+    asked = step([replace(model(A), startup=DEFAULT_START), model(B)], [replica(B, 0)], gpus=2)
+    answer = if_called(asked, A)
+    assert (answer.wait_s, answer.summary) == (8.0, "would start on n/1 in 8.0 s"), "as b did, which is as large"
+    assert next(each for each in asked.snapshot.models if each.id == A).startup == DEFAULT_START
+    alone = if_called(step([replace(model(A), startup=DEFAULT_START)], []), A)
+    assert alone.summary == "would start on n/0 in 10.0 s (assumed: none was measured yet)"

@@ -113,3 +113,24 @@ def test_where_the_file_cannot_be_written_an_xid_is_known_all_the_same(tmp_path:
 
 def test_simulated_gpus_have_no_driver_to_ask() -> None:
     assert gpu_watch.driver(SIMULATED) is None
+
+
+def test_an_error_that_is_reported_again_and_again_is_noted_once(tmp_path: Path) -> None:
+    """Some are, every few seconds, for days; the file is read at each look."""
+    driver, file = Driver(), tmp_path / "lost"
+    watch = GpuWatch(REAL, file, driver)
+    for _ in range(3):
+        driver.xids = [("GPU-a", 119), ("GPU-a", 119), ("GPU-b", 79)]
+        watch.look()
+    assert len(file.read_text().splitlines()) == 2
+    assert watch.look().keys() == {A, B}
+
+
+def test_two_lines_that_name_no_gpu_are_logged_once_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "lost"
+    file.write_text("one\ntwo\n0 broken\n")
+    watch = GpuWatch(SIMULATED, file, None)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert watch.look() == {A: "broken"}
+    assert len(caplog.records) == 2

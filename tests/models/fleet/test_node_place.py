@@ -100,3 +100,9 @@ def test_the_key_of_its_engines_is_written_from_the_clusters_secret_for_its_owne
 def test_without_a_secret_an_engine_for_others_is_refused_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="copy it from the head"):
         engines_key_file(Home(tmp_path).create())
+
+
+def test_a_file_that_is_no_text_makes_no_node_and_says_what_to_do(tmp_path: Path) -> None:
+    Home(tmp_path).node_file.write_bytes(b'{"name": "\xff"}')
+    with pytest.raises(UnusableNode, match="join the cluster again"):
+        NodePlace.find(settings(tmp_path))

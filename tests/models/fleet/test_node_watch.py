@@ -88,3 +88,59 @@ async def test_a_driver_that_hangs_holds_up_nobody_and_what_was_known_stays(
         let_go.set()
     assert watch.facts.lost == {"n/gpu-0": "gone"}
     assert "the driver has not said" in caplog.text
+
+
+async def test_a_driver_that_hangs_is_not_asked_again_before_it_has_answered_which_then_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question takes a thread, of which the node has few: engines are started with them as well."""
+    monkeypatch.setattr(node_watch, "PATIENCE_S", 0.02)
+    let_go, asked = threading.Event(), []
+
+    class Hangs(GpuWatch):
+        def look(self) -> dict[GpuId, str]:
+            asked.append(GPU)
+            let_go.wait(10)
+            return {GPU: "it hung"}
+
+    watch: Any = watch_on(tmp_path)
+    watch._gpus = Hangs({}, tmp_path / "none", None)
+    try:
+        for _ in range(3):
+            await watch.look()
+        assert (len(asked), watch.facts) == (1, NOTHING)
+    finally:
+        let_go.set()
+    monkeypatch.setattr(node_watch, "PATIENCE_S", 5.0)
+    await watch.look()
+    assert (len(asked), watch.facts.lost) == (1, {"n/gpu-0": "it hung"})
+    await watch.look()
+    assert len(asked) == 2
+
+
+async def test_a_driver_that_hangs_keeps_no_notice_of_the_end_from_being_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_watch, "PATIENCE_S", 0.02)
+    let_go = threading.Event()
+
+    class Hangs(GpuWatch):
+        def look(self) -> dict[GpuId, str]:
+            let_go.wait(10)
+            return {}
+
+    watch: Any = watch_on(tmp_path)
+    watch._gpus = Hangs({}, tmp_path / "none", None)
+    (tmp_path / "reclaim").write_text("1700000030")
+    try:
+        await watch.look()
+        assert watch.facts.leaving_unix_s == 1_700_000_030.0
+    finally:
+        let_go.set()
+
+
+async def test_two_who_ask_first_make_it_look_once_every_while_not_twice(tmp_path: Path) -> None:
+    watch = watch_on(tmp_path)
+    before = asyncio.all_tasks()
+    await asyncio.gather(watch.other_than(NOTHING, 0.0), watch.other_than(NOTHING, 0.0))
+    assert len(asyncio.all_tasks() - before) == 1

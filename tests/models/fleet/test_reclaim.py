@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,3 +155,25 @@ def test_a_service_that_does_not_answer_is_logged_once_and_says_nothing(
         assert [watch.look(NOW + i) for i in range(3)] == [None] * 3
     assert len(caplog.records) == 1
     assert "cannot be asked" in caplog.text
+
+
+def test_what_answers_in_another_protocol_says_nothing_and_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            for _ in range(2):
+                talk, _ = listener.accept()
+                with talk:
+                    talk.recv(4096)
+                    talk.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        watch = ReclaimWatch(tmp_path / "none", f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        with caplog.at_level(logging.WARNING):
+            assert watch.look(NOW) is None
+            assert watch.look(NOW) is None
+        thread.join(5)
+    assert len(caplog.records) == 1

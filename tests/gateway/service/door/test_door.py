@@ -210,3 +210,25 @@ def test_a_configuration_that_cannot_be_read_is_no_reason_to_turn_anybody_away(d
 def test_our_own_versions_are_known() -> None:
     found = own_versions()
     assert all((found.roundhouse, found.ray, found.python))
+
+
+@pytest.mark.parametrize("header", [NONCE_HEADER, PROOF_HEADER])
+def test_headers_that_are_no_text_open_nothing(door: Door, opened: Opened, header: str) -> None:
+    headers: dict[str, str | bytes] = {NONCE_HEADER: "n", PROOF_HEADER: "0" * 64, header: b"\xff\xfe"}
+    connection = http.client.HTTPConnection("127.0.0.1", opened(door), timeout=5)
+    connection.request("POST", HELLO, msgspec.json.encode(A), headers)
+    assert connection.getresponse().status == 403
+    connection.close()
+
+
+def test_a_refusal_that_is_no_text_is_none_of_a_head(opened: Opened) -> None:
+    class Other:
+        def app(self) -> web.Application:
+            async def no(request: web.Request) -> web.Response:
+                return web.Response(status=403, body=b'{"code": "\xff"}')
+
+            app = web.Application()
+            app.router.add_post(HELLO, no)
+            return app
+
+    assert code(caller(opened(Other())), A) == "no_door"  # type: ignore[arg-type]

@@ -77,8 +77,9 @@ def test_a_door_that_is_started_anew_remembers_and_gives_everybody_time_to_be_he
     later.hello("a", OTHER, 1000 + HEARD_S)
 
 
-def test_a_file_that_is_damaged_is_none(path: Path) -> None:
-    path.write_text("{")
+@pytest.mark.parametrize("damaged", [b"{", b'{"\xff": {}}'])
+def test_a_file_that_is_damaged_is_none(path: Path, damaged: bytes) -> None:
+    path.write_bytes(damaged)
     names = register(path)
     names.hello("a", A, 0)
     assert "10.0.0.2" in path.read_text()

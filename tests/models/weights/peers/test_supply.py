@@ -6,6 +6,7 @@ import http.client
 import shutil
 import threading
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from models.weights.errors import Damaged, NoRoom, SourceRefused, TransferFailed
 from models.weights.peers import proof
 from models.weights.peers.likeness import Likenesses
 from models.weights.peers.remote import Peer, PeersGone
+from models.weights.peers.serve import _Key
 from models.weights.peers.shares import SharedFolder
 from models.weights.peers.supply import supply
 from models.weights.records import Settings, SourceRecord
@@ -308,3 +310,34 @@ def test_a_node_without_a_secret_lets_nobody_in(first: Neighbour, mine: WeightSt
     first.key = ""
     with pytest.raises((SourceRefused, TransferFailed)):
         bring(mine, FolderUrl(far), [peer], key="")
+
+
+def test_what_answers_at_a_nodes_address_in_no_words_at_all_is_left_for_the_next_node(
+    first: Neighbour, mine: WeightStore, far: Path
+) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(500)
+            self.end_headers()
+            self.wfile.write(b'{"error": "\xff"}')
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        stranger = Peer(node="stranger", host="127.0.0.1", port=other.server_port, share="0" * 24)
+        record = bring(mine, FolderUrl(far), [stranger, first.offer(far, "x")])
+        other.shutdown()
+    assert Path(record.folder).is_dir()
+
+
+def test_a_secret_that_was_taken_away_and_put_back_opens_the_door_again(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("s" * 64)
+    key = _Key(file)
+    known = key()
+    aside = file.rename(tmp_path / "aside")
+    assert known
+    assert key() == ""
+    aside.rename(file)  # with the time it had
+    assert key() == known
