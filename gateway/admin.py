@@ -125,11 +125,17 @@ def _add_orders(router: APIRouter, parts: AdminParts) -> None:
 
     @router.post("/models/{model_id:path}/{verb}", responses=shape(CommandReply), operation_id="order_model")
     async def order(
-        model_id: str, verb: Verb, wait: bool = False, timeout_s: Annotated[float, Query(gt=0, le=600)] = 120.0
+        model_id: str,
+        verb: Verb,
+        wait: bool = False,
+        timeout_s: Annotated[float, Query(gt=0, le=600)] = 120.0,
+        dry_run: bool = False,
     ) -> Response:
-        """Wake, sleep or stop a model by hand; with ``wait=true`` the answer comes when it is done."""
-        limit_s = timeout_s if wait else min(timeout_s, ACCEPT_TIMEOUT_S)
-        return answer(await orders.give(verb, model_id, wait=wait, timeout_s=limit_s))
+        """Wake, sleep or stop a model by hand; with ``wait=true`` the answer comes when it is done; with
+        ``dry_run=true`` nothing changes, and ``actions`` are the replicas that would be put down."""
+        waits = wait and not dry_run
+        limit_s = timeout_s if waits else min(timeout_s, ACCEPT_TIMEOUT_S)
+        return answer(await orders.give(verb, model_id, wait=waits, timeout_s=limit_s, dry_run=dry_run))
 
     @router.post("/reload", responses=shape(CommandReply), operation_id="reload_configuration")
     async def reload() -> Response:

@@ -59,8 +59,8 @@ class PlannedReplica(msgspec.Struct, kw_only=True):
 
 
 class PlannedModel(msgspec.Struct, kw_only=True):
-    """``start_s``, ``wake_s``: as measured here, else as other models' were, by the size of their weights, else assumed.
-    ``if_called``: only when asked."""
+    """``start_s``, ``wake_s``: as measured here, else by what other models took, else assumed. ``if_called``: only when
+    asked."""
 
     model_id: str
     replicas: tuple[PlannedReplica, ...]

@@ -23,6 +23,7 @@ def of_model(
     if answer is not None and answer.outcome in ("hold", "refuse"):
         yield from answer.counterfactuals
         yield from _of_places(record, fleet)
+    yield from _of_away(name, fleet)
     if answer is not None and (answer.wait_s or 0.0) >= WORTH_WARMING_S:
         yield (
             f"its next callers wait for {answer.wait_s:.1f} s; to keep it ready: "
@@ -65,6 +66,16 @@ def _of_failure(name: str, failure: Failure, now_unix_s: float) -> Iterator[str]
         left_s = max(0.0, failure.retry_at_unix_s - now_unix_s)
         when = f"in {left_s:.0f} s" if left_s else "at its next call"
         yield f"its last start failed ({failure.message}); tried again {when}, or by: roundhouse models wake {name}"
+
+
+def _of_away(name: str, fleet: FleetRecord | None) -> Iterator[str]:
+    """It counts as serving there, and nothing is started in its place."""
+    away = {node.id for node in fleet.nodes if node.state == "away"} if fleet is not None else set()
+    for node in sorted({each.node for each in (fleet.replicas if fleet else ()) if each.model_id == name} & away):
+        yield (
+            f"{node} does not answer: calls of it there may wait until it does, or is given up; "
+            f"when it will not come back: roundhouse node reclaim {node} --in 1s"
+        )
 
 
 def _of_places(record: ModelRecord, fleet: FleetRecord | None) -> Iterator[str]:

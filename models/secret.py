@@ -32,7 +32,8 @@ def read(path: Path) -> str:
     try:
         secret = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as problem:
-        raise NoSecret(f"the cluster's secret cannot be read: {problem}; copy it from the head, mode 0600") from problem
+        why = f"there is no {path}" if isinstance(problem, FileNotFoundError) else problem
+        raise NoSecret(f"the cluster's secret cannot be read: {why}; copy it from the head, mode 0600") from problem
     if len(secret) < LEAST_CHARACTERS:
         said = f"{path} holds {len(secret)} characters, a cluster's secret has at least {LEAST_CHARACTERS}"
         raise NoSecret(f"{said}; copy it from the head")

@@ -197,7 +197,7 @@ def _let_go(draft: Draft) -> None:
         desired = trial.desired.get(replica.model)
         spare = desired is not None and trial.ready(replica.model) > desired.count and not replica.in_flight
         if replica.state is ReplicaState.ASLEEP or (spare and not trial.pinned(replica)):
-            draft.stop(replica, f"{replica.id} leaves {replica.gpu}, which is cordoned")
+            draft.stop(replica, f"{replica.id} leaves {replica.gpu}, which is to be emptied")
 
 
 def _settled(replica: Replica, trial: Trial) -> bool:

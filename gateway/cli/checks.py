@@ -149,12 +149,11 @@ def state_folder(home: Home) -> Check:
     return Check(name="state folder", verdict="ok", found=str(home.root))
 
 
-def gpus(simulated: tuple[int, ...] | None = None) -> Check:
-    """``simulated``: sizes in bytes of those that the configuration simulates instead of using real ones."""
+def gpus(simulated: tuple[int, ...] | None = None, by: str = "the configuration") -> Check:
+    """``simulated``: sizes in bytes of those that are simulated instead of using real ones; ``by``: who says so."""
     if simulated is not None:
-        return Check(
-            name="gpus", verdict="ok", found=f"simulated by the configuration: {', '.join(map(bytes_text, simulated))}"
-        )
+        sizes = ", ".join(map(bytes_text, simulated))
+        return Check(name="gpus", verdict="ok", found=f"simulated by {by}: {sizes}")
     from models.nvml import NvmlUnavailable, driver_version, probe
 
     try:

@@ -36,14 +36,22 @@ def doctor(home: HomeFolder = None, port: Port = None, json: Json = False) -> No
 
 
 def _gpus(home: Home) -> Check:
-    """Against the configuration in force; what is wrong with that is another check's to say."""
+    """Those that it joined with, else against the configuration; what is wrong with these is another check's to say."""
+    import msgspec
+
     from gateway.cli import checks, service_checks
     from models.catalog.config import load_config
     from models.catalog.errors import CatalogError
+    from models.catalog.gpus import parse_gpus
+    from models.fleet import node_file
+    from models.home import node_name
 
     try:
+        brought = node_file.read(home.node_file, otherwise=node_name()).gpus
+        if brought is not None:
+            return checks.gpus(parse_gpus(brought), by="`join`")
         return checks.gpus(load_config(service_checks.config_path(home)).simulated_gpus)
-    except CatalogError:
+    except (CatalogError, OSError, msgspec.MsgspecError):
         return checks.gpus()
 
 

@@ -10,6 +10,7 @@ import typer
 
 from gateway.cli.client import TIMEOUT_S, find_service
 from gateway.cli.options import DryRun, HomeFolder, Json
+from gateway.cli.ordering import Timeout, UntilEmpty, show_reply
 from gateway.cli.output import bytes_text, say, show_json, show_table, show_text
 
 app = typer.Typer(help="List the GPUs; empty one, and put it back.", invoke_without_command=True, rich_markup_mode=None)
@@ -19,8 +20,6 @@ UNACCOUNTED_SHARE = 0.02  # of a real GPU's memory; the driver itself takes a li
 GpuName = Annotated[
     str, typer.Argument(metavar="GPU", help="Its id, as `roundhouse gpus` shows it", show_default=False)
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Return when nothing is on it any more.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=1, max=600, help="How long to wait, in seconds")]
 
 
 @app.callback()
@@ -75,7 +74,7 @@ def _state(gpu: Mapping[str, Any]) -> str:
 @app.command()
 def drain(
     gpu: GpuName,
-    wait: Wait = False,
+    wait: UntilEmpty = False,
     timeout: Timeout = 120,
     dry_run: DryRun = False,
     home: HomeFolder = None,
@@ -114,9 +113,4 @@ def _order(verb: str, gpu: str, wait: bool, timeout_s: float, home: HomeFolder, 
     service = find_service(home)
     waits = "true" if wait else "false"
     reply = service.post(f"gpus/{quote(gpu)}/{verb}", timeout_s + TIMEOUT_S, wait=waits, timeout_s=timeout_s)
-    if json:
-        show_json(reply)
-        return
-    show_text(reply["message"])
-    for replica in reply["actions"]:
-        show_text(f"  {replica}")
+    show_reply(reply, json)

@@ -9,7 +9,8 @@ from urllib.parse import quote
 import typer
 
 from gateway.cli.client import TIMEOUT_S, find_service, model_path
-from gateway.cli.options import HomeFolder, Json
+from gateway.cli.options import DryRun, HomeFolder, Json
+from gateway.cli.ordering import Timeout, show_reply
 from gateway.cli.output import say, show_json, show_table, show_text
 
 app = typer.Typer(
@@ -18,7 +19,6 @@ app = typer.Typer(
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="The model's id or an alias", show_default=False)]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return once the order is taken, not when it is done.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=1, max=600, help="How long to wait, in seconds")]
 
 
 @app.callback()
@@ -60,35 +60,58 @@ def show(model: ModelName, home: HomeFolder = None, json: Json = False) -> None:
 
 @app.command()
 def wake(
-    model: ModelName, no_wait: NoWait = False, timeout: Timeout = 120, home: HomeFolder = None, json: Json = False
+    model: ModelName,
+    no_wait: NoWait = False,
+    timeout: Timeout = 120,
+    dry_run: DryRun = False,
+    home: HomeFolder = None,
+    json: Json = False,
 ) -> None:
     """Bring a model onto a GPU."""
-    _order("wake", model, no_wait, timeout, home, json)
+    if not dry_run:
+        _order("wake", model, no_wait, timeout, home, json)
+        return
+    from gateway.cli.planning import show_actions
+
+    plan = find_service(home).get("plan", wake=model)
+    if json:
+        show_json(plan)
+        return
+    show_text(f"If {model} were woken now:")
+    show_actions(plan["actions"])
 
 
 @app.command()
 def sleep(
-    model: ModelName, no_wait: NoWait = False, timeout: Timeout = 120, home: HomeFolder = None, json: Json = False
+    model: ModelName,
+    no_wait: NoWait = False,
+    timeout: Timeout = 120,
+    dry_run: DryRun = False,
+    home: HomeFolder = None,
+    json: Json = False,
 ) -> None:
     """Take a model off its GPU and keep its weights in RAM."""
-    _order("sleep", model, no_wait, timeout, home, json)
+    _order("sleep", model, no_wait, timeout, home, json, dry_run)
 
 
 @app.command()
 def stop(
-    model: ModelName, no_wait: NoWait = False, timeout: Timeout = 120, home: HomeFolder = None, json: Json = False
+    model: ModelName,
+    no_wait: NoWait = False,
+    timeout: Timeout = 120,
+    dry_run: DryRun = False,
+    home: HomeFolder = None,
+    json: Json = False,
 ) -> None:
     """End a model's processes. The next request starts it again."""
-    _order("stop", model, no_wait, timeout, home, json)
+    _order("stop", model, no_wait, timeout, home, json, dry_run)
 
 
-def _order(verb: str, model: str, no_wait: bool, timeout_s: float, home: HomeFolder, json: bool) -> None:
-    wait = "false" if no_wait else "true"
+def _order(
+    verb: str, model: str, no_wait: bool, timeout_s: float, home: HomeFolder, json: bool, dry_run: bool = False
+) -> None:
+    wait = "false" if no_wait or dry_run else "true"
+    tries = "true" if dry_run else "false"
     service = find_service(home)
-    reply = service.post(model_path(model, verb), timeout_s + TIMEOUT_S, wait=wait, timeout_s=timeout_s)
-    if json:
-        show_json(reply)
-        return
-    show_text(reply["message"])
-    for action in reply["actions"]:
-        show_text(f"  {action}")
+    reply = service.post(model_path(model, verb), timeout_s + TIMEOUT_S, wait=wait, timeout_s=timeout_s, dry_run=tries)
+    show_reply(reply, json)

@@ -12,6 +12,7 @@ import typer
 from gateway.cli.client import TIMEOUT_S, find_service
 from gateway.cli.errors import AskedWrongly
 from gateway.cli.options import DryRun, HomeFolder, Json
+from gateway.cli.ordering import Timeout, UntilEmpty, show_reply
 from gateway.cli.output import bytes_text, show_json, show_table, show_text
 
 app = typer.Typer(
@@ -23,8 +24,6 @@ app = typer.Typer(
 NodeName = Annotated[
     str, typer.Argument(metavar="NODE", help="Its name, as `roundhouse node list` shows it", show_default=False)
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Return when nothing is on it any more.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=1, max=600, help="How long to wait, in seconds")]
 In = Annotated[str, typer.Option("--in", metavar="TIME", help="From now until it is gone, such as 30s or 2m")]
 
 
@@ -87,7 +86,7 @@ def uncordon(node: NodeName, dry_run: DryRun = False, home: HomeFolder = None, j
 @app.command()
 def drain(
     node: NodeName,
-    wait: Wait = False,
+    wait: UntilEmpty = False,
     timeout: Timeout = 120,
     dry_run: DryRun = False,
     home: HomeFolder = None,
@@ -101,7 +100,7 @@ def drain(
 def reclaim(
     node: NodeName,
     within: In = "30s",
-    wait: Wait = False,
+    wait: UntilEmpty = False,
     timeout: Timeout = 120,
     dry_run: DryRun = False,
     home: HomeFolder = None,
@@ -142,18 +141,11 @@ def _order(
     if in_s is not None:
         query["in_s"] = in_s
     reply = find_service(home).post(f"nodes/{quote(node, safe='')}/{verb}", timeout_s + TIMEOUT_S, **query)
-    if json:
-        show_json(reply)
-        return
-    show_text(reply["message"])
-    if dry_run:
-        _show_plan(reply["detail"].get("plan", ()))
-        return
-    for replica in reply["actions"]:
-        show_text(f"  {replica}")
+    show_reply(reply, json, _show_plan if dry_run else None)
 
 
-def _show_plan(plan: list[Mapping[str, Any]]) -> None:
+def _show_plan(detail: Mapping[str, Any]) -> None:
+    plan = detail.get("plan", ())
     if not plan:
         show_text("Nothing would be started, stopped or moved at once.")
     for action in plan:

@@ -27,6 +27,8 @@ def config_path(home: Home) -> Path:
 
 def configuration(home: Home) -> Check:
     path = config_path(home)
+    if _joined(home):
+        return Check(name="configuration", verdict="ok", found="that of the cluster's head")
     if not path.exists():
         return Check(name="configuration", verdict="ok", found="none; `up` writes the demo's")
     try:
@@ -38,6 +40,8 @@ def configuration(home: Home) -> Check:
 
 def port(home: Home, number: int | None) -> Check:
     running = record.running(home)
+    if running is not None and _joined(home) and all(part.name != "gateway" for part in running.parts):
+        return Check(name="port", verdict="ok", found=f"none of its own: requests go to {running.url}")
     if running is not None:
         return Check(name="port", verdict="ok", found=f"this service has it: {running.url}")
     host, configured = _configured(home)
@@ -49,6 +53,15 @@ def port(home: Home, number: int | None) -> Check:
     except OSError as problem:
         return Check(name="port", verdict="fail", found=f"{host}: {problem}", cure="correct gateway.host")
     return Check(name="port", verdict="ok", found=f"{wanted} is free on {host}")
+
+
+def _joined(home: Home) -> bool:
+    """It is a node of another machine's cluster."""
+    try:
+        found = cluster.read(home)
+    except cluster.ClusterFileError:
+        return False
+    return found is not None and not found.leads
 
 
 def _configured(home: Home) -> tuple[str, int]:

@@ -73,13 +73,14 @@ def _show(document: dict[str, Any]) -> None:
         error = document["error"]
         silent = error["code"] == "unreachable"
         say(f"The gateway {'does not answer' if silent else 'cannot say more'}: {error['message']}")
+        if error["cure"]:
+            say(f"  cure: {error['cure']}")
         return
     kind = "simulated " if service["simulated"] else ""
     reserved, memory = bytes_text(service["gpu_reserved_bytes"]), bytes_text(service["gpu_memory_bytes"])
     states = ", ".join(f"{count} {state}" for state, count in sorted(service["replicas"].items())) or "none"
-    show_text(
-        f"GPUs      {service['gpus']} {kind}on {service['nodes']} node{'s' * (service['nodes'] != 1)}, {reserved} of {memory} reserved"
-    )
+    nodes = f"{service['nodes']} node{'s' * (service['nodes'] != 1)}"
+    show_text(f"GPUs      {service['gpus']} {kind}on {nodes}, {reserved} of {memory} reserved")
     show_text(f"models    {service['models']}; replicas: {states}")
     show_text(f"requests  {service['in_flight']} in flight, {service['held']} held")
     for out in service.get("out_of_service", ()):

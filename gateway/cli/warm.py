@@ -10,7 +10,8 @@ import typer
 from gateway.cli.client import TIMEOUT_S, find_service, model_path
 from gateway.cli.errors import AskedWrongly
 from gateway.cli.options import DryRun, HomeFolder, Json
-from gateway.cli.output import show_json, show_table, show_text
+from gateway.cli.ordering import Timeout, show_reply
+from gateway.cli.output import show_json, show_table
 
 ModelName = Annotated[
     str | None,
@@ -28,7 +29,6 @@ Until = Annotated[
 ]
 Off = Annotated[bool, typer.Option("--off", help="Not any longer.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Return when all are ready.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=1, max=600, help="How long to wait, in seconds")]
 
 
 def warm(
@@ -60,16 +60,13 @@ def warm(
         query["dry_run"] = "true"
     service = find_service(home)
     reply = service.post(model_path(model, "warm"), (timeout if wait else 0) + TIMEOUT_S, **query)
-    if json:
-        show_json(reply)
-        return
-    show_text(reply["message"])
-    if dry_run and not off:
-        from gateway.cli.planning import show_actions
+    show_reply(reply, json, _show_plan if dry_run and not off else None)
 
-        show_actions(reply["detail"].get("actions", ()))
-    for replica in reply["actions"]:
-        show_text(f"  {replica}")
+
+def _show_plan(detail: Mapping[str, Any]) -> None:
+    from gateway.cli.planning import show_actions
+
+    show_actions(detail.get("actions", ()))
 
 
 def _until(text: str) -> float:

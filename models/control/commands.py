@@ -48,7 +48,10 @@ class CommandDesk:
         model = self._find(command)
         if model is None:
             return
-        if command.verb == "wake":
+        if command.verb == "wake" and command.dry_run:
+            here = any(tracked.state is ReplicaState.READY for tracked in self._world.of_model(model))
+            self._answer(command, True, f"{model} is ready already" if here else f"{model} would be brought onto a GPU")
+        elif command.verb == "wake":
             self._begin_anew(model)
             if not any(tracked.state is ReplicaState.READY for tracked in self._world.of_model(model)):
                 self._world.operator_wakes[model] = now  # until it is ready: one that is would be kept for ever
@@ -114,6 +117,11 @@ class CommandDesk:
                     needs = format_bytes(needed)
                     text = f"{model} needs {needs} of host RAM to sleep, {format_bytes(free)} are free; stop it instead"
                     return self._answer(command, False, text, "insufficient_host_memory")
+        if command.dry_run:
+            does = "put to sleep" if to_sleep else "stopped"
+            what = f"{len(chosen)} replica{'s' * (len(chosen) != 1)} of {model} would be {does}"
+            text = what if chosen else f"{model} has nothing that could be {does}"
+            return self._answer(command, True, text, actions=tuple(tracked.id for tracked in chosen))
         self._world.history.calm(model)
         for tracked in chosen:
             to = ReplicaState.ASLEEP if to_sleep else ReplicaState.DEAD

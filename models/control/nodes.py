@@ -219,7 +219,7 @@ class NodeDesk:
         for tracked in mine:
             tracked.out_of_reach = True
         log.warning("node %s is away: %s", node, reason)
-        self._journal.note_text("node_away", None, f"{node} is away ({reason}); {len(mine)} replicas are kept there")
+        self._journal.note_text("node_away", None, f"{node} is away ({reason}); replicas kept there: {len(mine)}")
 
     # 3.
 

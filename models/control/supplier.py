@@ -109,8 +109,11 @@ class Supplier:
             try:
                 async with asyncio.timeout(LOOK_S):
                     progress: Progress | None = await self._fleet.weights(node, Watching(source=source))
-            except (StartFailed, TimeoutError):
+            except StartFailed:
                 silent += 1
+                continue
+            except TimeoutError:
+                silent += 1 + round(LOOK_S / WATCH_EVERY_S)
                 continue
             silent = 0
             if progress is not None:

@@ -207,3 +207,12 @@ def test_what_is_kept_warm_does_not_leave_when_nobody_calls() -> None:
     idle = "if nobody calls it, it leaves its GPU in 50 s (ttl 60 s), or when others need its memory"
     assert keeps(None) == keeps(msgspec.structs.replace(ordered, state="planned")) == idle
     assert "it ends in 590 s (10 times ttl 60 s)" in keeps(ordered, "asleep")
+
+
+def test_a_replica_on_a_node_that_is_away_may_not_serve() -> None:
+    node = NodeRecord(id="node", address="", host_bytes=0, host_reserved_bytes=0, state="away")
+    cut_off = msgspec.structs.replace(fleet(), nodes=(node,))
+    (told,) = why_helps.of_model(card("org/m"), cut_off, None, 1000.0)
+    assert told.startswith("node does not answer: calls of it there may wait")
+    assert told.endswith("roundhouse node reclaim node --in 1s")
+    assert helps(changed(), None, cut_off) == [], "one that is not there is none of its concern"

@@ -207,7 +207,7 @@ def test_what_serves_on_a_cordoned_gpu_gets_a_substitute_and_the_rest_leaves() -
     plan = decide(cordoned(world({"n/0": 100, "n/1": 100}, models, residents), "n/0"))
     assert short(plan) == ["stop asleep-1", "stop idle-1", "start busy on n/1", "start kept on n/1"]
     assert [one.replaces for one in plan.actions if isinstance(one, Start)] == ["busy-1", "kept-1"]
-    assert reasons(plan)["stop idle-1"] == "idle-1 leaves n/0, which is cordoned."
+    assert reasons(plan)["stop idle-1"] == "idle-1 leaves n/0, which is to be emptied."
     assert plan.actions[2].reason.startswith("busy gets a replica in place of busy-1 (n/0 is cordoned): 20 MiB fit")
 
 

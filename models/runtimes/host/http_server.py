@@ -12,6 +12,7 @@ from typing import Literal
 import uvicorn
 
 from models.runtimes.host.door import Door
+from models.runtimes.host.doorkeeper import Doorkeeper
 from models.runtimes.protocol import Asgi, EngineError
 
 STARTUP_POLL_S = 0.001
@@ -32,10 +33,11 @@ class _Serving:
     task: asyncio.Task[None]
 
     @classmethod
-    def begin(cls, app: Asgi, listener: socket.socket, lifespan: Literal["auto", "off"]) -> _Serving:
+    def begin(cls, app: Asgi, listener: socket.socket, lifespan: Literal["auto", "off"], strict: bool) -> _Serving:
         server = _Server(
             uvicorn.Config(
                 app,
+                http=Doorkeeper if strict else "auto",
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -69,12 +71,16 @@ class HttpServer:
     async def start(self, app: Asgi) -> None:
         """Returns once connections are accepted. Raises EngineError when the application does not start."""
         # "auto": an application that has no use for a lifespan is served all the same. It has but one.
-        self._serving.append(await self._begin(app, self._listener, "auto"))
+        self._serving.append(await self._begin(app, self._listener, "auto", strict=False))
         if self._door is not None:
-            self._serving.append(await self._begin(self._door.guard(app), self._door.listener, "off"))
+            guarded = self._door.guard(app)
+            self._serving.append(await self._begin(guarded, self._door.listener, "off", strict=True))
 
-    async def _begin(self, app: Asgi, listener: socket.socket, lifespan: Literal["auto", "off"]) -> _Serving:
-        serving = _Serving.begin(app, listener, lifespan)
+    async def _begin(
+        self, app: Asgi, listener: socket.socket, lifespan: Literal["auto", "off"], *, strict: bool
+    ) -> _Serving:
+        """``strict``: callers may be anybody."""
+        serving = _Serving.begin(app, listener, lifespan, strict)
         try:
             while not serving.server.started:
                 if serving.task.done():

@@ -7,11 +7,13 @@ knows the cluster's key (``proof``); the first is signed in turn, and names the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +30,7 @@ from models.weights.records import FolderRecord
 from models.weights.store import WeightStore
 
 SILENCE_S = 15.0  # of an asker, in the middle of anything
+PROOF_S = 20.0  # for the first request of a connection, however much is sent meanwhile
 PIECE_BYTES = 2**20
 MOST_CONNECTIONS = 256
 _PATH = re.compile(r"/shares/(?P<id>[0-9a-f]{24})(?:/files/(?P<name>.+))?", re.ASCII)
@@ -84,6 +87,7 @@ class PeerServer(ThreadingHTTPServer):
         self.reader = Reader(store)
         self.turns = Turns(lambda: store.settings.peer_bytes_per_s)
         self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._unproven: dict[socket.socket, float] = {}  # since when, by the monotonic clock
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, PeerHandler)
@@ -92,9 +96,11 @@ class PeerServer(ThreadingHTTPServer):
         if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
             return
+        self._unproven[request] = time.monotonic()
         try:
             super().process_request(request, client_address)
         except BaseException:  # there was no thread to be had
+            self.has_proven(request)
             self._room.release()
             raise
 
@@ -102,7 +108,19 @@ class PeerServer(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.has_proven(request)
             self._room.release()
+
+    def has_proven(self, connection: socket.socket) -> None:
+        """Its other side knows the key; or it has ended."""
+        self._unproven.pop(connection, None)
+
+    def service_actions(self) -> None:
+        """Twice a second: hang up on those who take too long to show that they know the key."""
+        for connection, since_s in tuple(self._unproven.items()):
+            if time.monotonic() - since_s >= PROOF_S:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """An asker that left in the middle is no news; it goes on where it stopped."""
@@ -120,6 +138,7 @@ class PeerHandler(BaseHTTPRequestHandler):
         nonce = proof.asked(key, self.path, self.headers.get(proof.HEADER)) if key else None
         if nonce is None:
             return self._say(403, b'{"error": "this is for nodes of the same cluster"}')
+        self.server.has_proven(self.connection)
         match = _PATH.fullmatch(self.path)
         share = self.server.shares.find(match["id"]) if match is not None else None
         if match is None or share is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import socket
 from pathlib import Path
@@ -12,6 +13,10 @@ import pytest
 
 from gateway.cli import checks, service_checks
 from gateway.cli.checks import Check
+from gateway.service import record
+from gateway.service.processes import identify
+from models.cluster import Cluster
+from models.fleet import node_file
 from models.home import Home
 from tests.gateway.cli.conftest import Cli, Started
 from tests.gateway.service.test_probes import answering
@@ -216,3 +221,22 @@ def test_processes_that_nobody_looks_after(home: Home, start: Started) -> None:
     start("sleep", "600", env=environment(home))
     found = service_checks.processes(home)
     assert (found.verdict, found.cure) == ("warn", "roundhouse down")
+
+
+def test_a_node_of_a_cluster_goes_by_what_it_joined_with(cli: Cli, home: Home) -> None:
+    Cluster(role="node", head="10.0.0.1", identity="i").write(home)
+    node_file.NodeFile(name="b", gpus="1x1GiB").write(home.node_file)
+    me = identify(os.getpid())
+    assert me is not None
+    given = {
+        "instance": home.instance,
+        "home": str(home.root),
+        "config": "",
+        "state": "serving",
+        "url": "http://h:8000",
+    }
+    record.write(home, record.ServiceRecord(pid=me.pid, start_ticks=me.start_ticks, since_unix_s=0, **given))
+    found = {each["name"]: each["found"] for each in cli("doctor", "--json").json["checks"]}
+    assert found["gpus"] == "simulated by `join`: 1 GiB"
+    assert found["configuration"] == "that of the cluster's head"
+    assert found["port"] == "none of its own: requests go to http://h:8000"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.plan_views import plan_document
 from tests.gateway.cli.conftest import Cli
 from tests.gateway.cli.fake_admin import FakeAdmin
+from tests.gateway.test_http_packing import step
 
 
 @pytest.mark.parametrize("verb", ["wake", "sleep", "stop"])
@@ -21,6 +23,21 @@ def test_an_order_can_be_left_to_itself(cli: Cli, admin: FakeAdmin) -> None:
     done = cli("models", "wake", "tiny-llama", "--no-wait", "--timeout", "7", "--json")
     assert "('wait', 'false')" in done.json["message"]
     assert "('timeout_s', '7.0')" in done.json["message"]
+
+
+@pytest.mark.parametrize("verb", ["sleep", "stop"])
+def test_a_dry_run_of_putting_down_is_the_controllers_to_tell(cli: Cli, admin: FakeAdmin, verb: str) -> None:
+    said = cli("models", verb, "tiny-llama", "--dry-run").out
+    assert "('dry_run', 'true')" in said
+    assert "('wait', 'false')" in said
+
+
+def test_a_dry_run_of_waking_is_a_plan(cli: Cli, admin: FakeAdmin) -> None:
+    admin.plan = plan_document(step(), explain=False, model=None, wake=None, drain=None)
+    shown = cli("models", "wake", "n", "--dry-run")
+    assert admin.asked == ["GET /admin/v1/plan"]
+    assert shown.out == "If n were woken now:\nNothing is to be done.\n"
+    assert "('wake', 'n')" in cli("models", "wake", "n", "--dry-run", "--json").json["what_if"]
 
 
 def test_a_name_with_a_slash_gets_there_whole(cli: Cli, admin: FakeAdmin) -> None:

@@ -196,9 +196,17 @@ class Scene:
         self.arrived[model] += 1
 
     def order(
-        self, verb: str, model: str | None = None, wait: bool = True, gpu: str | None = None, for_s: float = 0.0
+        self,
+        verb: str,
+        model: str | None = None,
+        wait: bool = True,
+        gpu: str | None = None,
+        for_s: float = 0.0,
+        dry_run: bool = False,
     ) -> str:
-        command = Command(id=f"c{next(self._commands)}", verb=verb, model_id=model, wait=wait, gpu=gpu, for_s=for_s)
+        command = Command(
+            id=f"c{next(self._commands)}", verb=verb, model_id=model, wait=wait, gpu=gpu, for_s=for_s, dry_run=dry_run
+        )
         self.controller.post(Ordered(command))
         return command.id
 

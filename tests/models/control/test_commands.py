@@ -52,6 +52,28 @@ async def test_without_waiting_the_order_is_only_accepted() -> None:
     assert scene.states() == {"a-1": "starting"}
 
 
+async def test_a_dry_run_says_what_would_be_done_and_does_nothing() -> None:
+    scene = Scene([card("a", 60, aliases=("first",)), card("b", 60, min_replicas=1)], gpus_mib=(100, 100))
+
+    async def told(verb: str, model: str) -> str:
+        command = scene.order(verb, model, wait=False, dry_run=True)
+        await scene.run(1)
+        reply = scene.reply(command)
+        assert reply is not None
+        return f"{reply.message} {' '.join(reply.actions)}".strip()
+
+    assert await told("wake", "first") == "a would be brought onto a GPU"
+    assert await told("stop", "a") == "a has nothing that could be stopped"
+    await _done(scene, "wake", "a")
+    before = scene.states()
+    (name,) = (name for name in before if name.startswith("a-"))
+    assert await told("wake", "a") == "a is ready already"
+    assert await told("sleep", "a") == f"1 replica of a would be put to sleep {name}"
+    assert await told("stop", "first") == f"1 replica of a would be stopped {name}"
+    assert "min_replicas 1" in await told("stop", "b"), "refused as the order would be"
+    assert scene.states() == before
+
+
 async def test_unknown_models_and_verbs_are_refused() -> None:
     scene = Scene([card("a", 60)])
     assert (await _done(scene, "wake", "z", 0.1)).code == "model_not_found"

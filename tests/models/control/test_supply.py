@@ -281,7 +281,7 @@ async def test_a_node_whose_disk_hangs_is_given_up_although_it_answers_everythin
         await asyncio.sleep(0)
 
     supplier = Supplier(Hung(), lambda: [NodeId("a"), NodeId("b")], sleep=no_time)  # type: ignore[arg-type]
-    with pytest.raises(StartFailed, match="^a has not "):
+    with pytest.raises(StartFailed, match=r"^a has not "):
         async with asyncio.timeout(10):
             await supplier.bring(NodeId("a"), Wanted(card=card("x", 1), source="/x"), lambda progress: None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from models.runtimes.host import doorkeeper
 from models.runtimes.host.door import Door
 from models.runtimes.host.gate import Gate
 from models.runtimes.host.http_server import HttpServer
@@ -147,3 +149,54 @@ def test_what_keeps_a_door_shut_is_one_sentence(tmp_path: Path, host: str, key: 
         (tmp_path / "key").write_text(key)
     with pytest.raises(EngineError, match=said):
         Door.of(to_reach(tmp_path, host))
+
+
+async def hung_up_on(base: str, *pieces: bytes) -> bool:
+    """Whether the engine ends the connection of somebody who sends these, one by one, and then nothing."""
+    host, port = base.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        async with asyncio.timeout(3):
+            return await reader.read() == b""
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTTP/1.1\r\nx: ", b"GET / HTTP/1.1\r\n" + f"{KEY_HEADER}: {KEY}\r\n".encode()]
+)
+async def test_a_caller_that_does_not_finish_its_head_is_hung_up_on(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(doorkeeper, "HEAD_S", 0.05)
+    async with served() as (base, _):
+        assert await hung_up_on(base, sent)
+
+
+@pytest.mark.parametrize("line", [b"x: y\r\n" * 512, b"x" * 4096])
+async def test_a_head_without_end_is_hung_up_on(line: bytes) -> None:
+    """Whoever has not shown the key fills no memory of an engine."""
+    async with served() as (base, _):
+        assert await hung_up_on(base, b"GET / HTTP/1.1\r\n", *[b"a: " * (line[:2] != b"x:") + line] * 200)
+
+
+async def test_a_gateway_may_keep_a_connection_for_longer_than_a_head_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doorkeeper, "HEAD_S", 0.2)
+    async with served() as (base, _):
+        only_one = aiohttp.TCPConnector(limit=1)
+        async with aiohttp.ClientSession(connector=only_one) as session:
+            for body in (b"{}", b"x" * 300_000):
+                answer = await session.post(f"{base}/v1/completions", data=body, headers=WITH_KEY)
+                assert answer.status == 200
+                await answer.read()
+                await asyncio.sleep(0.3)
+            assert len(only_one._conns) == 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,7 +15,7 @@ import msgspec
 import pytest
 
 from models.weights.errors import Damaged, NoRoom, SourceRefused, TransferFailed
-from models.weights.peers import proof
+from models.weights.peers import proof, server
 from models.weights.peers.likeness import Likenesses
 from models.weights.peers.remote import Peer, PeersGone
 from models.weights.peers.serve import _Key
@@ -341,3 +343,23 @@ def test_a_secret_that_was_taken_away_and_put_back_opens_the_door_again(tmp_path
     assert key() == ""
     aside.rename(file)  # with the time it had
     assert key() == known
+
+
+def test_whoever_shows_no_proof_in_time_makes_room_for_others(
+    first: Neighbour, far: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then is no silence; so nobody without the secret may keep a connection by it."""
+    monkeypatch.setattr(server, "PROOF_S", 0.2)
+    with socket.create_connection(("127.0.0.1", first.server.server_address[1]), 5) as talk:
+        talk.sendall(b"GET / HTTP/1.1\r\nx: ")
+        talk.settimeout(5)
+        assert talk.recv(1) == b""
+    first.store.learn(far)
+    path = f"/shares/{first.offer(far, 'x').share}"
+    connection = http.client.HTTPConnection("127.0.0.1", first.server.server_address[1], timeout=5)
+    for _ in range(2):  # one that has shown it may pause
+        connection.request("GET", path, headers={proof.HEADER: proof.ask(KEY, path)[0]})
+        answer = connection.getresponse()
+        assert (answer.status, bool(answer.read())) == (200, True)
+        time.sleep(1.0)
+    connection.close()
