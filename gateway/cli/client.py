@@ -148,7 +148,7 @@ def _refused(refusal: urllib.error.HTTPError) -> CliError:
         message, code = str(error["message"]), str(error.get("code") or error["type"])
     except (ValueError, LookupError, TypeError, AttributeError, OSError):
         message, code = f"the service answered {refusal.code} {refusal.reason}", "unexpected_answer"
-    cure = ""
+    cure = "what serves goes on; see what is wrong: roundhouse doctor" if code == "store_unavailable" else ""
     if refusal.code in (401, 403):
         cure = "give a key with the scope admin in ROUNDHOUSE_ADMIN_KEY; the one of the demo is in demo.env"
     kind = AskedWrongly if code in WRONG_CODES else Refused

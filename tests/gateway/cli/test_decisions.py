@@ -190,6 +190,6 @@ def test_what_is_about_no_model_names_none_and_a_model_without_any_says_so(cli: 
     assert line({**ordered, "reason": "n: cordon by operator", "details": {}}).endswith(
         " node_ordered: n: cordon by operator"
     )
-    admin.decisions = ()
+    admin.decisions = []
     assert "No decision about gpt-9 is on record." in cli("decisions", "--model", "gpt-9").err
     assert "Nothing has been decided yet." in cli("decisions").err

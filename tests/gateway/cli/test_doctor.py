@@ -228,14 +228,11 @@ def test_a_node_of_a_cluster_goes_by_what_it_joined_with(cli: Cli, home: Home) -
     node_file.NodeFile(name="b", gpus="1x1GiB").write(home.node_file)
     me = identify(os.getpid())
     assert me is not None
-    given = {
-        "instance": home.instance,
-        "home": str(home.root),
-        "config": "",
-        "state": "serving",
-        "url": "http://h:8000",
-    }
-    record.write(home, record.ServiceRecord(pid=me.pid, start_ticks=me.start_ticks, since_unix_s=0, **given))
+    running = record.ServiceRecord(
+        pid=me.pid, start_ticks=me.start_ticks, instance=home.instance, home=str(home.root), url="http://h:8000",
+        config="", state="serving", since_unix_s=0,
+    )  # fmt: skip
+    record.write(home, running)
     found = {each["name"]: each["found"] for each in cli("doctor", "--json").json["checks"]}
     assert found["gpus"] == "simulated by `join`: 1 GiB"
     assert found["configuration"] == "that of the cluster's head"

@@ -65,6 +65,11 @@ def test_a_refusal_comes_with_its_code(cli: Cli, admin: FakeAdmin) -> None:
     }
 
 
+def test_without_redis_the_doctor_is_named(cli: Cli, admin: FakeAdmin) -> None:
+    admin.refuse["/admin/v1/gpus"] = (503, "Redis does not answer; try again.", "store_unavailable")
+    assert "cure: what serves goes on; see what is wrong: roundhouse doctor" in cli("gpus").err
+
+
 def test_a_wrong_configuration_is_the_askers_mistake(cli: Cli, admin: FakeAdmin) -> None:
     admin.refuse["/admin/v1/reload"] = (400, "models[0].ttl: is empty", "invalid_configuration")
     assert cli("reload").status == 2

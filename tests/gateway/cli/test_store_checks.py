@@ -79,8 +79,11 @@ def test_a_server_that_is_silent_is_a_fault_while_the_service_runs(
     me = identify(os.getpid())
     assert me is not None
     home.service_file.parent.mkdir(parents=True, exist_ok=True)
-    given = {"instance": home.instance, "home": str(home.root), "url": "", "config": "", "state": "serving"}
-    record.write(home, record.ServiceRecord(pid=me.pid, start_ticks=me.start_ticks, since_unix_s=0, **given))
+    running = record.ServiceRecord(
+        pid=me.pid, start_ticks=me.start_ticks, instance=home.instance, home=str(home.root), url="",
+        config="", state="serving", since_unix_s=0,
+    )  # fmt: skip
+    record.write(home, running)
     found = stored(home)
     assert found.verdict == "fail"
     assert "Redis does not answer although the service runs" in found.found

@@ -25,7 +25,7 @@ EXAMPLES = 6  # of each operation
 # These wait for a controller, of which there is none here; or for news, as long as anybody listens.
 WAITING = (
     "/admin/v1/models/", "/admin/v1/gpus/", "/admin/v1/reload", "/admin/v1/snapshot", "/admin/v1/record",
-    "/admin/v1/logs", "/admin/v1/plan", "/v1/realtime",
+    "/admin/v1/logs", "/admin/v1/plan", "/admin/v1/nodes/", "/admin/v1/defrag", "/v1/realtime",
 )  # fmt: skip
 CHECKED = (response_schema_conformance, content_type_conformance, status_code_conformance)
 
