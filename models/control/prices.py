@@ -68,11 +68,13 @@ class PriceList:
     def __init__(self, world: World) -> None:
         self._world = world
         self._seen: dict[str, deque[Sample]] = {}  # by ``cost_name``
-        self._fits: dict[str, TierTime] = {}
+        self._fits: dict[str, tuple[TierTime, int] | None] = {}  # with the most bytes that they can be asked for
 
     def learn(self, transition: Transition, tier: str, weights_bytes: int, took_s: float) -> None:
         name = cost_name(transition, tier)
-        self._seen.setdefault(name, deque(maxlen=SEEN_KEPT)).append(Sample(weights_bytes, took_s))
+        if name not in self._seen:
+            self._seen[name] = deque(self._remembered(name), maxlen=SEEN_KEPT)
+        self._seen[name].append(Sample(weights_bytes, took_s))
         self._fits.pop(name, None)
 
     def price(self, action: Action, tracked: Tracked, queue_s: float = 0.0) -> Price | None:
@@ -131,12 +133,22 @@ class PriceList:
 
     def _of_others(self, name: str, weights_bytes: int) -> float | None:
         """None: nobody had it yet, or only much smaller ones."""
-        seen = self._seen.get(name)
-        if not seen or weights_bytes > MUCH_LARGER * max(one.weights_bytes for one in seen):
-            return None
         if name not in self._fits:
-            self._fits[name] = fit_tier(seen)
-        return self._fits[name].seconds(weights_bytes)
+            seen = self._seen.get(name) or self._remembered(name)
+            most_bytes = MUCH_LARGER * max((one.weights_bytes for one in seen), default=0)
+            self._fits[name] = (fit_tier(seen), most_bytes) if seen else None
+        found = self._fits[name]
+        return found[0].seconds(weights_bytes) if found is not None and weights_bytes <= found[1] else None
+
+    def _remembered(self, name: str) -> list[Sample]:
+        """What earlier controllers measured."""
+        world = self._world
+        medians_s = ((entry, world.history.costs.medians_s(entry.id).get(name)) for entry in world.entries.values())
+        return [
+            Sample(world.judged(entry).footprint.weights_bytes, took_s)
+            for entry, took_s in medians_s
+            if took_s is not None
+        ]
 
     def _known(self, model: ModelId) -> bool:
         return model in self._world.entries

@@ -239,6 +239,8 @@ class WarmDesk:
         if ready >= wanted:
             if not watch.met:
                 off_s = now - watch.floor.since_s
+                if off_s > 0:  # a schedule may have come into the card after its hours had begun
+                    off_s = min(off_s, now - watch.began_s)
                 when = f"{span(off_s)} after" if off_s >= 0 else f"{span(-off_s)} before"
                 text = f"{ready} of {count(wanted, 'replica')} of {model} ready, {when} they were to be there"
                 self._journal.note_text("warmed", model, text)

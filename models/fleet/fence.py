@@ -35,8 +35,8 @@ class Fence:
         with self._held() as file:
             highest = self._read(file)
             if epoch > highest:
-                os.ftruncate(file, 0)
-                os.pwrite(file, b"%d\n" % epoch, 0)
+                # Over the lower one, in the room that it has: a disk that is full must not lose that.
+                os.ftruncate(file, os.pwrite(file, b"%d\n" % epoch, 0))
         return highest
 
     @contextmanager

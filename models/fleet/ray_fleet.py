@@ -7,7 +7,6 @@ concerns an engine of a node that is away waits for its return, or until the nod
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -44,6 +43,7 @@ LOOK_TIMEOUT_S = 10.0
 CLAIM_TIMEOUT_S = 5.0
 STOP_ALL_TIMEOUT_S = 30.0
 RETRY_S = 0.1
+AGAIN_S = 1.0  # an engine that could not be ended
 
 
 class NoNodes(Exception):
@@ -242,8 +242,7 @@ class RayFleet:
             return
         node, status = self._status[replica]
         self._end_watch(replica)  # another engine may come in this one's place, under its name
-        with contextlib.suppress(StartFailed):
-            await self._node(node).insist(lambda now: now.actor.stop.remote(self._epoch, status))
+        await self._ended(self._node(node), replica, lambda now: now.actor.stop.remote(self._epoch, status))
         if replica in self._status and self._status[replica][1].pid == status.pid:
             del self._status[replica]
         self._let_go(node, replica, status)
@@ -252,8 +251,19 @@ class RayFleet:
         """Whoever started it has lost patience; it may load for ever."""
         node, order = self._starting.pop(replica, (None, None))
         if node is not None:
-            with contextlib.suppress(StartFailed):
-                await self._node(node).insist(lambda now: now.actor.abandon.remote(self._epoch, order))
+            await self._ended(self._node(node), replica, lambda now: now.actor.abandon.remote(self._epoch, order))
+
+    async def _ended(self, where: RayNode, replica: ReplicaId, call: Call) -> None:
+        """Once it is, or its node is given up: its memory counts as free from then on. Raises Superseded."""
+        while True:
+            try:
+                await where.insist(call)
+                return
+            except NodeGivenUp:
+                return
+            except StartFailed as problem:
+                log.error("%s could not be ended, which is tried again: %s", replica, problem)
+                await asyncio.sleep(AGAIN_S)
 
     async def observe(self) -> dict[NodeId, tuple[EngineStatus, ...]]:
         found: dict[NodeId, tuple[EngineStatus, ...]] = await self._ask_all(
@@ -324,8 +334,7 @@ class RayFleet:
         where = self._node(node)
         try:
             reason, fault = await self._end_of(where, replica, status) or ("its engine ended", "other")
-            with contextlib.suppress(StartFailed):  # its memory counts as free from here on: make sure of it
-                await where.insist(lambda now: now.actor.stop.remote(self._epoch, status))
+            await self._ended(where, replica, lambda now: now.actor.stop.remote(self._epoch, status))
         except (NodeGivenUp, Superseded) as problem:  # the loss of the node was told; a later controller sees to it
             log.warning("%s is not watched any more: %s", replica, problem)
             self._watches.pop(replica, None)

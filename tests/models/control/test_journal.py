@@ -70,6 +70,16 @@ async def test_a_model_that_never_started_is_estimated_from_others_by_size_unles
     assert scene.controller.world.meters().estimates == (), "only what was measured is held against the clock"
 
 
+async def test_a_new_controller_estimates_from_what_its_predecessor_measured() -> None:
+    scene = Scene([card("a", 60), card("b", 60)])
+    await served(scene, "a")
+    await scene.restart_controller(remembers=True)
+    await served(scene, "b")
+    start = next(each for each in scene.decided("start") if each.model_id == "b")
+    assert start.details["estimated_from"] == "others"
+    assert start.details["estimate_s"] == pytest.approx(1.0, abs=0.03)
+
+
 async def test_an_eviction_is_priced_as_a_swap_and_comes_out_as_asleep() -> None:
     scene = Scene([card("a", 60), card("b", 50)])
     await served(scene, "a", "b", "a", "b", "a", "b")

@@ -201,6 +201,13 @@ async def test_what_is_kept_warm_is_not_put_down_by_hand() -> None:
     assert "end that first: roundhouse warm a --off" in reply.message
 
 
+async def test_hours_that_had_begun_when_they_came_into_the_card_are_not_met_late() -> None:
+    scene = Warm([scheduled("a", {"begin": "00:00", "to": "23:59"}, ttl=5)])
+    await scene.run(3)
+    assert scene.ready("a") == 1
+    assert scene.said("warmed") == ["1 of 1 replica of a ready, 1 s after they were to be there"]
+
+
 async def test_a_schedule_brings_it_up_early_by_what_its_starts_take() -> None:
     """The first start was measured: 1 s. Two of them take 3 s at worst, and a second to be sure."""
     scene = Warm([scheduled("a", {"begin": "14:00", "to": "15:00", "replicas": 2}, max_replicas=2, ttl=5)], (100, 100))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 
@@ -88,3 +90,18 @@ def test_what_is_obeyed_never_falls(tmp_path_factory: pytest.TempPathFactory, ep
         else:
             fence.obey(epoch)
             highest = epoch
+
+
+def test_a_full_disk_does_not_make_a_node_forget_whom_it_obeys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fence = Fence(tmp_path / "epoch")
+    fence.obey(6)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space"):
+            fence.obey(7)
+    with pytest.raises(Superseded):
+        fence.obey(5)
