@@ -10,6 +10,7 @@ from pathlib import Path
 from gateway.service.report import Event, Report
 from models.home import Home
 from models.runtimes.sockets import answers
+from packers.explain import count
 
 LEAVE_S = 20.0
 LOOK_EVERY_S = 0.1
@@ -36,7 +37,8 @@ async def leave(
     while engines(home) and loop.time() < deadline_s and not hurry.is_set():
         await asyncio.sleep(LOOK_EVERY_S)
     left = len(engines(home))
-    text = f"{left} engines are still here; they end with this machine's parts." if left else "No engine is left here."
+    stay = f"Still here: {count(left, 'engine')}, to end with this machine's parts."
+    text = stay if left else "No engine is left here."
     report(Event(kind="note", text=text))
 
 

@@ -50,9 +50,8 @@ async def recover(controller: Controller, fleet: Fleet, before: FleetRecord | No
         controller.look_again(there[silent])
     for replica, record in records.items():
         if replica not in known and record.state != ReplicaState.DEAD:
-            controller.journal.note_text(
-                "died", ModelId(record.model_id), f"{replica} ended while no controller watched"
-            )
+            text = f"{replica} ended while no controller watched"
+            controller.journal.note_text("died", ModelId(record.model_id), text)
     return adopted
 
 

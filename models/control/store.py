@@ -124,6 +124,9 @@ class _There(NamedTuple):
     catalog: tuple[ModelRecord, ...]
     whole_at_s: float
 
+    def is_fresh(self, now: float) -> bool:
+        return now - self.whole_at_s < WHOLE_EVERY_S
+
 
 class RedisControlStore:
     """``problems``: what was found under the controller's keys that it could not read, for operators."""
@@ -174,22 +177,12 @@ class RedisControlStore:
         decisions: tuple[DecisionRecord, ...],
     ) -> None:
         keys, encode = self._keys, msgspec.json.encode
-        machine = self._machine()
-        fleet = msgspec.structs.replace(
-            fleet,
-            epoch=self.epoch,
-            problems=(*fleet.problems, *self.problems),
-            boot=machine.boot,
-            since_boot_s=machine.since_s,
-        )
         before, self._there = self._there, None  # whatever befalls this write: then nobody knows what is there
-        if before is not None and fleet.updated_unix_s - before.whole_at_s < WHOLE_EVERY_S:
-            routes_news = routes.version != before.routes_version
-            catalog_news = catalog is not before.catalog
-            there = before._replace(routes_version=routes.version, catalog=catalog)
+        there = _There(routes.version, catalog, fleet.updated_unix_s)
+        if before is not None and before.is_fresh(fleet.updated_unix_s):
+            there = there._replace(whole_at_s=before.whole_at_s)
         else:
-            routes_news = catalog_news = True
-            there = _There(routes.version, catalog, fleet.updated_unix_s)
+            before = None
         routes = msgspec.structs.replace(routes, written_unix_s=fleet.updated_unix_s)
         await self._write(
             keys=[
@@ -204,9 +197,9 @@ class RedisControlStore:
             ],
             args=[
                 LEASE_MS,
-                encode(fleet),
-                encode(routes) if routes_news else b"",
-                encode(catalog) if catalog_news else b"",
+                encode(self._signed(fleet)),
+                b"" if before is not None and before.routes_version == routes.version else encode(routes),
+                b"" if before is not None and before.catalog is catalog else encode(catalog),
                 routes.version,
                 DECISIONS_MAX,
                 self._decisions,
@@ -215,6 +208,17 @@ class RedisControlStore:
         )
         self._decisions += len(decisions)
         self._there = there
+
+    def _signed(self, fleet: FleetRecord) -> FleetRecord:
+        """With who wrote it, and when by a clock that nobody sets."""
+        machine = self._machine()
+        return msgspec.structs.replace(
+            fleet,
+            epoch=self.epoch,
+            problems=(*fleet.problems, *self.problems),
+            boot=machine.boot,
+            since_boot_s=machine.since_s,
+        )
 
     async def take_command(self, wait_s: float) -> Command | None:
         """The next one that somebody has pushed, within ``wait_s``. It stays in the list of those taken until it is

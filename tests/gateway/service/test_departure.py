@@ -45,7 +45,7 @@ async def test_it_leaves_word_and_goes_when_the_last_engine_has_gone(home: Home,
 async def test_it_goes_when_the_time_is_over(home: Home, engine: socket.socket) -> None:
     said: list[Event] = []
     await leave(home, said.append, asyncio.Event(), leave_s=0.05)
-    assert "1 engines are still here" in said[-1].text
+    assert "Still here: 1 engine, " in said[-1].text
 
 
 async def test_it_goes_at_once_when_somebody_is_in_a_hurry(home: Home, engine: socket.socket) -> None:
