@@ -59,6 +59,7 @@ def test_why_tells_where_a_model_is_and_why_on_one_screen(service: Service) -> N
 
 
 def test_following_goes_on_over_the_death_of_the_controller(service: Service) -> None:
+    service.order("tiny-topics", "wake")  # there is a last decision, and somebody to adopt
     command = [service.roundhouse, "decisions", "--follow", "--json", "--limit", "1"]
     following = subprocess.Popen(
         command, env=service.environ(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
