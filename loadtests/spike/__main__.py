@@ -31,7 +31,7 @@ from loadtests.spike.replicas import Watch
 from loadtests.target import Target
 
 MODEL = "tiny-llama"
-SLOTS, TOKENS, MOST = 2, 24, 6
+SLOTS, TOKENS, MOST = 2, 36, 6
 CALM_S, SPIKE_S, AFTER_S = 10.0, 20.0, 20.0
 GPUS = "4x512MiB"
 

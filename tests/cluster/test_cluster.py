@@ -23,7 +23,7 @@ def test_models_are_placed_over_all_machines(cluster: Cluster) -> None:
     assert [len(gpu["replicas"]) for gpu in gpus.values()] == [1, 1, 1]
     assert gpus["a/gpu-0"]["pool"] == "a"
     assert engines_by_node(cluster.head)
-    assert "3 node(s)" in cluster.head.roundhouse("status").stdout
+    assert "on 3 nodes" in cluster.head.roundhouse("status").stdout
 
 
 def test_requests_are_answered_through_every_gateway_by_engines_of_every_machine(cluster: Cluster) -> None:
