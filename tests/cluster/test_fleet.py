@@ -213,6 +213,7 @@ def test_a_link_that_is_cut_for_ten_seconds_costs_nothing(stage: Stage) -> None:
     assert kinds == ["NodeAway", "NodeJoined"]
 
 
+@pytest.mark.long
 def test_engines_outlive_their_nodes_ray_and_are_taken_over_by_the_next(stage: Stage) -> None:
     a = stage.member("again")
     pid = stage.start("again-1", a)["pid"]
