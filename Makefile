@@ -28,7 +28,7 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-cluster test-gpu lint loadtest chaos bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale fuzz clean
+.PHONY: help venv run test test-cluster test-long test-gpu lint loadtest chaos bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test: venv ## run every test that needs no GPU (JOBS=0: in one process)
 
 test-cluster: venv ## run the tests of several machines, as network namespaces, those that take minutes too (root)
 	@$(BIN)/python -m pytest -q -m "" tests/cluster $(ARGS)
+
+test-long: venv ## run the tests that take minutes, which `make test` leaves out (root)
+	@$(BIN)/python -m pytest -q -m long tests $(ARGS)
 
 test-gpu: venv ## run the tests that need a real GPU
 	@$(BIN)/python -m pytest -q -o addopts="--import-mode=importlib --strict-markers --strict-config" tests/gpu $(ARGS)

@@ -26,7 +26,7 @@ from models.home import Home
 from models.runtimes.protocol import KEY_HEADER
 from tests.cluster.hosts import Host, Network, until
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.long]
 RUNTIME = "tests.models.fleet.tiny_runtime:runtime"
 SECRET = "s" * 64
 ASK = """
@@ -187,7 +187,6 @@ def test_a_node_joins_with_what_its_file_says_and_its_engines_answer_other_nodes
     assert stage.driver.ask("observe")["a"] == {}
 
 
-@pytest.mark.long
 def test_a_link_that_is_cut_for_ten_seconds_costs_nothing(stage: Stage) -> None:
     a, b = stage.member("cut"), stage.member("whole")
     pid = stage.start("cut-1", a)["pid"]
@@ -213,7 +212,6 @@ def test_a_link_that_is_cut_for_ten_seconds_costs_nothing(stage: Stage) -> None:
     assert kinds == ["NodeAway", "NodeJoined"]
 
 
-@pytest.mark.long
 def test_engines_outlive_their_nodes_ray_and_are_taken_over_by_the_next(stage: Stage) -> None:
     a = stage.member("again")
     pid = stage.start("again-1", a)["pid"]
@@ -235,7 +233,6 @@ def test_engines_outlive_their_nodes_ray_and_are_taken_over_by_the_next(stage: S
     assert stage.driver.ask("observe")["again"] == {}
 
 
-@pytest.mark.long
 def test_a_node_whose_power_fails_is_lost_after_half_a_minute_and_welcome_again(stage: Stage) -> None:
     a = stage.member("dark")
     stage.start("dark-1", a)

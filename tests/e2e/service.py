@@ -79,6 +79,14 @@ class Service:
     def replicas(self, model: str) -> list[dict[str, Any]]:
         return [replica for replica in rows(self.admin("replicas")) if replica["model_id"] == model]
 
+    def only_replica(self, model: str) -> dict[str, Any]:
+        """The one that serves it, whatever tests before have left behind."""
+        if len(self.replicas(model)) > 1:
+            self.run("models", "stop", model)
+        assert self.chat(model).status_code == 200
+        (replica,) = self.replicas(model)
+        return replica
+
     def decisions(self, model: str | None = None) -> list[dict[str, Any]]:
         found = rows(self.admin("decisions?limit=1000"))
         return [decision for decision in found if model is None or decision["model_id"] == model]

@@ -87,7 +87,7 @@ def test_many_models_at_once_with_too_little_memory_are_all_served(service: Serv
 
 def test_sleep_and_wake_by_hand_keep_the_answers(service: Service) -> None:
     before = service.chat("tiny-llama", "the same", max_tokens=12, temperature=0).json()["choices"][0]["message"]
-    (replica,) = service.replicas("tiny-llama")
+    replica = service.only_replica("tiny-llama")
     service.order("tiny-llama", "sleep")
     (asleep,) = service.replicas("tiny-llama")
     assert (asleep["state"], asleep["pid"]) == ("asleep", replica["pid"])

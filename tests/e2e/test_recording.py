@@ -62,8 +62,7 @@ def test_the_plan_says_what_a_call_would_meet_and_is_right(service: Service) -> 
     assert planned["replicas"] == []
     assert planned["if_called"]["outcome"] in ("start", "evict")
     gpu = planned["if_called"]["gpu"]
-    assert service.chat("tiny-llama").status_code == 200
-    (replica,) = service.replicas("tiny-llama")
+    replica = service.only_replica("tiny-llama")
     assert replica["gpu"] == gpu
     (planned,) = service.json("plan", "--explain", "--model", "tiny-llama")["models"]
     assert planned["if_called"]["outcome"] == "serves"
@@ -71,8 +70,7 @@ def test_the_plan_says_what_a_call_would_meet_and_is_right(service: Service) -> 
 
 
 def test_a_drained_gpu_is_left_and_not_used_again_until_it_is_undrained(service: Service) -> None:
-    assert service.chat("tiny-llama").status_code == 200
-    (replica,) = service.replicas("tiny-llama")
+    replica = service.only_replica("tiny-llama")
     gpu = replica["gpu"]
     service.run("gpus", "drain", gpu, "--wait")
     try:

@@ -106,6 +106,7 @@ def test_all_of_them_are_served_in_turn_without_an_error(crowded: Service) -> No
         assert set(cost["delays"]) <= {swap["model_id"]}
 
 
+@pytest.mark.long
 def test_what_is_kept_warm_keeps_its_place_in_the_storm(crowded: Service) -> None:
     said = crowded.run("warm", "hot-a", "--until", "1h", "--wait").stdout
     assert "1 replica of hot-a is ready" in said
@@ -124,6 +125,7 @@ def test_what_is_kept_warm_keeps_its_place_in_the_storm(crowded: Service) -> Non
     assert "would be kept warm" in dry["message"]
 
 
+@pytest.mark.long
 def test_memory_that_is_kept_for_one_is_there_when_it_is_called(
     crowded: Service, written: tuple[Path, dict[str, Any]]
 ) -> None:
