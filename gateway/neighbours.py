@@ -38,6 +38,7 @@ class Neighbours:
         self._here = here
         self._secret_path = secret_path
         self._line = b""
+        self._looked = False
         self._views: dict[str, _View] = {}
         self.headers: dict[str, bytes] = {}
         self.problem = ""
@@ -53,8 +54,10 @@ class Neighbours:
         if not self._here:
             return table
         known = {} if self.problem else self._views  # what was left out for want of the key is looked at again
-        problem, self.problem = self.problem, ""
+        problem, self.problem, self._looked = self.problem, "", False
         self._views = {model.model_id: self._view(model, known.get(model.model_id)) for model in table.models}
+        if any(view.away for view in self._views.values()):
+            self._has_key()
         self.headers = {away: self._line for view in self._views.values() for away in view.away}
         if self.problem and self.problem != problem:
             log.error("other nodes are out of reach", reason=self.problem)
@@ -82,13 +85,12 @@ class Neighbours:
         return msgspec.structs.replace(replica, endpoint=replica.address)
 
     def _has_key(self) -> bool:
-        """Read when it is first needed, and again while there is none."""
-        if self._line or self._secret_path is None:
-            return bool(self._line)
-        try:
-            key = secret.key(secret.read(self._secret_path), "engines")
-        except secret.NoSecret as missing:
-            self.problem = f"replicas of other nodes cannot be called: {missing}"
-            return False
-        self._line = f"{KEY_HEADER}: {key}\r\n".encode()
-        return True
+        """Read once a table, for it may be rotated. The last one holds while there is none."""
+        if self._secret_path is not None and not self._looked:
+            self._looked = True
+            try:
+                self._line = f"{KEY_HEADER}: {secret.key(secret.read(self._secret_path), 'engines')}\r\n".encode()
+            except secret.NoSecret as missing:
+                if not self._line:
+                    self.problem = f"replicas of other nodes cannot be called: {missing}"
+        return bool(self._line)

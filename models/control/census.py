@@ -29,6 +29,8 @@ from models.store.records import ModelRecord, ModelRoute, ReplicaRecord
 from packers.types import Model, ModelId, Replica, ReplicaId
 
 QUIET_FRESH_S = 10.0
+AT_ONCE = 4
+HEAR_EVERY_S = 0.1
 Shown = tuple[ModelRoute, ModelRecord]
 
 
@@ -37,10 +39,6 @@ class Showing(NamedTuple):
 
     routes: tuple[ModelRoute, ...] = ()
     records: tuple[ModelRecord, ...] = ()
-
-
-AT_ONCE = 4
-HEAR_EVERY_S = 0.1
 
 
 class Replicas(dict[ReplicaId, Tracked]):
@@ -147,7 +145,9 @@ class Census:
         """The models that are to be looked at again; they stay so until ``models`` is called."""
         if self._catalog is not catalog:
             self._catalog = catalog
-            self._models = {name: model for name, model in self._models.items() if name in catalog}
+            for known in (self._models, self._looked_s):
+                for gone in known.keys() - catalog.keys():
+                    del known[gone]
             self._touched, self._unshown = set(catalog), set(catalog)
             self._heard.clear()
         for line in (self._due, self._due_quiet):
@@ -215,8 +215,10 @@ class Census:
         if self._catalog is not catalog:
             self._unshown = set(catalog)
         self._unshown.update(self._next_in_turn(catalog))
-        routes_news = records_news = self._shown.keys() != catalog.keys()
-        self._shown = {name: shown for name, shown in self._shown.items() if name in catalog}
+        gone = self._shown.keys() - catalog.keys()
+        for name in gone:
+            del self._shown[name]
+        routes_news = records_news = bool(gone)
         for name in self._unshown & catalog.keys():
             before, after = self._shown.get(name), show(catalog[name])
             routes_news |= before is None or before[0] != after[0]

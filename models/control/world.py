@@ -196,11 +196,10 @@ class World:
             self._traffic[model] = self._traffic.get(model, Traffic()) + seen
 
     def look_on(self, now: float) -> None:
-        """Look at some of the models that are due, between two steps."""
+        """Let some of the models that are due be looked at in the next snapshot, which no step has to wait for."""
         self.census.take_some()
         self.refresh_use(now)
         self._take_traffic(now)
-        self._models_now(now)
 
     def _models_now(self, now: float) -> tuple[Model, ...]:
         def look(entry: Entry) -> Model:

@@ -22,8 +22,15 @@ class NodeGivenUp(StartFailed):
     """Its node was lost; nobody waits for it any more."""
 
 
+class CallBroken(StartFailed):
+    """The call came to nothing for a reason of its own: it says nothing of the engine that it was about."""
+
+
 async def ask(call: Any) -> Any:
-    """Await a call. Engine errors become StartFailed, unreachable actors ActorGone; raises Superseded."""
+    """Await a call. Engine errors become StartFailed, unreachable actors ActorGone, other trouble CallBroken.
+
+    Raises Superseded.
+    """
     try:
         return await call
     except RayTaskError as failure:
@@ -33,11 +40,11 @@ async def ask(call: Any) -> Any:
         if isinstance(cause, Superseded):
             raise Superseded(cause.epoch) from cause
         log.error("actor call failed", exc_info=failure)
-        raise StartFailed("an internal error on the node; see the controller's log") from failure
+        raise CallBroken("an internal error on the node; see the controller's log") from failure
     except RayActorError as gone:
         raise ActorGone(_why(gone)) from gone
     except RayError as failure:
-        raise StartFailed(f"Ray could not carry out the call ({type(failure).__name__})") from failure
+        raise CallBroken(f"Ray could not carry out the call ({type(failure).__name__})") from failure
 
 
 def _why(gone: RayActorError) -> str:

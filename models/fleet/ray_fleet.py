@@ -28,7 +28,7 @@ from models.fleet.protocol import (
     Superseded,
 )
 from models.fleet.ray_actors import RayEntry, ray_table
-from models.fleet.ray_calls import ActorGone, NodeGivenUp
+from models.fleet.ray_calls import ActorGone, CallBroken, NodeGivenUp
 from models.fleet.ray_node import Call, Incarnation, RayNode
 from models.fleet.tag import Tag
 from models.runtimes.protocol import EngineOrder, EngineStatus, Fault
@@ -357,6 +357,9 @@ class RayFleet:
             except ActorGone:
                 self._kept.discard(replica)
                 await asyncio.sleep(RETRY_S)
+            except CallBroken as problem:  # it may well be alive: nothing that serves is ended for this
+                log.error("%s could not be watched, which is tried again: %s", replica, problem)
+                await asyncio.sleep(AGAIN_S)
             except StartFailed as problem:
                 return (str(problem), problem.fault) if problem.fault == "hang" else await self._said(where, status)
 

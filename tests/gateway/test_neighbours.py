@@ -70,6 +70,19 @@ def test_without_the_secret_others_are_left_out_and_it_says_which_file_is_missin
     assert near.problem == ""
 
 
+def test_a_rotated_secret_is_taken_with_the_next_table_and_a_lost_one_is_remembered(tmp_path: Path) -> None:
+    near = neighbours(tmp_path)
+    routes = model(replica("b", "there"))
+    near.seen(table(routes))
+    (tmp_path / "secret").write_text("t" * 64)
+    near.seen(table(routes, version=2))
+    rotated = f"x-roundhouse-key: {secret.key('t' * 64, 'engines')}\r\n".encode()
+    assert near.headers == {"http://10.0.0.2:4000": rotated}
+    (tmp_path / "secret").unlink()
+    near.seen(table(routes, version=3))
+    assert (near.headers, near.problem) == ({"http://10.0.0.2:4000": rotated}, "")
+
+
 def test_the_problem_goes_with_the_last_replica_that_it_concerned(tmp_path: Path) -> None:
     near = neighbours(tmp_path, "too short")
     near.seen(table(model(replica("b", "there"))))

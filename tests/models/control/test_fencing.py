@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -26,21 +25,6 @@ from tests.models.control.scene import card
 from tests.models.control.stored_scene import KEYS, StoredScene
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def redis(embedded_url: str) -> AsyncIterator[Redis]:
-    client = connect_async(embedded_url)
-    await client.flushall()
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture(autouse=True)
-def _ended() -> Iterator[None]:
-    yield
-    while StoredScene.all:
-        StoredScene.all.pop().end()
 
 
 async def fleet_in(redis: Redis) -> FleetRecord:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,21 +22,6 @@ from tests.models.control.scene import card
 from tests.models.control.stored_scene import KEYS, StoredScene
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def redis(embedded_url: str) -> AsyncIterator[Redis]:
-    client = connect_async(embedded_url)
-    await client.flushall()
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture(autouse=True)
-def _ended() -> Iterator[None]:
-    yield
-    while StoredScene.all:
-        StoredScene.all.pop().end()
 
 
 async def test_two_controllers_on_one_redis_without_names_of_their_own(redis: Redis, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from models.fleet.protocol import StartFailed, Superseded
 from models.fleet.ray_actors import named
-from models.fleet.ray_calls import ActorGone, ask, ask_until
+from models.fleet.ray_calls import ActorGone, CallBroken, ask, ask_until
 from models.runtimes.protocol import EngineError
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ async def test_what_an_engine_says_arrives_as_it_said_it() -> None:
 
 
 async def test_a_defect_on_the_node_is_no_sentence_for_callers() -> None:
-    with pytest.raises(StartFailed, match="internal error on the node"):
+    with pytest.raises(CallBroken, match="internal error on the node"):
         await ask(raising(task_error(ZeroDivisionError("secret"))))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from models.fleet import ray_fleet
 from models.fleet.protocol import StartFailed, Superseded
-from models.fleet.ray_calls import NodeGivenUp
+from models.fleet.ray_calls import CallBroken, NodeGivenUp
 from models.fleet.ray_fleet import RayFleet
 from models.runtimes.protocol import EngineStatus
 from packers.types import NodeId, ReplicaId
@@ -82,3 +82,26 @@ async def test_what_is_on_a_node_that_was_given_up_needs_no_ending(tmp_path: Pat
     async with asyncio.timeout(5):
         await fleet.stop(R)
     assert fleet._status == {}
+
+
+async def test_a_watch_that_breaks_for_a_reason_of_its_own_ends_no_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken up again; only what is said of the engine itself is its end."""
+    monkeypatch.setattr(ray_fleet, "AGAIN_S", 0.0)
+    fleet: Any = RayFleet(str(tmp_path), None, None)
+    said = [CallBroken("an internal error on the node"), CallBroken("Ray could not carry out the call"), None]
+
+    class Node:
+        async def insist(self, call: object, on_gone: object = None) -> Any:
+            return EngineStatus(state="ready", pid=1, order=order(tmp_path))
+
+        async def once(self, call: object, within_s: float | None) -> Any:
+            broken = said.pop(0)
+            if broken is not None:
+                raise broken
+            return "it was killed", "other"
+
+    async with asyncio.timeout(5):
+        found = await fleet._end_of(Node(), R, EngineStatus(state="ready", pid=1, order=order(tmp_path)))
+    assert (found, said) == (("it was killed", "other"), [])
