@@ -12,15 +12,19 @@ ORDINARY = 0
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a request is made. ``tenant``: the key's id, or whatever groups requests for fairness.
+    """On whose behalf a request is made. ``tenant``: among these work is shared out. ``key_id``: owns what is kept.
 
-    ``weight``: its share beside other tenants. ``priority``: the highest it may ask for; higher goes first.
+    ``weight``: its tenant's share beside others. ``priority``: the highest it may ask for; higher goes first.
+    ``share``: of a model's work, guaranteed to its tenant.
     """
 
     tenant: str
     name: str = ""
     weight: float = 1.0
     priority: int = ORDINARY
+    key_id: str = ""
+    project: str = ""
+    share: float = 0.0
 
 
 @dataclass(slots=True)  # not frozen: that would make it three times as dear, and there is one per request

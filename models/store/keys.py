@@ -29,6 +29,21 @@
 | files_due | sorted set | gateway | ``owner/id`` of files -> Unix seconds at which they expire |
 | batches_open(place) | sorted set | gateway | ``owner/id`` of batches that have not ended, by creation |
 | batch_lease(place) | string, expires | gateway | the worker that runs batches |
+| tenants | hash | CLI, admin API | tenant id -> TenantRecord |
+| house | string | CLI, admin API | HouseRecord |
+| tenancy_version | string | CLI, admin API | one more with each change of a key, a tenant or the house; announced on ``tenancy_channel`` |
+| audit | stream, capped | CLI, admin API | field ``a``: AuditRecord |
+| limit(place, rule) | hash, expires | gateway | what is used of a limit, by slots of its window, and what workers have in hand |
+| alerts | stream, capped | gateway, meter | field ``a``: what webhooks are to be told |
+| usage_events | stream | meter | field ``e``: UsageEvent, once each; trimmed when settled |
+| usage_shipped | hash | meter | spool -> how far it is in ``usage_events`` |
+| usage_watermarks | hash | meter | worker -> Watermark |
+| gpu_timeline | stream | controller | field ``g``: GpuPicture; trimmed when settled |
+| usage_settling | string | meter | how far the settling is, and what it goes on from |
+| usage_lease | string, expires | meter | the process that settles |
+| usage_settled | stream, capped | meter | field ``e``: SettledEvent |
+| usage_hour(hour), usage_day(day) | hash, expires | meter | dimensions and metric -> sum (``models.store.usage``) |
+| gpu_hour(hour), gpu_day(day) | hash, expires | meter | dimensions of GPU time -> nanoseconds |
 """
 
 from __future__ import annotations
@@ -166,3 +181,73 @@ class Keys:
 
     def batch_lease(self, place: str) -> str:
         return f"{self.prefix}:batch-lease:{place}"
+
+    @property
+    def tenants(self) -> str:
+        return f"{self.prefix}:tenants"
+
+    @property
+    def house(self) -> str:
+        return f"{self.prefix}:house"
+
+    @property
+    def tenancy_version(self) -> str:
+        return f"{self.prefix}:tenancy-version"
+
+    @property
+    def tenancy_channel(self) -> str:
+        return f"{self.prefix}:tenancy:changed"
+
+    @property
+    def audit(self) -> str:
+        return f"{self.prefix}:audit"
+
+    def limit(self, place: str, rule: str) -> str:
+        """``place``: key:ID, project:TENANT/NAME, tenant:ID or model:house. ``rule``: its name."""
+        return f"{self.prefix}:limit:{place}:{rule}"
+
+    @property
+    def alerts(self) -> str:
+        return f"{self.prefix}:alerts"
+
+    @property
+    def usage_events(self) -> str:
+        return f"{self.prefix}:usage:events"
+
+    @property
+    def usage_shipped(self) -> str:
+        return f"{self.prefix}:usage:shipped"
+
+    @property
+    def usage_watermarks(self) -> str:
+        return f"{self.prefix}:usage:watermarks"
+
+    @property
+    def gpu_timeline(self) -> str:
+        return f"{self.prefix}:gpu-timeline"
+
+    @property
+    def usage_settling(self) -> str:
+        return f"{self.prefix}:usage:settling"
+
+    @property
+    def usage_lease(self) -> str:
+        return f"{self.prefix}:usage:lease"
+
+    @property
+    def usage_settled(self) -> str:
+        return f"{self.prefix}:usage:settled"
+
+    def usage_hour(self, hour: str) -> str:
+        """``hour``: 2026-11-22T08, in UTC."""
+        return f"{self.prefix}:usage:hour:{hour}"
+
+    def usage_day(self, day: str) -> str:
+        """``day``: 2026-11-22, in UTC."""
+        return f"{self.prefix}:usage:day:{day}"
+
+    def gpu_hour(self, hour: str) -> str:
+        return f"{self.prefix}:gpu-time:hour:{hour}"
+
+    def gpu_day(self, day: str) -> str:
+        return f"{self.prefix}:gpu-time:day:{day}"

@@ -6,9 +6,8 @@ from typing import Any
 
 import msgspec
 
-
-class Struct(msgspec.Struct, frozen=True, omit_defaults=False, kw_only=True):
-    """Base of all records: frozen, keyword-only."""
+from models.store.base import Struct
+from models.store.tenancy import LimitRule
 
 
 class Failure(Struct, frozen=True):
@@ -37,6 +36,8 @@ class ReplicaRoute(Struct, frozen=True):
     serves_as: str | None = None
     node: str = ""  # where it runs; a gateway there uses ``endpoint``, a unix socket of that machine
     address: str | None = None  # "http://host:port" for gateways of other nodes, which show the cluster's key there
+    memory_bytes: int = 0  # of its GPU; 0: not known
+    gpu_share: float = 0.0  # the same, of all that its GPU has
 
 
 class ModelRoute(Struct, frozen=True):
@@ -385,9 +386,12 @@ class DecisionRecord(Struct, frozen=True):
 
 
 class KeyRecord(Struct, frozen=True):
-    """An API key, stored under the SHA-256 of its text. ``scopes``: inference, admin.
+    """One text of an API key, stored under its SHA-256. ``scopes``: inference, admin:read, admin:write; admin is both.
 
-    ``weight``: its share beside other keys where requests have to wait. ``priority``: the highest it may ask for.
+    A key that is rotated has a second text for a while: a record of its own with the same ``key_id``, so that what is
+    the key's (limits, usage, kept responses) goes on. ``expires_unix_s``: this text's end. ``weight``: its share beside
+    other keys of its tenant where requests have to wait. ``priority``: the highest it may ask for.
+    ``models``, ``endpoints``: patterns of what it may call; none: all that its tenant may.
     """
 
     key_id: str
@@ -398,3 +402,9 @@ class KeyRecord(Struct, frozen=True):
     revoked_unix_s: float | None = None
     weight: float = 1.0
     priority: int = 0
+    tenant: str = "default"
+    project: str = "default"
+    models: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
+    expires_unix_s: float | None = None
+    limits: tuple[LimitRule, ...] = ()
