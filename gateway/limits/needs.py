@@ -12,8 +12,8 @@ from models.store.records import ModelRoute
 
 @dataclass(slots=True)
 class Need:
-    """``input_tokens``, ``output_tokens``: what is likely, for rates. ``most_...``: bounds, for budgets; the answer's is of
-    all ``n`` choices together."""
+    """``input_tokens``, ``output_tokens``: what is likely, for rates. ``most_...``: bounds, for budgets; the answer's
+    is of all ``n`` choices together."""
 
     account: Account
     route: ModelRoute
@@ -25,8 +25,8 @@ class Need:
 
 @dataclass(slots=True)
 class Used:
-    """``gpu_us``: of whole GPUs, as far as this worker can tell. ``answered``: false where it came to nothing by no fault
-    of the caller's; then its request does not count either."""
+    """``gpu_us``: of whole GPUs, as far as this worker can tell. ``answered``: false where it came to nothing by no
+    fault of the caller's; then its request does not count either."""
 
     input_tokens: int = 0
     cached_tokens: int = 0

@@ -31,9 +31,9 @@
 | batch_lease(place) | string, expires | gateway | the worker that runs batches |
 | tenants | hash | CLI, admin API | tenant id -> TenantRecord |
 | house | string | CLI, admin API | HouseRecord |
-| tenancy_version | string | CLI, admin API | one more with each change of a key, a tenant or the house; announced on ``tenancy_channel`` |
+| tenancy_version | string | CLI, admin API | one more with each change of those and of keys; on ``tenancy_channel`` |
 | audit | stream, capped | CLI, admin API | field ``a``: AuditRecord |
-| limit(place, rule) | hash, expires | gateway | what is used of a limit, by slots of its window, and what workers have in hand |
+| limit(place, rule) | hash, expires | gateway | what is used, by slots of its window; what workers have in hand |
 | alerts | stream, capped | gateway, meter | field ``a``: what webhooks are to be told |
 | usage_events | stream | meter | field ``e``: UsageEvent, once each; trimmed when settled |
 | usage_shipped | hash | meter | spool -> how far it is in ``usage_events`` |

@@ -56,9 +56,10 @@ class ModelRoute(Struct, frozen=True):
     # LoRA adapters that its engines have loaded: each is called by its own name.
     adapters: tuple[str, ...] = ()
     # Revision -> its share of new requests; empty: all revisions alike.
-    traffic: dict[str, float] = {}
+    traffic: dict[str, float] = msgspec.field(default_factory=dict)
     start_estimate_s: float | None = None  # from demand to ready, as measured; None: not known
-    price: dict[str, str] = {}  # unit ("input_token", "output_token", "gpu_second", "request") -> exact decimal
+    # Unit ("input_token", "output_token", "gpu_second", "request") -> exact decimal.
+    price: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class RouteTable(Struct, frozen=True):
@@ -149,7 +150,8 @@ class GpuRecord(Struct, frozen=True):
     pool: str = "owned"
     lost: str = ""  # why nothing can be placed there any more, by its driver or its node; "" while all is well
     closed: str = ""  # why nothing new goes there for the time being: its node is away, cordoned, drained or leaving
-    kept: dict[str, int] = {}  # reservation -> bytes that only its models may hold
+    # Reservation -> bytes that only its models may hold.
+    kept: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class NodeRecord(Struct, frozen=True):

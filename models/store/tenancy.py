@@ -38,13 +38,13 @@ CALENDAR = ("day", "week", "month", "ever")  # in UTC; a week begins on Monday
 
 
 class LimitRule(Struct, frozen=True):
-    """At most ``amount`` of ``what`` per ``per``: 1s, 1m, 1h, 24h ... for any window of that length, or day, week, month,
-    ever for the calendar's (a budget); "" where ``what`` is concurrent.
+    """At most ``amount`` of ``what`` per ``per``: 1s, 1m, 1h, 24h ... for any window of that length, or day, week,
+    month, ever for the calendar's (a budget); "" where ``what`` is concurrent.
 
-    ``models``: a pattern (fnmatch) of the ids of the models that count. ``hard``: what would go above it is refused, and
-    also what cannot be checked while the store is away where it is a budget. Else only ``alert_at`` counts: at these
-    shares of the amount webhooks are told, once a window. A budget reserves what a request can cost at most, any other
-    rule what it is likely to.
+    ``models``: a pattern (fnmatch) of the ids of the models that count. ``hard``: what would go above it is refused,
+    and also what cannot be checked while the store is away where it is a budget. Else only ``alert_at`` counts: at
+    these shares of the amount webhooks are told, once a window. A budget reserves what a request can cost at most, any
+    other rule what it is likely to.
     """
 
     what: What
@@ -86,8 +86,8 @@ class ProjectRecord(Struct, frozen=True):
 
 
 class TenantRecord(Struct, frozen=True):
-    """``weight``: its share beside other tenants where requests wait. ``guaranteed_share``: of a model's work, at least,
-    while it has requests waiting there (0 to 1); all tenants' together should be below 1.
+    """``weight``: its share beside other tenants where requests wait. ``guaranteed_share``: of a model's work, at
+    least, while it has requests waiting there (0 to 1); all tenants' together should be below 1.
 
     ``priority``: the highest that its keys may ask for, beside their own. ``price_list``: "" for the house's default.
     """
@@ -100,7 +100,7 @@ class TenantRecord(Struct, frozen=True):
     limits: tuple[LimitRule, ...] = ()
     caps: Caps = Caps()
     price_list: str = ""
-    projects: dict[str, ProjectRecord] = {}
+    projects: dict[str, ProjectRecord] = msgspec.field(default_factory=dict)
     models: tuple[str, ...] = ()  # patterns of those that it may call; none: all
     blocked: str = ""
     created_unix_s: float = 0.0
@@ -109,8 +109,9 @@ class TenantRecord(Struct, frozen=True):
 class PriceLine(Struct, frozen=True):
     """What a model costs. ``model``: a pattern (fnmatch). Exact decimals of the house's currency per unit.
 
-    A GPU-second is one of a whole GPU: a replica with a quarter of its memory uses one in four seconds, and requests that
-    run on it at once share that. A GiB-second is counted in the same way. ``cached_token``: None costs as any input.
+    A GPU-second is one of a whole GPU: a replica with a quarter of its memory uses one in four seconds, and requests
+    that run on it at once share that. A GiB-second is counted in the same way. ``cached_token``: None is priced as
+    any input.
     """
 
     model: str
@@ -123,7 +124,7 @@ class PriceLine(Struct, frozen=True):
 
 
 class PriceList(Struct, frozen=True):
-    """The first line that fits a model counts; one that none fits is free (its card's price, where the card has one)."""
+    """The first line that fits a model counts; one that none fits has its card's price, or is free."""
 
     name: str
     lines: tuple[PriceLine, ...] = ()
@@ -167,12 +168,12 @@ class CoolDown(Struct, frozen=True):
 
 
 class HouseRecord(Struct, frozen=True):
-    """What holds for all. ``key_limits``: of each key by itself, ``model_limits``: of all callers together, by the rules'
-    own patterns. ``trusted_proxies``: networks whose word (x-forwarded-for) is taken for a caller's address.
+    """What holds for all. ``key_limits``: of each key by itself, ``model_limits``: of all callers together, by the
+    rules' own patterns. ``trusted_proxies``: networks whose word (x-forwarded-for) is taken for a caller's address.
     """
 
     currency: str = "USD"
-    price_lists: dict[str, PriceList] = {}
+    price_lists: dict[str, PriceList] = msgspec.field(default_factory=dict)
     default_price_list: str = ""
     # A bound for runaway agents rather than a limit: the headers that tell callers of limits are always there.
     key_limits: tuple[LimitRule, ...] = (
@@ -190,7 +191,7 @@ class HouseRecord(Struct, frozen=True):
 
 
 class AuditRecord(Struct, frozen=True):
-    """One act of an administrator. ``by``: the key's id, or "cli:USER". ``before``, ``after``: None where there is none."""
+    """One act of an administrator. ``by``: the key's id, or cli:USER. ``before``, ``after``: None where there is none."""
 
     id: str
     at_unix_s: float

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import msgspec
+
 from models.store.base import Struct
 
 
@@ -90,8 +92,8 @@ class Occupant(Struct, frozen=True):
 
 
 class GpuPicture(Struct, frozen=True):
-    """All that is on one GPU from ``at_us`` until its next picture. ``present``: false once it is lost or gone, and then
-    its time does not count. What no occupant has is free."""
+    """All that is on one GPU from ``at_us`` until its next picture. ``present``: false once it is lost or gone, and
+    then its time does not count. What no occupant has is free."""
 
     at_us: int
     gpu: str
@@ -113,13 +115,13 @@ class Use(StrEnum):
 
 
 class SettledEvent(UsageEvent, frozen=True):
-    """What its request used of GPUs, and what it costs. ``gpu_ns``: its share of the replicas' shares of their GPUs while
-    it ran; ``start_gpu_ns``: of starts that are charged to it. ``lines``: unit -> NANO; ``cost`` is their sum."""
+    """What its request used of GPUs, and what it costs. ``gpu_ns``: its share of the replicas' shares of their GPUs
+    while it ran; ``start_gpu_ns``: of starts that are charged to it. ``lines``: unit -> NANO; ``cost`` is their sum."""
 
     gpu_ns: int = 0
     memory_kib_ms: int = 0
     start_gpu_ns: int = 0
-    lines: dict[str, int] = {}
+    lines: dict[str, int] = msgspec.field(default_factory=dict)
     cost: int = 0
     currency: str = ""
     price_version: int = 0
