@@ -31,7 +31,8 @@ class Caller:
 class Peek:
     """What the gateway reads of a body (``gateway.peek``).
 
-    ``tokens``: about how much work the request is, prompt and answer together; never 0.
+    ``tokens``: about how much work the request is, prompt and answer together; never 0. ``answer_tokens``: of those the
+    answer's, of all ``choices`` together; ``bounded``: it cannot have more, the caller said so (or it has none).
     ``prefix``: a hash of the prompt's head, for affinity; 0 where there is none.
     """
 
@@ -39,6 +40,9 @@ class Peek:
     stream: bool = False
     tokens: int = 1
     prefix: int = 0
+    answer_tokens: int = 0
+    bounded: bool = True
+    choices: int = 1
 
 
 @dataclass(slots=True)

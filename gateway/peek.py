@@ -59,7 +59,15 @@ def peek(body: bytes, endpoint: Endpoint, caps: Caps, hosts: frozenset[str]) -> 
         raise InvalidRequest(f"The field '{field}' is longer than {LONGEST_MODEL_NAME} characters.", param=field)
     head = b"" if found.head is None else bytes(found.head)
     _check_parts(found, head, shape, endpoint, caps, hosts)
-    return Peek(model, found.stream is True, _tokens(found, head, len(body), shape), _prefix(found, head, shape))
+    asked = _prompt_tokens(head, len(body))
+    if not shape.generates:
+        return Peek(model, found.stream is True, asked, _prefix(found, head, shape))
+    answer = found.max_tokens or found.max_completion_tokens or found.max_output_tokens
+    bounded = type(answer) is int and answer > 0
+    choices = 1 if found.n is None else _times(found.n)
+    likely = (answer if bounded else USUAL_ANSWER_TOKENS) * choices
+    prefix = _prefix(found, head, shape)
+    return Peek(model, found.stream is True, asked + likely, prefix, likely, bounded, choices)
 
 
 def peek_beside(body: bytes, model: str, caps: Caps) -> Peek:
@@ -145,17 +153,11 @@ def _check_text(found: Fields, name: str, raw: bytes, shape: Shape, caps: Caps, 
         refuse_urls(raw, hosts, name)
 
 
-def _tokens(found: Fields, head: bytes, body_bytes: int, shape: Shape) -> int:
-    """An estimate: the body in tokens, and as much of an answer as was asked for, so many times."""
+def _prompt_tokens(head: bytes, body_bytes: int) -> int:
+    """An estimate: the body in tokens, without what is embedded in it."""
     if body_bytes > LARGE_BODY_BYTES:
         body_bytes -= embedded_bytes(head)
-    tokens = body_bytes // BYTES_PER_TOKEN or 1
-    if not shape.generates:
-        return tokens
-    answer = found.max_tokens or found.max_completion_tokens or found.max_output_tokens
-    if type(answer) is not int or answer < 1:
-        answer = USUAL_ANSWER_TOKENS
-    return tokens + (answer if found.n is None else answer * _times(found.n))
+    return body_bytes // BYTES_PER_TOKEN or 1
 
 
 def _times(n: Any) -> int:

@@ -138,10 +138,11 @@ class Admission:
         if desk is None or target is None:
             return
         claim.desk = claim.target = None
+        now_s = self.clock.monotonic()
+        claim.shared_s = target.share_until(now_s) - claim.shared_s
         target.flying -= 1
         target.tokens -= claim.tokens
         self._in_flight -= 1
-        now_s = self.clock.monotonic()
         busy_s = now_s - claim.since_s
         draining = not target.ready
         now_unix_s = now_s + self._ahead_s
@@ -223,6 +224,7 @@ class Admission:
     # -- places ----------------------------------------------------------------------------------------------------
 
     def _claim(self, desk: Desk, target: Target, name: str, tokens: int, now_s: float) -> Claim:
+        shared_s = target.share_until(now_s)
         target.flying += 1
         target.tokens += tokens
         self._in_flight += 1
@@ -230,7 +232,9 @@ class Admission:
         serves_as = target.serves_as
         if serves_as is not None and name in desk.adapters:
             serves_as = None  # an adapter is called by its own name everywhere
-        return Claim(desk.model, target.id, target.endpoint, serves_as, now_s, tokens, 0.0, False, False, desk, target)
+        return Claim(
+            desk.model, target.id, target.endpoint, serves_as, now_s, tokens, 0.0, False, False, shared_s, desk, target
+        )
 
     def _look_at(self, route: ModelRoute) -> Desk:
         """The model's desk, brought up to date."""

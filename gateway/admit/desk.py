@@ -130,5 +130,7 @@ def _as_target(known: Target | None, replica: ReplicaRoute) -> Target:
     target.revision = replica.revision
     target.weight = max(replica.weight, LEAST_WEIGHT)
     target.slots = replica.slots
+    target.memory_bytes = replica.memory_bytes
+    target.gpu_share = replica.gpu_share
     target.ready = replica.state == READY
     return target

@@ -7,7 +7,13 @@ from typing import Protocol
 
 from gateway.accounts import Account
 from gateway.errors import GatewayError
+from gateway.exchange import Usage
+from gateway.inquiry import Inquiry
 from models.store.records import ModelRoute
+
+# One conversation, one prompt: it is no longer than the model's context. Others take lists of prompts.
+_ONE_PROMPT = frozenset({"chat.completions", "messages", "responses"})
+_LONGEST_ANSWER_TOKENS = 1 << 20  # where a model's context is not known
 
 
 @dataclass(slots=True)
@@ -42,3 +48,26 @@ class Seat(Protocol):
     def granted(self, hold: object) -> None: ...
 
     def not_granted(self, error: GatewayError) -> None: ...
+
+
+def need_of(account: Account, route: ModelRoute, inquiry: Inquiry) -> Need:
+    """A token is at least a byte of the body; what a chat's template adds is less than what its JSON does."""
+    peek, endpoint = inquiry.peek, inquiry.endpoint
+    if not endpoint.uses_tokens:
+        return Need(account, route, 0, 0, 0, 0)
+    answer, longest = peek.answer_tokens, route.max_model_len
+    most = len(inquiry.body)
+    if longest is not None and most > longest and endpoint.name in _ONE_PROMPT:
+        most = longest
+    if peek.bounded:
+        return Need(account, route, peek.tokens - answer, answer, most, answer)
+    most_answer = (longest or _LONGEST_ANSWER_TOKENS) * peek.choices
+    return Need(account, route, peek.tokens - answer, answer, most, most_answer)
+
+
+def used_by(usage: Usage | None, shared_s: float, gpu_share: float, memory_bytes: int) -> Used:
+    """``shared_s``: of its replica, that has ``gpu_share`` of its GPU."""
+    gpu_us, gib_us = round(shared_s * gpu_share * 1e6), round(shared_s * memory_bytes / (1 << 30) * 1e6)
+    if usage is None:
+        return Used(gpu_us=gpu_us, gib_us=gib_us)
+    return Used(usage.prompt, usage.cached, usage.completion, gpu_us, gib_us)
