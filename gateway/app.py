@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from gateway import kept, lean
 from gateway.access_log import AccessLog
+from gateway.accounts import Accounts
 from gateway.admit import Admission
 from gateway.auth import Authenticator
 from gateway.clock import Clock
@@ -37,6 +38,8 @@ from gateway.settings import Limits
 from gateway.siblings import Siblings
 from gateway.state import State
 from gateway.sync import DemandPublisher, RouteWatcher, StoreHealth
+from gateway.tenancy_reader import TenancyReader
+from gateway.tenant_book import TenantBook
 from gateway.tracing import Tracer, tracer_from
 from gateway.vitals import Vitals
 from gateway.worker_metrics import WorkerMetrics
@@ -80,6 +83,7 @@ class ControlParts:
 
     deps: Deps
     authenticator: Authenticator
+    accounts: Accounts
     leaving: Leaving
     routes: Routes
     state: State
@@ -93,6 +97,7 @@ def create_app(deps: Deps) -> Plane:
     demand = Demand(on_change=news.set)
     admission = Admission(routes, demand, deps.clock, deps.limits.hold_limit, workers=deps.siblings.count)
     authenticator = Authenticator(RedisKeyStore(deps.redis, deps.keys), deps.clock)
+    accounts = Accounts(TenantBook())
     metrics = Metrics(demand.totals, lambda: routes.version, lambda: health.up)
     upstreams = Upstreams()
     access_log = AccessLog(deps.access_log)
@@ -102,14 +107,15 @@ def create_app(deps: Deps) -> Plane:
         upstreams.extra_headers = routes.neighbours.headers
         upstreams.retain(routes.endpoints)
 
-    watcher = RouteWatcher(
-        deps.redis, deps.keys, routes, health, on_routes, authenticator.invalidate, now_unix_s=deps.clock.steady
-    )
+    tenancy = TenancyReader(deps.redis, deps.keys, accounts.book)
+    forget, steady = authenticator.invalidate, deps.clock.steady
+    watcher = RouteWatcher(deps.redis, deps.keys, routes, health, on_routes, forget, tenancy, now_unix_s=steady)
     publisher = DemandPublisher(deps.redis, deps.keys, deps.worker, demand, routes, deps.clock, news)
     state, figures = State(deps.redis, deps.keys), WorkerMetrics(deps.siblings, deps.worker, metrics.render)
     parts = ControlParts(
         deps=deps,
         authenticator=authenticator,
+        accounts=accounts,
         leaving=leaving,
         routes=routes,
         state=state,
@@ -135,6 +141,7 @@ def create_app(deps: Deps) -> Plane:
         caps=deps.caps,
         clock=deps.clock,
         leaving=leaving,
+        accounts=accounts,
     )
     plane.health = Health(admission, upstreams.probe, plane.ejected)
     plane.lifespan = _lifespan(deps, watcher, publisher, plane.health, access_log)

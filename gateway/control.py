@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 
 from gateway import admin, control_errors, documents, models_api, ops, vitals
-from gateway.auth import ADMIN, INFERENCE, Authenticator
+from gateway.auth import ADMIN_WRITE, INFERENCE, Authenticator
 from gateway.endpoints import ENDPOINTS
 from gateway.orders import Orders
 from gateway.version import version
@@ -35,7 +35,7 @@ def create_control(given: ControlParts) -> FastAPI:
         home=deps.home,
         leaving=given.leaving,
     )
-    control.include_router(admin.admin_router(parts, _requires(given.authenticator, ADMIN)))
+    control.include_router(admin.admin_router(parts, _requires(given.authenticator, ADMIN_WRITE)))
     documents.publish(control, (*vitals.DOCUMENTS, *models_api.DOCUMENTS, *admin.DOCUMENTS), ENDPOINTS)
     return control
 

@@ -32,7 +32,9 @@ class Exchange:
     started_s: float
     endpoint: str = OTHER_ENDPOINT
     model: str = UNKNOWN_MODEL  # the catalog's name, never what a caller made up
-    tenant: str = ""  # the key's id; empty while nobody was recognised
+    key_id: str = ""  # empty while nobody was recognised
+    tenant: str = ""
+    project: str = ""
     stream: bool = False
     replica: str | None = None
     status: int = 0

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gateway.endpoints import Endpoint
 from gateway.headers import Headers
+
+if TYPE_CHECKING:
+    from gateway.accounts import Account
 
 ORDINARY = 0
 
@@ -15,7 +19,7 @@ class Caller:
     """On whose behalf a request is made. ``tenant``: among these work is shared out. ``key_id``: owns what is kept.
 
     ``weight``: its tenant's share beside others. ``priority``: the highest it may ask for; higher goes first.
-    ``share``: of a model's work, guaranteed to its tenant.
+    ``share``: of a model's work, guaranteed to its tenant. ``key_weight``: its share of its tenant's.
     """
 
     tenant: str
@@ -25,6 +29,7 @@ class Caller:
     key_id: str = ""
     project: str = ""
     share: float = 0.0
+    key_weight: float = 1.0
 
 
 @dataclass(slots=True)  # not frozen: that would make it three times as dear, and there is one per request
@@ -53,7 +58,8 @@ class Inquiry:
     """
 
     endpoint: Endpoint
-    caller: Caller
+    account: Account
+    caller: Caller  # the account's; within the gateway perhaps with another priority
     headers: Headers  # lower-case names, as received
     body: bytes
     peek: Peek

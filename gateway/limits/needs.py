@@ -65,9 +65,8 @@ def need_of(account: Account, route: ModelRoute, inquiry: Inquiry) -> Need:
     return Need(account, route, peek.tokens - answer, answer, most, most_answer)
 
 
-def used_by(usage: Usage | None, shared_s: float, gpu_share: float, memory_bytes: int) -> Used:
-    """``shared_s``: of its replica, that has ``gpu_share`` of its GPU."""
-    gpu_us, gib_us = round(shared_s * gpu_share * 1e6), round(shared_s * memory_bytes / (1 << 30) * 1e6)
+def used_by(usage: Usage | None, gpu_us: float, gib_us: float, *, answered: bool) -> Used:
+    """``usage``: None where no engine counted anything."""
     if usage is None:
-        return Used(gpu_us=gpu_us, gib_us=gib_us)
-    return Used(usage.prompt, usage.cached, usage.completion, gpu_us, gib_us)
+        return Used(0, 0, 0, round(gpu_us), round(gib_us), answered)
+    return Used(usage.prompt, usage.cached, usage.completion, round(gpu_us), round(gib_us), answered)

@@ -206,7 +206,8 @@ class Connection(Intake, asyncio.Protocol):
             self._task = asyncio.get_running_loop().create_task(self._authenticate(head.key_hash))
         else:
             self._record = record
-            exchange.tenant = record.key_id  # and auth_s stays 0: nothing had to be waited for
+            exchange.key_id, exchange.tenant, exchange.project = record.key_id, record.tenant, record.project
+            # and auth_s stays 0: nothing had to be waited for
         if not head.checked:
             plane.check_head(head, endpoint)
             head.checked = True
@@ -232,7 +233,7 @@ class Connection(Intake, asyncio.Protocol):
             return
         self._task = None
         self._record = record
-        exchange.tenant = record.key_id
+        exchange.key_id, exchange.tenant, exchange.project = record.key_id, record.tenant, record.project
         exchange.auth_s = self._plane.now() - exchange.started_s
         if self._state is State.ANSWER:
             self._complete()

@@ -1,7 +1,7 @@
 """One inference request on its way: looked at, given a place, sent, answered; tried again where that is safe.
 
 No task and no future belong to it on the usual way: each step is called by the event before it. The steps:
-1. ``start``: the body is looked at, the model found.
+1. ``start``: the body is looked at, the model found, what it may use reserved (``granted`` later, if not at once).
 2. ``_admit``: a place on a replica, at once or later (``admitted``), or a refusal.
 3. ``_send``: to the engine; ``connected``, ``answer``, ``payload`` and ``ended`` are what comes back.
 4. Out to the caller. Until the first byte of that, a lost engine means another try (R2); after it, an error event.
@@ -23,10 +23,12 @@ from gateway.capabilities import check_capability
 from gateway.dialects import error_body, error_event
 from gateway.endpoints import BodyKind
 from gateway.engine_errors import LARGEST_BODY_BYTES, EngineNotReady, rewrite
-from gateway.errors import ClientGone, EngineLost, GatewayError, Unexpected
+from gateway.errors import BudgetExceeded, ClientGone, EngineLost, GatewayError, LimitReached, Unexpected
 from gateway.exchange import Exchange
 from gateway.headers import first, lines, to_engine
 from gateway.inquiry import Inquiry
+from gateway.limits.allowance import Allowance
+from gateway.limits.needs import need_of
 from gateway.plane.heads import AnswerHead, RequestHead
 from gateway.plane.outlet import Extension, Outlet, Tap
 from gateway.plane.upstream import EVENTS, Upstream
@@ -35,6 +37,7 @@ from gateway.sse import WholeEvents
 from gateway.usage import UsageScanner, usage_of
 
 if TYPE_CHECKING:
+    from gateway.limits.limiter import Hold
     from gateway.plane.plane import Plane
 
 # An unstreamed answer up to this size is read whole before its head goes out: until then it can still be tried again.
@@ -79,6 +82,8 @@ class Flight:
     _at_once = False  # the connection to the engine was there already
     _paused = False
     _starting = False  # what it is held for is a start, not a busy replica
+    _allowance: Allowance | None = None
+    _asked_s = 0.0  # when the store was asked for that
 
     def __init__(self, plane: Plane, outlet: Outlet, exchange: Exchange, head: RequestHead) -> None:
         self._plane = plane
@@ -97,13 +102,13 @@ class Flight:
             route = plane.admission.find(inquiry.peek.model)
             exchange.model = route.model_id
             check_capability(route, inquiry.endpoint)
-            plane.admission.arrived(route)
+            inquiry.account.check_model(route, inquiry.peek.model)
             extension = plane.extensions.get(inquiry.endpoint.name)
             if extension is not None and extension.wants(inquiry):
                 self._extension = extension
                 self._task = asyncio.get_running_loop().create_task(self._prepare(extension, inquiry))
                 return
-            self._admit(inquiry)
+            self._reserve(inquiry)
         except GatewayError as error:
             self.fail(error)
         except Exception:
@@ -121,7 +126,7 @@ class Flight:
                 self.outlet.whole(ready.status, ready.head, ready.body)
                 return
             self._tap = extension.tap(inquiry, self.exchange.request_id)
-            self._admit(inquiry)
+            self._reserve(inquiry)
         except GatewayError as error:
             self.fail(error)
         except asyncio.CancelledError:
@@ -129,6 +134,56 @@ class Flight:
         except Exception:
             log.exception("unexpected error", request_id=self.exchange.request_id)
             self.fail(Unexpected(self.exchange.request_id))
+
+    def _reserve(self, inquiry: Inquiry) -> None:
+        """Raises LimitReached, StoreUnavailable, and what ``_admit`` raises."""
+        limiter = self._plane.limiter
+        if limiter is not None:
+            route = self._plane.admission.find(self.exchange.model)
+            self._allowance = Allowance(limiter, need_of(inquiry.account, route, inquiry))
+            if not self._allowance.take(self):
+                self._asked_s = self._plane.now()
+                return
+        self._enter(inquiry)
+
+    def granted(self, hold: Hold) -> None:
+        """The store's word: it is within its limits."""
+        inquiry, allowance = self._inquiry, self._allowance
+        assert inquiry is not None
+        assert allowance is not None
+        allowance.granted(hold)
+        self.exchange.auth_s += self._plane.now() - self._asked_s
+        try:
+            self._enter(inquiry)
+        except GatewayError as error:
+            self.fail(error)
+        except Exception:
+            log.exception("unexpected error", request_id=self.exchange.request_id)
+            self.fail(Unexpected(self.exchange.request_id))
+
+    def not_granted(self, error: GatewayError) -> None:
+        assert self._allowance is not None
+        self._allowance.not_granted()
+        self.exchange.auth_s += self._plane.now() - self._asked_s
+        self.fail(error)
+
+    def bill(self, now_s: float) -> None:
+        """It runs on: a budget that is used up meanwhile ends it."""
+        claim, allowance = self._claim, self._allowance
+        if claim is not None and allowance is not None and not allowance.bill(claim, now_s):
+            self._drop_upstream()
+            self.fail(BudgetExceeded(f"A budget for the model '{claim.model}' is used up; the answer ends here."))
+
+    @property
+    def limit_lines(self) -> bytes:
+        """Header lines that tell of the caller's limits."""
+        return b"" if self._allowance is None else self._allowance.lines()
+
+    def _enter(self, inquiry: Inquiry) -> None:
+        """It may: from here on its model knows of it."""
+        admission = self._plane.admission
+        admission.arrived(admission.find(self.exchange.model))
+        self._admit(inquiry)
 
     def _admit(self, inquiry: Inquiry) -> None:
         claim = self._plane.admission.admit(inquiry, self)
@@ -405,7 +460,7 @@ class Flight:
         """The answer is this error: as a whole, or as the last event of what was begun."""
         if self._mode is Mode.CLOSED:
             return
-        self._close(Outcome.OK)
+        self._close(Outcome.OK, answered=error.status < 500 and error.status != LimitReached.status)
         self.exchange.code = error.code
         endpoint, request_id = self.head.endpoint, self.exchange.request_id
         if self._began:
@@ -470,11 +525,17 @@ class Flight:
         """Its place is free again."""
         claim, self._claim = self._claim, None
         if claim is not None:
+            target = claim.target
             self._plane.flying.discard(self)
             self._plane.admission.give_back(claim, outcome)
+            if self._allowance is not None and target is not None:
+                self._allowance.ran(claim.shared_s, target)
 
-    def _close(self, outcome: Outcome, *, complete: bool = False) -> None:
-        """Everything it held is given back, once. ``complete``: the engine's answer is there to its end."""
+    def _close(self, outcome: Outcome, *, complete: bool = False, answered: bool = True) -> None:
+        """Everything it held is given back, once. ``complete``: the engine's answer is there to its end.
+
+        ``answered``: not with an error that is no fault of the caller's.
+        """
         self._mode = Mode.CLOSED
         self._upstream = None
         if self._held_since_s is not None:
@@ -483,6 +544,9 @@ class Flight:
         self._land(outcome)
         if self._scanner is not None:
             self.exchange.usage = self._scanner.usage
+        if self._allowance is not None:
+            used = self.exchange.replica is not None or answered
+            self._allowance.settle(self, self.exchange.usage, answered=answered and used)
         if self._tap is not None:
             tap, self._tap = self._tap, None
             if complete:

@@ -153,7 +153,8 @@ def _send(
         raise NotFound(f"There is no inference endpoint at {path[:200]}.")
     endpoint, path_model = found
     exchange = Exchange(request_id or request_ids.new_request_id(), endpoint.method, path, plane.now())
-    exchange.endpoint, exchange.tenant = endpoint.name, caller.tenant
+    exchange.endpoint = endpoint.name
+    exchange.key_id, exchange.tenant, exchange.project = caller.key_id, caller.tenant, caller.project
     exchange.request_bytes = len(body)
     exchange.traceparent = plane.tracer.traceparent(None)
     inbox = _Inbox(plane, exchange)
@@ -189,8 +190,11 @@ def _inquiry(
         peek_beside(body, path_model, plane.caps) if path_model is not None else peek(body, endpoint, plane.caps, hosts)
     )
     hold_s = plane.limits.hold_timeout_s if timeout_s is None else timeout_s
+    account = plane.accounts.of_caller(caller)
+    account.check_endpoint(endpoint)
     return Inquiry(
         endpoint=endpoint,
+        account=account,
         caller=replace(caller, priority=max(caller.priority, priority)),
         headers=JSON,
         body=body,

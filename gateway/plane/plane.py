@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.types import ASGIApp
 
+from gateway.accounts import Accounts
 from gateway.admit import Admission, Claim
 from gateway.auth import Doorman
 from gateway.clock import Clock
@@ -39,9 +40,11 @@ from models.store.records import KeyRecord
 
 if TYPE_CHECKING:
     from gateway.health import Health
+    from gateway.limits.limiter import Limiter
     from gateway.plane.connection import Connection
 
 TICK_S = 0.1
+BILL_S = 1.0  # what runs on is held against budgets as often
 SILENT_S = 2.0  # an engine that has sent nothing for so long is asked whether it is there
 LONGEST_HOLD_S = 3600.0
 SPARE_FILES = 256  # descriptors kept for engines' sockets, logs and files when callers take the rest
@@ -56,7 +59,8 @@ log = structlog.get_logger(__name__)
 class Plane:
     """``control``: answers what is no inference. ``observer``: told of each request when it is over, with its seconds.
 
-    ``extensions``: by the endpoint's name. ``lifespan``: entered before the first request, left after the last.
+    ``limiter``: None where nobody is limited. ``extensions``: by the endpoint's name. ``lifespan``: entered before the
+    first request, left after the last.
     """
 
     paths: Paths
@@ -70,6 +74,8 @@ class Plane:
     caps: Caps = field(default_factory=Caps)
     clock: Clock = field(default_factory=Clock)
     leaving: Leaving = field(default_factory=Leaving)
+    accounts: Accounts = field(default_factory=Accounts)
+    limiter: Limiter | None = None
     extensions: Mapping[str, Extension] = field(default_factory=dict)
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     health: Health | None = None
@@ -80,10 +86,10 @@ class Plane:
     lately_s: float = field(init=False)  # the time of the last tick, for what need not be known exactly
     date_line: bytes = field(init=False)
     most_connections: int = field(init=False)
-    _callers: dict[str, tuple[KeyRecord, Caller]] = field(default_factory=dict)
     _hosts: frozenset[str] = field(init=False)
     _sweep_at_s: float = 0.0
     _comments_at_s: float = 0.0
+    _bill_at_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.now = self.clock.monotonic
@@ -124,10 +130,13 @@ class Plane:
         else:
             found = peek(body, endpoint, self.caps, self._hosts)
         exchange.traceparent = self.tracer.traceparent(head.traceparent)
-        caller = self.caller(record)
+        account = self.accounts.of(record)
+        account.check_endpoint(endpoint)
+        caller = account.caller
         timeout_s = self.limits.hold_timeout_s if head.timeout is None else hold_timeout(head.timeout)
         return Inquiry(
             endpoint=endpoint,
+            account=account,
             caller=caller,
             headers=head.headers,
             body=body,
@@ -137,14 +146,6 @@ class Plane:
             priority=caller.priority if head.priority is None else priority(head.priority, caller),
             path_model=head.path_model,
         )
-
-    def caller(self, record: KeyRecord) -> Caller:
-        known = self._callers.get(record.key_id)
-        if known is not None and known[0] is record:
-            return known[1]
-        caller = Caller(tenant=record.key_id, name=record.name, weight=record.weight, priority=record.priority)
-        self._callers[record.key_id] = (record, caller)
-        return caller
 
     def open_tunnel(self, connection: Connection, head: RequestHead, exchange: Exchange) -> None:
         """A WebSocket. Raises GatewayError."""
@@ -174,6 +175,10 @@ class Plane:
             self._comments_at_s = now_s + self.limits.hold_comments_s
             for flight in tuple(self.held):
                 flight.comment()
+        if self.limiter is not None and now_s >= self._bill_at_s:
+            self._bill_at_s = now_s + BILL_S
+            for flight in tuple(self.flying):
+                flight.bill(now_s)
         if now_s < self._sweep_at_s:
             return
         self._sweep_at_s = now_s + SWEEP_S

@@ -114,20 +114,22 @@ class Tunnel(asyncio.Protocol):
 
     def _known(self, record: KeyRecord, model: str) -> None:
         plane, exchange, head = self._plane, self.exchange, self._head
-        exchange.tenant = record.key_id
+        exchange.key_id, exchange.tenant, exchange.project = record.key_id, record.tenant, record.project
         exchange.auth_s = plane.now() - exchange.started_s
         exchange.stream = True
         exchange.traceparent = plane.tracer.traceparent(head.traceparent)
-        inquiry = Inquiry(
-            endpoint=head.endpoint,
-            caller=plane.caller(record),
-            headers=head.headers,
-            body=b"",
-            peek=Peek(model=model, stream=True),
-            deadline_s=exchange.started_s + plane.limits.hold_timeout_s,
-        )
-        self._inquiry = inquiry
         try:
+            account = plane.accounts.of(record)
+            account.check_endpoint(head.endpoint)
+            self._inquiry = inquiry = Inquiry(
+                endpoint=head.endpoint,
+                account=account,
+                caller=account.caller,
+                headers=head.headers,
+                body=b"",
+                peek=Peek(model=model, stream=True),
+                deadline_s=exchange.started_s + plane.limits.hold_timeout_s,
+            )
             route = plane.admission.find(model)
             exchange.model = route.model_id
             check_capability(route, head.endpoint)

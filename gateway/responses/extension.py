@@ -61,7 +61,7 @@ class ResponsesExtension:
         asked.check()
         fields = FIELDS.decode(inquiry.body)
         items = own_items(fields.get("input", _NOTHING))
-        owner, body = inquiry.caller.tenant, inquiry.body
+        owner, body = inquiry.caller.key_id, inquiry.body
         ancestors: tuple[str, ...] = ()
         if asked.previous_response_id or asked.background:  # 1
             turns = await self._responses.turns(owner, asked.previous_response_id) if asked.previous_response_id else []
@@ -82,7 +82,7 @@ class ResponsesExtension:
         body = inquiry.body
         if not isinstance(body, RememberedBody):
             return None
-        owner, in_event = inquiry.caller.tenant, inquiry.peek.stream
+        owner, in_event = inquiry.caller.key_id, inquiry.peek.stream
         items, ancestors = body.items, body.ancestors
 
         def keep(document: bytes) -> None:
@@ -103,15 +103,7 @@ class ResponsesExtension:
         ancestors: tuple[str, ...],
     ) -> Ready:
         queued: KeptResponse = kept.queued(new_response_id(), fields, items, ancestors, self._clock.unix())
-        caller = inquiry.caller
-        job = Job(
-            id=queued.id,
-            owner=caller.tenant,
-            name=caller.name,
-            weight=caller.weight,
-            priority=caller.priority,
-            body=msgspec.Raw(body),
-        )
+        job = Job(id=queued.id, owner=inquiry.caller.key_id, body=msgspec.Raw(body))
         await self._background.add(job, queued)
         return Ready(200, bytes(queued.response))
 

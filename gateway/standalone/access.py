@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from hmac import compare_digest
 
-from gateway.auth import ADMIN, INFERENCE, hash_of
-from gateway.errors import Forbidden, Unauthorized
+from gateway.auth import INFERENCE, check_scope, hash_of
+from gateway.errors import Unauthorized
 from gateway.standalone.keys_file import KeysFile
 from models.store.records import KeyRecord
 
 ANYBODY = KeyRecord(
-    key_id="anybody", name="anybody", scopes=(INFERENCE, ADMIN), prefix="", created_unix_s=0.0, weight=1.0, priority=0
+    key_id="anybody", name="anybody", scopes=(INFERENCE, "admin"), prefix="", created_unix_s=0.0, weight=1.0, priority=0
 )
 NO_HASH = ""
 NOBODY: tuple[str, KeyRecord | None] = ("", None)
@@ -57,7 +57,7 @@ class Access:
         if record is None or record.revoked_unix_s is not None or not compare_digest(kept_hash, key_hash):
             raise Unauthorized(NOT_VALID)
         if scope not in record.scopes:
-            raise Forbidden(f"This API key does not have the scope '{scope}'.")
+            check_scope(record, scope)
         return record
 
     async def authenticate_hash(self, key_hash: str, scope: str) -> KeyRecord:

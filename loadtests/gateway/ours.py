@@ -1,6 +1,7 @@
-"""Roundhouse's own gateway, as an operator starts it: keys, routing, metering and metrics on.
+"""Roundhouse's own gateway, as ``roundhouse up`` starts it: keys, limits, routing, metering and metrics on.
 
-The access log has failures only, as none of the others writes one line per request here.
+The access log has failures only, as none of the others writes one line per request here. Beside it the gateway that
+stands on its own (``roundhouse gateway``): keys, routing and metrics, and no limits, so that both show what those cost.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from loadtests.gateway.traffic import MODELS, model_name
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "roundhouse"
+ALONE = "roundhouse gateway"
 _COUNTED = re.compile(
     r'^roundhouse_requests_total\{(?=[^}]*code="200")(?=[^}]*endpoint="chat.completions")[^}]*\} ([0-9.e+]+)$',
     re.MULTILINE,
@@ -26,6 +28,37 @@ _COUNTED = re.compile(
 
 
 def command(scene: Scene, port: int, folder: Path) -> Sequence[str]:
+    routes, key = folder / "routes.json", folder / "key"
+    routes.write_text(json.dumps(table(scene)))
+    key.write_text(scene.key)
+    key.chmod(0o600)
+    return [
+        *(sys.executable, "-m", "loadtests.gateway.whole", "--home", str(folder / "home"), "--port", str(port)),
+        *("--workers", str(scene.workers), "--routes", str(routes), "--key-file", str(key)),
+    ]
+
+
+def table(scene: Scene) -> dict[str, object]:
+    """As the controller writes it. Every model has a replica on each of the engine's ports, a quarter of a GPU each."""
+    names = [*MODELS, *(model_name(number) for number in range(scene.models))]
+    return {"version": 1, "models": [{**model(name, scene.engine_urls), "max_model_len": 8192} for name in names]}
+
+
+def model(name: str, urls: Sequence[str]) -> dict[str, object]:
+    replicas = [
+        {
+            "replica_id": f"{name}-{number}",
+            "endpoint": url,
+            "state": "ready",
+            "memory_bytes": 1 << 30,
+            "gpu_share": 0.25,
+        }
+        for number, url in enumerate(urls)
+    ]
+    return {"model_id": name, "tier": "gpu", "capabilities": ["generate"], "replicas": replicas}
+
+
+def command_alone(scene: Scene, port: int, folder: Path) -> Sequence[str]:
     routes, keys = folder / "routes.json", folder / "keys.yaml"
     routes.write_text(json.dumps(routes_document(scene)))
     keys.write_text(keys_document(scene.key))
@@ -52,7 +85,7 @@ def environ(_folder: Path) -> Mapping[str, str]:
 
 
 def subject(name: str = NAME) -> Subject:
-    return Subject(name, lambda _scene: None, command, environ)
+    return Subject(name, lambda _scene: None, command_alone if name == ALONE else command, environ)
 
 
 def check_everything_is_on(running: Running, key: str) -> None:

@@ -131,12 +131,14 @@ class PriceList(Struct, frozen=True):
 
 
 class Webhook(Struct, frozen=True):
-    """``secret``: payloads are signed with it. ``events``: patterns of what it is told of, such as budget.*"""
+    """``secret``: payloads are signed with it; two with a blank between them while it is being changed. ``events``:
+    patterns of what it is told of, such as budget.*"""
 
     url: str
     secret: str
     events: tuple[str, ...] = ("*",)
     tenant: str = ""  # of this one only; "" for all
+    allow_private: bool = False  # whether it may be on this machine or in a private network
 
 
 class Block(Struct, frozen=True):
@@ -159,7 +161,8 @@ class Bearer(StrEnum):
 class CoolDown(Struct, frozen=True):
     """A key or an address that was answered 4xx (429 apart) so many times within a while is refused for another.
 
-    ``failures``: 0 for never.
+    ``failures``: 0 for never. Of an address only those count that came without a key that is known, and a fifth of
+    them is enough; nothing is refused there but what comes without such a key.
     """
 
     failures: int = 100
@@ -191,7 +194,7 @@ class HouseRecord(Struct, frozen=True):
 
 
 class AuditRecord(Struct, frozen=True):
-    """One act of an administrator. ``by``: the key's id, or cli:USER. ``before``, ``after``: None where there is none."""
+    """One act of an administrator. ``by``: a key's id, or cli:USER. ``before``, ``after``: None where there is none."""
 
     id: str
     at_unix_s: float

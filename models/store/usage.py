@@ -53,7 +53,10 @@ class UsageEvent(Struct, frozen=True):
 
 
 class OpenRequest(Struct, frozen=True):
-    """A request that is under way: on ``replica`` since ``from_us``."""
+    """A request that is under way: on ``replica`` since ``from_us``; on none while ``replica`` is "" (held again).
+
+    ``runs``: those before, on replicas that it was lost on.
+    """
 
     id: str
     key_id: str
@@ -63,6 +66,7 @@ class OpenRequest(Struct, frozen=True):
     replica: str
     from_us: int
     wake_us: int = 0
+    runs: tuple[Run, ...] = ()
 
 
 class Watermark(Struct, frozen=True):

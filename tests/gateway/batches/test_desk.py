@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from gateway.accounts import Accounts
 from gateway.batches import desk as desk_module
 from gateway.batches.desk import ABANDONED_S, Desk
 from gateway.batches.keyring import KNOWN_FOR_S, Keyring
@@ -151,13 +152,13 @@ async def test_what_was_never_written_down_is_cleared_away(office: Office) -> No
 async def test_a_keyring_knows_who_may_go_on(redis_server: EmbeddedRedis, keys: Keys) -> None:
     redis = connect_async(redis_server.url)
     now = [0.0]
-    keyring = Keyring(redis, keys, Clock(monotonic=lambda: now[0]))
+    keyring = Keyring(redis, keys, Clock(monotonic=lambda: now[0]), Accounts())
     mine, admins = build_key("mine", ["inference"], 0), build_key("admins", ["admin"], 0)
     for key in (mine, admins):
         await redis.hset(keys.api_keys, key.digest, encode(key.record))
     caller = await keyring.caller_of(mine.record.key_id)
     assert caller is not None
-    assert (caller.tenant, caller.name) == (mine.record.key_id, "mine")
+    assert (caller.key_id, caller.tenant, caller.name) == (mine.record.key_id, "default", "mine")
     assert await keyring.caller_of(admins.record.key_id) is None, "it may not ask models"
     assert await keyring.caller_of("key_nobody") is None
     revoked = json.loads(encode(mine.record)) | {"revoked_unix_s": 1.0}

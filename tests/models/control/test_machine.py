@@ -22,6 +22,7 @@ from models.control.messages import CatalogChanged
 from models.control.recording import Step, decode_line, encode_line
 from models.fleet.virtual import settle
 from models.store.records import DecisionRecord, FleetRecord, ModelRecord, RouteTable
+from models.store.usage import GpuPicture
 from packers.decide import decide
 from packers.types import GpuId, ReplicaId, ReplicaState
 from tests.models.control.cluster import Cluster, names, node
@@ -52,8 +53,9 @@ class WatchedStore(RecordingStore):
         routes: RouteTable,
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
+        pictures: tuple[GpuPicture, ...],
     ) -> None:
-        await super().write(fleet, routes, catalog, decisions)
+        await super().write(fleet, routes, catalog, decisions, pictures)
         listed = [one.replica_id for one in fleet.replicas]
         assert len(set(listed)) == len(listed), "on record twice"
         for one in fleet.replicas:

@@ -1,0 +1,46 @@
+"""Tenants and the house's rules out of Redis: a look costs one number while nothing has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+
+from gateway.tenant_book import TenantBook
+from models.store.errors import StoreDataError
+from models.store.keys import Keys
+from models.store.tenants import decode_house, decode_tenants
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class TenancyReader:
+    redis: Redis
+    keys: Keys
+    book: TenantBook
+
+    async def look(self) -> bool:
+        """Whether the version is another one than was known, of tenants, the house or keys. Raises RedisError.
+
+        What cannot be read is told, and the last that could be stays in force.
+        """
+        raw = await self.redis.get(self.keys.tenancy_version)
+        if int(raw or 0) == self.book.version:
+            return False
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.get(self.keys.tenancy_version)
+            pipe.get(self.keys.house)
+            pipe.hgetall(self.keys.tenants)
+            found: list[Any] = await pipe.execute()
+        version, house, tenants = int(found[0] or 0), found[1], found[2]
+        try:
+            read_house = decode_house(house)
+        except StoreDataError as broken:
+            log.error("the house's rules cannot be read; the last ones stay in force", reason=str(broken))
+            read_house = self.book.house
+        if self.book.offer(version, read_house, decode_tenants(tenants, self.book.tenants)):
+            log.info("tenants", version=version, tenants=len(self.book.tenants))
+        return True
