@@ -28,7 +28,7 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-cluster test-long test-gpu lint loadtest chaos bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale fuzz clean
+.PHONY: help venv run test test-cluster test-long test-gpu lint loadtest chaos bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-tenants bench-packing bench-residency bench-autoscale fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-gpu: venv ## copies, sleep and wake, residue and the ledger on a real GPU
 
 bench-gateway: venv ## what the gateway costs beside nginx, HAProxy, Rust routers, Ray Serve, LiteLLM (20 min); PEERS=dir
 	@$(BIN)/python -m loadtests.gateway $(if $(PEERS),--peers "$(PEERS)") $(ARGS)
+
+bench-tenants: venv ## what a quiet tenant feels of a noisy one at ten times its share (3 min)
+	@$(BIN)/python -m loadtests.tenants $(ARGS)
 
 bench-peers: venv ## install the peers of bench-gateway that are Python packages, outside of the repository: PEERS=dir
 	@$(if $(PEERS),,echo "name a folder for them: make bench-peers PEERS=dir" >&2; exit 2;) \

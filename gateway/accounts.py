@@ -15,9 +15,10 @@ from gateway.errors import Forbidden, StoreUnavailable
 from gateway.inquiry import Caller
 from gateway.tenant_book import TenantBook
 from models.store.records import KeyRecord, ModelRoute
-from models.store.tenancy import DEFAULT_TENANT, HouseRecord, LimitRule, PriceLine, ProjectRecord, TenantRecord
+from models.store.tenancy import DEFAULT_TENANT, Caps, HouseRecord, LimitRule, PriceLine, ProjectRecord, TenantRecord
 
 FREE = PriceLine(model="*")
+NO_CAPS = Caps()
 PRICED = frozenset(PriceLine.__struct_fields__) - {"model"}
 HOUSE = "model:house"
 MOST_KNOWN = 10_000  # accounts, before they are made anew
@@ -42,9 +43,14 @@ class Account:
     tenant: TenantRecord
     house: HouseRecord
     generation: int = 0  # of the book that was last looked at
+    capped: bool = field(init=False)  # whether its tenant has caps of its own
+    asked: int = 0  # requests, since it was made
     _rules: dict[str, tuple[Placed, ...]] = field(default_factory=dict)
     _prices: dict[str, tuple[ModelRoute, PriceLine]] = field(default_factory=dict)
     _models: dict[str, tuple[ModelRoute, bool]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.capped = self.tenant.caps != NO_CAPS
 
     def rules(self, model: str) -> tuple[Placed, ...]:
         """All that hold for its requests to this model, by its id: its key's, project's, tenant's, the house's."""
@@ -113,7 +119,10 @@ class Accounts:
         self._told: set[str] = set()
 
     def of(self, record: KeyRecord) -> Account:
-        """Raises Forbidden where its tenant or project is blocked. About 0.15 us once it is known."""
+        """Raises Forbidden where its tenant or project is blocked, StoreUnavailable before tenants were ever read.
+
+        About 0.15 us once it is known.
+        """
         known = self._known.get(id(record))
         if known is not None and known.generation == self.book.generation:
             return known
@@ -125,12 +134,19 @@ class Accounts:
         return account
 
     def of_caller(self, caller: Caller) -> Account:
-        """Of what the gateway asks of itself, such as lines of a batch. Raises Forbidden."""
+        """Of what the gateway asks of itself, such as lines of a batch. Raises as ``of`` does."""
         known = self._by_key.get(caller.key_id)
         return self.of(record_of(caller) if known is None else known.key)
 
+    def asked(self, key_id: str) -> int:
+        """Requests of this key since its account was made."""
+        known = self._by_key.get(key_id)
+        return 0 if known is None else known.asked
+
     def _account(self, record: KeyRecord, before: Account | None) -> Account:
         book = self.book
+        if book.awaited and not book.loaded:
+            raise StoreUnavailable("Tenants cannot be looked up at the moment; try again.", retry_after_s=1.0)
         tenant = book.tenants.get(record.tenant) or self._bare(record)
         _check(tenant, record.project)
         if before is not None and before.tenant == tenant and before.house is book.house:

@@ -15,6 +15,7 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 from gateway import kept, lean
+from gateway.abuse.guard import Guard
 from gateway.access_log import AccessLog
 from gateway.accounts import Accounts
 from gateway.admit import Admission
@@ -28,6 +29,8 @@ from gateway.greed import Caps
 from gateway.health import Health
 from gateway.later import Later
 from gateway.leaving import Leaving
+from gateway.limits.limiter import Limiter
+from gateway.metering.recorder import Recorder
 from gateway.metrics import Metrics
 from gateway.neighbours import Neighbours
 from gateway.plane.plane import Plane
@@ -84,6 +87,7 @@ class ControlParts:
     deps: Deps
     authenticator: Authenticator
     accounts: Accounts
+    guard: Guard
     leaving: Leaving
     routes: Routes
     state: State
@@ -97,8 +101,9 @@ def create_app(deps: Deps) -> Plane:
     demand = Demand(on_change=news.set)
     admission = Admission(routes, demand, deps.clock, deps.limits.hold_limit, workers=deps.siblings.count)
     authenticator = Authenticator(RedisKeyStore(deps.redis, deps.keys), deps.clock)
-    accounts = Accounts(TenantBook())
-    metrics = Metrics(demand.totals, lambda: routes.version, lambda: health.up)
+    accounts = Accounts(TenantBook(awaited=True))
+    guard = Guard(accounts, deps.clock)
+    metrics = Metrics(demand.totals, lambda: routes.version, lambda: health.up, guard.turned_away)
     upstreams = Upstreams()
     access_log = AccessLog(deps.access_log)
 
@@ -116,6 +121,7 @@ def create_app(deps: Deps) -> Plane:
         deps=deps,
         authenticator=authenticator,
         accounts=accounts,
+        guard=guard,
         leaving=leaving,
         routes=routes,
         state=state,
@@ -132,6 +138,7 @@ def create_app(deps: Deps) -> Plane:
     plane = Plane(
         paths=Paths(by_path(ENDPOINTS)),
         authenticator=authenticator,
+        guard=guard,
         admission=admission,
         upstreams=upstreams,
         control=control,
@@ -144,7 +151,9 @@ def create_app(deps: Deps) -> Plane:
         accounts=accounts,
     )
     plane.health = Health(admission, upstreams.probe, plane.ejected)
-    plane.lifespan = _lifespan(deps, watcher, publisher, plane.health, access_log)
+    plane.limiter = Limiter(deps.redis, deps.keys, deps.clock, deps.worker, lambda: deps.siblings.count)
+    authenticator.on_silence = plane.limiter.store_is_silent
+    plane.lifespan = _lifespan(deps, plane, watcher, publisher, access_log)
     if deps.keeps:
         keep = kept.KeptParts(
             redis=deps.redis,
@@ -168,12 +177,16 @@ def _control(parts: ControlParts) -> ASGIApp:
 
 
 def _lifespan(
-    deps: Deps, watcher: RouteWatcher, publisher: DemandPublisher, health: Health, access_log: AccessLog
+    deps: Deps, plane: Plane, watcher: RouteWatcher, publisher: DemandPublisher, access_log: AccessLog
 ) -> Callable[[], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
+        limiter, health = plane.limiter, plane.health
+        assert limiter is not None
+        assert health is not None
+        plane.recorder = recorder = Recorder(deps.home, deps.worker, deps.clock)
         # Redis may not be there yet: the tasks keep trying, and the port answers from the first moment.
-        tasks = [asyncio.create_task(watcher.run()), asyncio.create_task(publisher.run())]
+        tasks = [asyncio.create_task(work()) for work in (watcher.run, publisher.run, limiter.run)]
         access_log.start()
         deps.tracer.start()
         # In the place of a worker that died callers wait already, and not for being told that no model is known.
@@ -183,8 +196,10 @@ def _lifespan(
         finally:
             await end(tasks)
             await health.close()
+            await limiter.close()
             await publisher.withdraw()
             await deps.siblings.close()
+            recorder.close()
             deps.tracer.stop()
             access_log.stop()
             await deps.redis.aclose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Protocol
@@ -14,7 +14,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.errors import Forbidden, StoreUnavailable, Unauthorized
-from models.store.api_keys import hash_key
+from models.store.api_keys import has_ended, hash_key
 from models.store.records import KeyRecord
 
 INFERENCE = "inference"
@@ -55,6 +55,9 @@ class Doorman(Protocol):
 
     def recall(self, key_hash: str, scope: str) -> KeyRecord | None: ...
 
+    def has_seen(self, key_hash: str) -> bool:
+        """Whether it is one that was good when it was last looked up."""
+
     async def authenticate_hash(self, key_hash: str, scope: str) -> KeyRecord: ...
 
     async def authenticate(self, headers: Iterable[tuple[bytes, bytes]], scope: str) -> KeyRecord: ...
@@ -69,11 +72,15 @@ class Known:
 
 
 class Authenticator:
-    """Turns request headers into a KeyRecord. Keys are never kept, only their hashes."""
+    """Turns request headers into a KeyRecord. Keys are never kept, only their hashes.
 
-    def __init__(self, store: KeyStore, clock: Clock) -> None:
+    ``on_silence``: called when the store was waited for in vain: a request is not to wait for it twice.
+    """
+
+    def __init__(self, store: KeyStore, clock: Clock, on_silence: Callable[[], None] = lambda: None) -> None:
         self._store = store
         self._clock = clock
+        self.on_silence = on_silence
         self._known: dict[str, Known] = {}
         self._unknown: OrderedDict[str, float] = OrderedDict()  # hash -> until when the answer stands
         self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
@@ -117,6 +124,9 @@ class Authenticator:
             check_scope(record, scope)
         return record
 
+    def has_seen(self, key_hash: str) -> bool:
+        return key_hash in self._known
+
     def _on_trust(self, known: Known, now_s: float) -> bool:
         """The store is away, as found a moment ago: it is not to be asked now, and the key was seen lately."""
         return now_s < self._ask_again_s and now_s - known.seen_s <= GRACE_S
@@ -144,6 +154,7 @@ class Authenticator:
             except KeyStoreDown as down:
                 self._ask_again_s = self._clock.monotonic() + STORE_PAUSE_S
                 log.warning("the key store does not answer", reason=str(down))
+                self.on_silence()
         if known is not None and now_s - known.seen_s <= GRACE_S:  # 4
             known.seen_s = now_s
             return known.record
@@ -209,13 +220,6 @@ def _hash(key: bytes) -> str:
     if key.isascii():
         return hashlib.sha256(key).hexdigest()
     return hash_key(key.decode("latin-1"))
-
-
-def has_ended(record: KeyRecord, now_unix_s: float) -> bool:
-    """Whether this text of a key works no more."""
-    if record.revoked_unix_s is not None:
-        return True
-    return record.expires_unix_s is not None and now_unix_s >= record.expires_unix_s
 
 
 def check_scope(record: KeyRecord, scope: str) -> None:

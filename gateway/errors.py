@@ -128,7 +128,7 @@ class BodyTooLarge(GatewayError):
     code = "request_too_large"
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The request body is larger than the {limit_bytes} bytes that this server accepts.")
+        super().__init__(f"The request body is larger than the {limit_bytes} bytes that are taken from you here.")
 
 
 class HeadNotValid(InvalidRequest):

@@ -83,7 +83,7 @@ def mount(plane: Plane, control: Later, parts: KeptParts) -> Kept:
     def include(app: Any) -> None:
         from gateway import kept_api
 
-        kept_api.include(app, kept, plane.authenticator)
+        kept_api.include(app, kept, plane.authenticator, plane.guard)
 
     control.then(include)
     plane.extensions = {**plane.extensions, **kept.extensions}

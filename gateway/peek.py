@@ -62,7 +62,7 @@ def peek(body: bytes, endpoint: Endpoint, caps: Caps, hosts: frozenset[str]) -> 
     asked = _prompt_tokens(head, len(body))
     if not shape.generates:
         return Peek(model, found.stream is True, asked, _prefix(found, head, shape))
-    answer = found.max_tokens or found.max_completion_tokens or found.max_output_tokens
+    answer = shape.answer_of(found)
     bounded = type(answer) is int and answer > 0
     choices = 1 if found.n is None else _times(found.n)
     likely = (answer if bounded else USUAL_ANSWER_TOKENS) * choices

@@ -14,6 +14,7 @@ T = TypeVar("T")
 @dataclass(slots=True, eq=False)
 class TenantBook:
     """``version``: of the store's; -1 before the first look. ``generation``: one more whenever something changed here.
+    ``awaited``: there is a store, and nobody is let in before its word: budgets must not be missed.
 
     What did not change stays the same object, so that what was worked out from it stays right.
     """
@@ -22,6 +23,7 @@ class TenantBook:
     tenants: dict[str, TenantRecord] = field(default_factory=dict)
     version: int = -1
     generation: int = 0
+    awaited: bool = False
 
     @property
     def loaded(self) -> bool:

@@ -14,11 +14,11 @@ import structlog
 from gateway.abuse.failures import MOST_WATCHED, Failures
 from gateway.abuse.forwarded import caller_behind
 from gateway.abuse.networks import Address, Network, Networks, parse_address, parse_network
+from gateway.accounts import Accounts
 from gateway.clock import Clock
 from gateway.errors import AddressBlocked, CoolingDown, KeyBlocked
 from gateway.exchange import Exchange
 from gateway.plane.heads import RequestHead
-from gateway.tenant_book import TenantBook
 from models.store.tenancy import Block, HouseRecord
 
 STRANGERS_SHARE = 5  # of a key's failures, one part is enough for an address
@@ -46,15 +46,16 @@ class Peer:
 
 class Guard:
     """``generation``: one more whenever somebody is to be turned away who was not before. What was let through in this
-    one need not be looked at again: that is all that good callers pay. ``on_key_cooled``: told of its id and for how
-    long, once each time."""
+    one need not be looked at again: that is all that good callers pay. ``on_key_cooled``: told of its id, its tenant
+    and for how long, once each time."""
 
-    def __init__(self, book: TenantBook, clock: Clock) -> None:
+    def __init__(self, accounts: Accounts, clock: Clock) -> None:
         self.generation = 0
         self.watches_keys = False
         self.turned_away = dict.fromkeys(TURNED_AWAY, 0)
-        self.on_key_cooled: Callable[[str, float], None] | None = None
-        self._book = book
+        self.on_key_cooled: Callable[[str, str, float], None] | None = None
+        self._accounts = accounts
+        self._book = accounts.book
         self._clock = clock
         self._house: HouseRecord | None = None
         self._proxies: Networks[bool] = Networks()
@@ -92,6 +93,10 @@ class Guard:
         """For what nobody sends at the moment, such as a batch's requests. Raises KeyBlocked."""
         self._check_blocks("key_blocked", self._keys.get(key_id, ()), KeyBlocked)
 
+    @property
+    def cools_addresses(self) -> bool:
+        return bool(self._cool_addresses)
+
     def check_stranger(self, address: str) -> None:
         """Before anybody is asked about a key that is not known here. Raises CoolingDown."""
         if self._cool_addresses:
@@ -126,21 +131,21 @@ class Guard:
             return
         now_s = self._clock.monotonic()
         if exchange.key_id:
-            if self._failing.add(exchange.key_id, now_s, cool.failures, cool.within_s):
-                self._cool_key(exchange.key_id, now_s + cool.for_s)
+            asked = self._accounts.asked(exchange.key_id)
+            if self._failing.add(exchange.key_id, now_s, cool.failures, cool.within_s, asked):
+                self._cool_key(exchange.key_id, exchange.tenant, cool.for_s)
             return
         site = site_of(exchange.address)
         if self._strangers.add(site, now_s, -(-cool.failures // STRANGERS_SHARE), cool.within_s):
             _keep(self._cool_addresses, site, now_s + cool.for_s)
             log.warning("an address fails too often; without a known key it is refused", address=site, for_s=cool.for_s)
 
-    def _cool_key(self, key_id: str, until_s: float) -> None:
-        _keep(self._cool_keys, key_id, until_s)
+    def _cool_key(self, key_id: str, tenant: str, for_s: float) -> None:
+        _keep(self._cool_keys, key_id, self._clock.monotonic() + for_s)
         self.watches_keys = True
-        for_s = self._book.house.cool_down.for_s
         log.warning("a key fails too often; it is refused for a while", key_id=key_id, for_s=for_s)
         if self.on_key_cooled is not None:
-            self.on_key_cooled(key_id, for_s)
+            self.on_key_cooled(key_id, tenant, for_s)
 
     # -- as time passes ----------------------------------------------------------------------------------------------
 

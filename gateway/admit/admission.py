@@ -16,7 +16,7 @@ from gateway.admit.retries import MOST_PER_REQUEST
 from gateway.admit.returning import Returning
 from gateway.admit.rotation import Rotation
 from gateway.admit.target import Target
-from gateway.admit.ticket import Ticket, priority_of, weight_of
+from gateway.admit.ticket import Ticket, priority_of
 from gateway.clock import Clock
 from gateway.demand import Demand
 from gateway.errors import GatewayError, HoldTimeout, ModelNotFound, Unavailable
@@ -321,13 +321,13 @@ class Admission:
             raise refused
         if desk.queue.count < self.hold_limit or inquiry.avoid:
             return
-        leaves = desk.queue.to_make_room(inquiry.caller.tenant, weight_of(inquiry), priority_of(inquiry))
+        leaves = desk.queue.to_make_room(inquiry.caller, priority_of(inquiry))
         if leaves is None:
             raise full(desk, inquiry, now_s)
         self._refuse(leaves, displaced(desk.model, desk.start_left_s(now_s) if desk.cold else None))
 
     def _hold(self, desk: Desk, name: str, inquiry: Inquiry, seat: Seat, now_s: float) -> Ticket:
-        caller, cold, now_unix_s = inquiry.caller, desk.cold, self.clock.steady()
+        cold, now_unix_s = desk.cold, self.clock.steady()
         deadline_s = inquiry.deadline_s if cold else min(inquiry.deadline_s, now_s + self.queue_wait_s)
         ticket = Ticket(
             id=next(self._ids),
@@ -338,8 +338,7 @@ class Admission:
             since_s=now_s,
             since_unix_s=now_unix_s,
             deadline_s=deadline_s,
-            tenant=caller.tenant,
-            weight=weight_of(inquiry),
+            caller=inquiry.caller,
             priority=priority_of(inquiry),
             tokens=max(1, inquiry.peek.tokens),
             woken=cold,

@@ -8,11 +8,11 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from gateway.accounts import Accounts
-from gateway.auth import INFERENCE, has_ended
+from gateway.auth import INFERENCE
 from gateway.clock import Clock
 from gateway.inquiry import Caller
 from gateway.state import asking_redis
-from models.store.api_keys import decode_keys
+from models.store.api_keys import decode_keys, has_ended
 from models.store.keys import Keys
 from models.store.records import KeyRecord
 

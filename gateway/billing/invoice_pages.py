@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from gateway.billing.amounts import exact, gib_seconds, grouped, payable, seconds
-from gateway.billing.invoices import Invoice, InvoiceLine, Share
+from gateway.billing.invoices import Invoice, InvoiceLine, Share, month_of
 
 COLUMNS = (
     "invoice", "tenant", "month", "project", "model", "requests", "input_tokens", "cached_tokens", "output_tokens",
@@ -31,12 +31,14 @@ th { text-align: left; font-weight: 600; color: #59636e; border-bottom: 1px soli
   vertical-align: bottom }
 th, td { padding: .35rem .5rem .35rem 0 } td { border-bottom: 1px solid #e3e7eb; vertical-align: top;
   overflow-wrap: anywhere }
-.n { text-align: right; padding-left: .75rem; padding-right: 0; overflow-wrap: normal; white-space: nowrap }
+.n { text-align: right; padding-left: .75rem; padding-right: 0; overflow-wrap: normal } td.n { white-space: nowrap }
+.lines td:not(.n) { min-width: 6rem } .lines { font-size: .92em }
 tfoot td { font-weight: 600; border-top: 2px solid #1b1f24; border-bottom: 0 }
 .bar { width: 40% } .bar i { display: block; height: .7rem; background: #4a7bb7; min-width: 1px; margin-top: .3rem;
   print-color-adjust: exact; -webkit-print-color-adjust: exact }
 tr { break-inside: avoid } h2 { break-after: avoid } footer { margin-top: 2rem; font-size: .85rem }
-@media print { body { margin: 0; padding: 0; max-width: none; font-size: 11px } }
+@media print { html, body { font-size: 11px } body { margin: 0; padding: 0; max-width: none }
+  .lines { font-size: 9px } .lines th { font-size: 9px } .lines .n { padding-left: .4rem } }
 """
 
 
@@ -90,7 +92,7 @@ def _lines(invoice: Invoice) -> str:
     foot = f'<tr><td colspan="{len(columns) + len(figures)}">Total</td><td class="n">{exact(invoice.total)}</td></tr>'
     if not rows:
         return "<p>Nothing was used in this month.</p>"
-    return _table(columns, (*figures, f"Amount ({invoice.currency})"), rows, foot)
+    return _table("lines", columns, (*figures, f"Amount ({invoice.currency})"), rows, foot)
 
 
 def _figures(line: InvoiceLine) -> tuple[str, ...]:
@@ -103,7 +105,7 @@ def _keys(invoice: Invoice) -> str:
     if not invoice.keys:
         return ""
     rows = [([share.what or "(none)", share.name], _sums(share)) for share in invoice.keys]
-    return "<h2>By key</h2>" + _table(("Key", "Name"), ("Requests", f"Amount ({invoice.currency})"), rows)
+    return "<h2>By key</h2>" + _table("keys", ("Key", "Name"), ("Requests", f"Amount ({invoice.currency})"), rows)
 
 
 def _days(invoice: Invoice) -> str:
@@ -125,7 +127,11 @@ def _sums(share: Share) -> tuple[str, str]:
 
 
 def _table(
-    columns: Sequence[str], figures: Sequence[str], rows: Iterable[tuple[Sequence[str], Sequence[str]]], foot: str = ""
+    kind: str,
+    columns: Sequence[str],
+    figures: Sequence[str],
+    rows: Iterable[tuple[Sequence[str], Sequence[str]]],
+    foot: str = "",
 ) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     head += "".join(f'<th class="n">{escape(name)}</th>' for name in figures)
@@ -136,11 +142,9 @@ def _table(
         + "</tr>\n"
         for words, numbers in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody><tfoot>{foot}</tfoot></table>"
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody><tfoot>{foot}</tfoot></table>'
 
 
 def _last_day(invoice: Invoice) -> str:
-    from gateway.billing.invoices import month_of
-
     month = month_of(invoice.month)
     return f"{month.name}-{(month.until_s - month.since_s) // 86_400:02d}"

@@ -197,9 +197,7 @@ class Sink:
         return len(found)
 
 
-def sink_from(
-    redis: Redis, keys: Keys, clock: Callable[[], float], env: Mapping[str, str] = os.environ
-) -> Sink | None:
+def sink_from(redis: Redis, keys: Keys, clock: Callable[[], float], env: Mapping[str, str] = os.environ) -> Sink | None:
     """As ROUNDHOUSE_POSTGRES_URL says; None where it is not set. Raises StoreSettingError (no password in it)."""
     given = env.get(URL_ENV, "").strip()
     return Sink(redis, keys, Line.to(given), clock) if given else None

@@ -95,9 +95,7 @@ events = Table(
     Column("worker", Text),
     Column("runs", JSONB),
 )
-positions = Table(
-    "sink_positions", metadata, Column("installation", Text, primary_key=True), Column("position", Text)
-)
+positions = Table("sink_positions", metadata, Column("installation", Text, primary_key=True), Column("position", Text))
 gaps = Table(
     "sink_gaps",
     metadata,

@@ -42,6 +42,12 @@ class AdminClient:
     def post(self, path: str, timeout_s: float = TIMEOUT_S, /, **query: object) -> Any:
         return self._ask("POST", f"{path}?{urlencode(query)}" if query else path, timeout_s)
 
+    def text(self, path: str, **query: object) -> str:
+        """What is no JSON: a page, or CSV with its line ends as they are. Raises CliError."""
+        with self._open("GET", f"{path}?{urlencode(query)}" if query else path, TIMEOUT_S) as response:
+            found: bytes = response.read()
+        return found.decode()
+
     def lines(self, path: str, **query: object) -> Iterator[Any]:
         """Documents, one a line, as they come. Raises CliError, also when the service says nothing for too long."""
         given = {name: value for name, value in query.items() if value is not None}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.accounts import Account
 from gateway.errors import GatewayError
 from gateway.exchange import Usage
 from gateway.inquiry import Inquiry
 from models.store.records import ModelRoute
+
+if TYPE_CHECKING:
+    from gateway.limits.hold import Hold
 
 # One conversation, one prompt: it is no longer than the model's context. Others take lists of prompts.
 _ONE_PROMPT = frozenset({"chat.completions", "messages", "responses"})
@@ -45,7 +48,7 @@ class Used:
 class Seat(Protocol):
     """Who waits for the store's word. Told once, from the event loop, and not after ``Limiter.leave``."""
 
-    def granted(self, hold: object) -> None: ...
+    def granted(self, hold: Hold) -> None: ...
 
     def not_granted(self, error: GatewayError) -> None: ...
 

@@ -7,6 +7,7 @@ A spool is the folder of one worker, ``spool/<worker>/``:
 | lock | nothing; the worker has it locked (flock) while it lives |
 | state | STATE: which format, how far the table of open requests is true, about where the log ends |
 | 000000000000.log ... | the log: HEADER, then frames; what was never written is zero |
+| coming | the next one, while it is made |
 | 000000000007.last.log | the last one, written when the worker had ended |
 | 0000.open ... | the table of open requests: slots of SLOT_BYTES |
 
@@ -28,6 +29,9 @@ MAGIC = b"rh-usage"
 FRAME = struct.Struct("=II")
 FIRST = HEADER.size
 PLACE_BITS = 32
+COMING = "coming"
+LOCK = "lock"
+STATE_NAME = "state"
 
 STATE_BYTES = 4096
 STATE = struct.Struct("<8sII")

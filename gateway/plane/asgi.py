@@ -86,7 +86,7 @@ class AsgiCall:
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.0" if head.http_1_0 else "1.1",
             "server": sockname[:2] if isinstance(sockname, tuple) else None,
-            "client": peer[:2] if isinstance(peer, tuple) else None,
+            "client": (head.address or peer[0], peer[1]) if isinstance(peer, tuple) else None,
             "scheme": "https" if secure else "http",
             "method": "GET" if head.method == "HEAD" else head.method,  # its body is left out on the way
             "root_path": "",

@@ -13,9 +13,20 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from gateway import request_ids
+from gateway.abuse.caps import most_body_bytes
+from gateway.abuse.guard import Peer
+from gateway.accounts import Account
 from gateway.auth import INFERENCE
 from gateway.dialects import Dialect, dialect_of, error_body
-from gateway.errors import BodyTooLarge, GatewayError, HeadNotValid, MethodNotAllowed, RequestTimeout, Unexpected
+from gateway.errors import (
+    BodyTooLarge,
+    GatewayError,
+    HeadNotValid,
+    MethodNotAllowed,
+    RequestTimeout,
+    Unauthorized,
+    Unexpected,
+)
 from gateway.exchange import Exchange
 from gateway.plane.asgi import AsgiCall
 from gateway.plane.chunks import BadChunk, Dechunker
@@ -38,13 +49,15 @@ log = structlog.get_logger(__name__)
 
 
 class Connection(Intake, asyncio.Protocol):
-    __slots__ = ("_body", "_call", "_most_bytes", "_record", "_size", "_task")
+    __slots__ = ("_account", "_body", "_call", "_cleared", "_most_bytes", "_peer", "_size", "_task")
 
     def __init__(self, plane: Plane) -> None:
         super().__init__()
         self._plane = plane
         self.transport: asyncio.Transport | None = None
         self.exchange: Exchange | None = None
+        self._peer: Peer | None = None  # once it is known
+        self._cleared = -1  # in which generation of the guard all that comes from there was let through
         self._reset()
 
     def _reset(self) -> None:
@@ -53,7 +66,7 @@ class Connection(Intake, asyncio.Protocol):
         self._flight: Flight | None = None
         self._call: AsgiCall | None = None
         self._task: asyncio.Task[None] | None = None
-        self._record: KeyRecord | None = None
+        self._account: Account | None = None
         self._dechunker: Dechunker | None = None
         self._body: bytes | bytearray = b""
         self._size = 0
@@ -164,9 +177,13 @@ class Connection(Intake, asyncio.Protocol):
         if head.chunked:
             self._dechunker = Dechunker(smallest_bytes=SMALL_CHUNK_BYTES)
         try:
+            if head.cleared != plane.guard.generation:
+                self._clear(head)
+            exchange.address = head.address
             if head.endpoint is not None:
                 self._begin_inference(head, exchange)
             else:
+                plane.check_control(head)
                 self._upload = plane.takes_uploads(head)
                 self._most_bytes = plane.limits.upload_bytes if self._upload else plane.limits.max_body_bytes
                 self._check_length(head)
@@ -178,7 +195,7 @@ class Connection(Intake, asyncio.Protocol):
             return
         if self._state is not State.BODY:
             return
-        if self._record is not None and self._left == len(rest) and self._dechunker is None:
+        if self._account is not None and self._left == len(rest) and self._dechunker is None:
             # The usual request: here in one piece, from a caller who is known.
             self._body, self._left, self._state, self.deadline_s = rest, 0, State.ANSWER, NEVER_S
             self._complete()
@@ -186,6 +203,17 @@ class Connection(Intake, asyncio.Protocol):
         if head.expects_continue and not rest and self._task is None and (self._left or head.chunked):
             self._write(CONTINUE)
         self._read_body(rest)
+
+    def _clear(self, head: RequestHead) -> None:
+        """Whose request it is, and whether they are heard. Raises AddressBlocked."""
+        guard = self._plane.guard
+        if self._peer is None:
+            assert self.transport is not None
+            self._peer = Peer.of(self.transport.get_extra_info("peername"))
+        if self._cleared == guard.generation:
+            head.address, head.cleared = self._peer.text, self._cleared
+        elif guard.clear(self._peer, head):
+            self._cleared = guard.generation
 
     def _begin_inference(self, head: RequestHead, exchange: Exchange) -> None:
         """Raises GatewayError. All that can be refused before the body is there is refused now."""
@@ -198,16 +226,20 @@ class Connection(Intake, asyncio.Protocol):
             if head.method == "OPTIONS":
                 return
             raise MethodNotAllowed(head.method, head.path, (endpoint.method, "OPTIONS"))
-        if head.key_hash is None:
-            head.key_hash = plane.authenticator.hash_of(head.headers)
-        record = plane.authenticator.recall(head.key_hash, INFERENCE)
+        try:
+            if head.key_hash is None:
+                head.key_hash = plane.authenticator.hash_of(head.headers)
+            record = plane.authenticator.recall(head.key_hash, INFERENCE)
+        except Unauthorized:
+            plane.guard.check_stranger(head.address)
+            raise
         self._most_bytes = min(endpoint.most_body_bytes or plane.limits.max_body_bytes, plane.limits.max_body_bytes)
         if record is None:
+            if not plane.authenticator.has_seen(head.key_hash):
+                plane.guard.check_stranger(head.address)
             self._task = asyncio.get_running_loop().create_task(self._authenticate(head.key_hash))
         else:
-            self._record = record
-            exchange.key_id, exchange.tenant, exchange.project = record.key_id, record.tenant, record.project
-            # and auth_s stays 0: nothing had to be waited for
+            self._recognised(record, exchange)  # and auth_s stays 0: nothing had to be waited for
         if not head.checked:
             plane.check_head(head, endpoint)
             head.checked = True
@@ -220,6 +252,8 @@ class Connection(Intake, asyncio.Protocol):
         assert head is not None
         try:
             record = await self._plane.authenticator.authenticate_hash(key_hash, INFERENCE)
+            self._recognised(record, exchange)
+            self._check_length(head)
         except GatewayError as error:
             self._task = None
             self._refuse(error)
@@ -232,16 +266,25 @@ class Connection(Intake, asyncio.Protocol):
             self._refuse(Unexpected(exchange.request_id))
             return
         self._task = None
-        self._record = record
-        exchange.key_id, exchange.tenant, exchange.project = record.key_id, record.tenant, record.project
         exchange.auth_s = self._plane.now() - exchange.started_s
         if self._state is State.ANSWER:
             self._complete()
         elif self._state is State.BODY and head.expects_continue and not self._size:
             self._write(CONTINUE)
 
+    def _recognised(self, record: KeyRecord, exchange: Exchange) -> None:
+        """Raises Forbidden, CoolingDown."""
+        plane = self._plane
+        exchange.key_id, exchange.tenant, exchange.project = record.key_id, record.tenant, record.project
+        if plane.guard.watches_keys:
+            plane.guard.check_key(record.key_id)
+        self._account = account = plane.accounts.of(record)
+        account.asked += 1
+        if account.capped:
+            self._most_bytes = most_body_bytes(account.tenant, self._most_bytes)
+
     def _check_length(self, head: RequestHead) -> None:
-        if head.length is not None and head.length > self._most_bytes:
+        if (head.length or self._size) > self._most_bytes:
             raise BodyTooLarge(self._most_bytes)
 
     def _bad_body(self, wrong: BadChunk) -> None:
@@ -281,13 +324,13 @@ class Connection(Intake, asyncio.Protocol):
         if head.method == "OPTIONS":
             self.whole(204, b"allow: OPTIONS, %b\r\n" % head.endpoint.method.encode(), b"")
             return
-        assert self._record is not None
+        assert self._account is not None
         body, self._body = bytes(self._body), b""
         exchange.request_bytes = len(body)
         flight = Flight(self._plane, self, exchange, head)
         self._flight = flight
         try:
-            inquiry = self._plane.inquiry(head, self._record, body, exchange)
+            inquiry = self._plane.inquiry(head, self._account, body, exchange)
         except GatewayError as error:
             flight.fail(error)
             return
@@ -314,6 +357,8 @@ class Connection(Intake, asyncio.Protocol):
         dialect = dialect_of(exchange.path)
         if head is not None and head.endpoint is not None:
             dialect = head.endpoint.dialect
+            if self._plane.recorder is not None:
+                self._plane.recorder.refused(exchange, error.status)
         if self._state is State.BODY and not self._skips_rest():
             self._keep = False
         self.whole(error.status, error_lines(error), error_body(error, dialect, exchange.request_id))
@@ -382,5 +427,7 @@ class Connection(Intake, asyncio.Protocol):
             exchange.client_gone = True
             if not exchange.status:
                 exchange.status, exchange.code = 499, "client_gone"
+            if self._plane.recorder is not None and self._call is None:
+                self._plane.recorder.refused(exchange, exchange.status)
             self._plane.observe(exchange)
             self.exchange = None

@@ -29,14 +29,21 @@ from gateway.headers import first, lines, to_engine
 from gateway.inquiry import Inquiry
 from gateway.limits.allowance import Allowance
 from gateway.limits.needs import need_of
+from gateway.metering.counting import Count, End, count_for, prompt_of
+from gateway.metering.metered import Metered
+from gateway.metering.wishes import ENDPOINTS as TELLING
+from gateway.metering.wishes import RUNTIME as TELLS
+from gateway.metering.wishes import Wish, asking_for_usage
+from gateway.plane.chunks import framed, payload_of
 from gateway.plane.heads import AnswerHead, RequestHead
 from gateway.plane.outlet import Extension, Outlet, Tap
 from gateway.plane.upstream import EVENTS, Upstream
 from gateway.routing import is_cold
 from gateway.sse import WholeEvents
-from gateway.usage import UsageScanner, usage_of
+from gateway.usage import usage_of
 
 if TYPE_CHECKING:
+    from gateway.accounts import Account
     from gateway.limits.limiter import Hold
     from gateway.plane.plane import Plane
 
@@ -57,7 +64,7 @@ class Mode(Enum):
     CLOSED = auto()
 
 
-class Flight:
+class Flight(Metered):
     """``outlet``: where the answer goes. ``exchange``: its facts."""
 
     # Defaults of the class: a request sets only what it comes to need.
@@ -72,7 +79,9 @@ class Flight:
     _size = 0
     _status = 0
     _events: WholeEvents | None = None
-    _scanner: UsageScanner | None = None
+    _count: Count | None = None  # of what is passed on
+    _tells = False  # its engine can be asked to tell tokens with each event
+    _wish: Wish | None = None  # what the caller wants to be told of tokens, where the engine was asked for more
     _tap: Tap | None = None
     _extension: Extension | None = None
     _task: asyncio.Task[None] | None = None
@@ -99,9 +108,13 @@ class Flight:
         plane, exchange = self._plane, self.exchange
         exchange.stream = inquiry.peek.stream
         try:
+            if plane.recorder is not None and plane.recorder.full:
+                raise plane.recorder.refusal()
             route = plane.admission.find(inquiry.peek.model)
             exchange.model = route.model_id
             check_capability(route, inquiry.endpoint)
+            if plane.recorder is not None and exchange.stream:
+                self._tells = route.runtime == TELLS and inquiry.endpoint.name in TELLING
             inquiry.account.check_model(route, inquiry.peek.model)
             extension = plane.extensions.get(inquiry.endpoint.name)
             if extension is not None and extension.wants(inquiry):
@@ -122,7 +135,7 @@ class Flight:
             if self._mode is Mode.CLOSED:
                 return
             if ready is not None:
-                self._close(Outcome.OK)
+                self._close(Outcome.OK, ready.status)
                 self.outlet.whole(ready.status, ready.head, ready.body)
                 return
             self._tap = extension.tap(inquiry, self.exchange.request_id)
@@ -173,6 +186,10 @@ class Flight:
         if claim is not None and allowance is not None and not allowance.bill(claim, now_s):
             self._drop_upstream()
             self.fail(BudgetExceeded(f"A budget for the model '{claim.model}' is used up; the answer ends here."))
+
+    @property
+    def account(self) -> Account | None:
+        return None if self._inquiry is None else self._inquiry.account
 
     @property
     def limit_lines(self) -> bytes:
@@ -233,7 +250,7 @@ class Flight:
         exchange, inquiry, head = self.exchange, self._inquiry, self.head
         assert inquiry is not None
         exchange.replica = claim.replica
-        body = inquiry.body if claim.serves_as is None else renamed(inquiry, claim.serves_as)
+        body = self._body_for(inquiry, claim)
         pool = self._plane.upstreams.pool(claim.endpoint)
         endpoint = inquiry.endpoint
         path = endpoint.engine_path or endpoint.path
@@ -245,6 +262,11 @@ class Flight:
         trace = b"traceparent: %b\r\n" % exchange.traceparent.encode() if exchange.traceparent else b""
         self._sent_s = self.last_byte_s = self._plane.now()
         self._plane.flying.add(self)
+        recorder = self._plane.recorder
+        if recorder is not None:
+            self.from_s = self._sent_s
+            if self.slot is not None:
+                recorder.note(self, self.account)
         self._at_once = True
         pool.send(
             self,
@@ -252,6 +274,12 @@ class Flight:
             % (start, pool.extra_lines, head.engine_lines, exchange.request_id.encode(), trace, len(body), body),
         )
         self._at_once = False
+
+    def _body_for(self, inquiry: Inquiry, claim: Claim) -> bytes:
+        body = inquiry.body if claim.serves_as is None else renamed(inquiry, claim.serves_as)
+        if self._tells:
+            body, self._wish = asking_for_usage(body)
+        return body
 
     def connected(self, upstream: Upstream) -> None:
         if self._mode is Mode.CLOSED or self._claim is None:
@@ -277,13 +305,19 @@ class Flight:
         elif head.media.startswith(EVENTS):
             self._mode = Mode.EVENTS
             self._events = WholeEvents()
-            self._scanner = UsageScanner()
+            assert self._inquiry is not None
+            self._count = count_for(self.head.endpoint, self._inquiry.peek, self._wish)
         elif (head.media.startswith("audio/") and head.length is None) or (head.length or 0) > WHOLE_ANSWER_BYTES:
             # Sound is listened to while it is made: an engine that does not say how much there will be sends it so.
             self._mode = Mode.STREAM
             self._size = -1 if head.length is None else head.length
+            self._count_end()
         else:
             self._mode = Mode.WHOLE
+
+    def _count_end(self) -> None:
+        if b"json" in self.lines and self._inquiry is not None:
+            self._count = End(prompt_of(self._inquiry.peek))
 
     def whole(self, head: AnswerHead, body: bytes) -> None:
         exchange = self.exchange
@@ -320,6 +354,7 @@ class Flight:
             self._size += len(data)
             if self._size > WHOLE_ANSWER_BYTES:
                 self._mode = Mode.STREAM
+                self._count_end()
                 self._begin(self._status, self.lines, None)
                 self._put(b"".join(self._collected))
                 self._collected = []
@@ -331,10 +366,20 @@ class Flight:
                 self._engine_refused()
 
     def chunks(self, data: bytes, payload_bytes: int) -> None:
-        """Whole events in whole chunks, on their way as they are."""
+        """Whole events in whole chunks, on their way as they are but for what the caller did not ask for."""
         self.last_byte_s = self._plane.lately_s
-        assert self._scanner is not None
-        self._scanner.feed(data)
+        count = self._count
+        assert count is not None
+        if count.edits:
+            payload = count.feed(payload_of(data))
+            payload_bytes = len(payload)
+            if not payload_bytes:
+                return
+            data = framed(payload)
+        else:
+            count.feed(data)
+        if self.slot is not None:
+            self.slot.count(count.prompt, count.completion)
         self.exchange.answer_bytes += payload_bytes
         self.outlet.write_chunks(data, payload_bytes)
 
@@ -391,6 +436,10 @@ class Flight:
         self.exchange.retries += 1
         self._mode = Mode.WAITING
         self.takes_chunks = False
+        self._count = None
+        if self._plane.recorder is not None:
+            self._plane.recorder.left(self)
+            self._plane.recorder.note(self, self.account)  # where it was is known to nobody else until it is over
         inquiry.avoid = (*inquiry.avoid, claim.replica)
         try:
             self._admit(inquiry)
@@ -427,7 +476,7 @@ class Flight:
             exchange.usage = usage_of(body)
         if self._tap is not None:
             self._tap.feed(body)
-        self._close(Outcome.OK, complete=True)
+        self._close(Outcome.OK, status, complete=True)
         if self._began:  # comments, while it was held
             self.outlet.write(body)
             self.outlet.end()
@@ -444,13 +493,21 @@ class Flight:
         if not self._began:
             self._begin(self._status, self.lines, None)
         assert self._events is not None
-        assert self._scanner is not None
-        self._scanner.feed(data)
         self._put(data)
         self.takes_chunks = self._tap is None and self._events.empty
 
     def _put(self, data: bytes) -> None:
-        self._first_byte()
+        count = self._count
+        if count is not None:
+            data = count.feed(data)
+            if not data:
+                return
+        if self.exchange.first_byte_s is None:
+            self._first_byte()
+            if self._plane.recorder is not None:
+                self._plane.recorder.note(self, self.account)
+        if count is not None and self.slot is not None:
+            self.slot.count(count.prompt, count.completion)
         self.exchange.answer_bytes += len(data)
         if self._tap is not None:
             self._tap.feed(data)
@@ -460,8 +517,8 @@ class Flight:
         """The answer is this error: as a whole, or as the last event of what was begun."""
         if self._mode is Mode.CLOSED:
             return
-        self._close(Outcome.OK, answered=error.status < 500 and error.status != LimitReached.status)
         self.exchange.code = error.code
+        self._close(Outcome.OK, error.status, answered=error.status < 500 and error.status != LimitReached.status)
         endpoint, request_id = self.head.endpoint, self.exchange.request_id
         if self._began:
             self.outlet.write(error_event(error, endpoint.dialect, request_id))
@@ -492,7 +549,7 @@ class Flight:
         if not self._began:
             exchange.status, exchange.code = ClientGone.status, ClientGone.code
         self._drop_upstream()
-        self._close(Outcome.LEFT)
+        self._close(Outcome.LEFT, ClientGone.status)
 
     def pause(self) -> None:
         """The caller reads more slowly than the engine writes: the engine's socket waits, not our memory."""
@@ -531,9 +588,10 @@ class Flight:
             if self._allowance is not None and target is not None:
                 self._allowance.ran(claim.shared_s, target)
 
-    def _close(self, outcome: Outcome, *, complete: bool = False, answered: bool = True) -> None:
-        """Everything it held is given back, once. ``complete``: the engine's answer is there to its end.
+    def _close(self, outcome: Outcome, status: int = 0, *, complete: bool = False, answered: bool = True) -> None:
+        """Everything it held is given back, and its usage written down, once. What is left to the caller is to be sent.
 
+        ``status``: that it is told, unless it has been told one. ``complete``: the engine's answer is there to its end.
         ``answered``: not with an error that is no fault of the caller's.
         """
         self._mode = Mode.CLOSED
@@ -542,8 +600,10 @@ class Flight:
             self._plane.admission.leave(self)
             self._note_wait(woken=self._starting)
         self._land(outcome)
-        if self._scanner is not None:
-            self.exchange.usage = self._scanner.usage
+        if self._count is not None:
+            self.exchange.usage, self.estimated = self._count.usage(complete=complete)
+        if self._plane.recorder is not None:
+            self._plane.recorder.over(self, self.exchange.status if self._began else status, self.account)
         if self._allowance is not None:
             used = self.exchange.replica is not None or answered
             self._allowance.settle(self, self.exchange.usage, answered=answered and used)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 
 from gateway import request_ids
+from gateway.abuse.caps import check_caps
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, NotFound
 from gateway.exchange import Exchange
@@ -192,6 +193,9 @@ def _inquiry(
     hold_s = plane.limits.hold_timeout_s if timeout_s is None else timeout_s
     account = plane.accounts.of_caller(caller)
     account.check_endpoint(endpoint)
+    plane.guard.check_key_blocks(caller.key_id)
+    if account.capped:
+        body = check_caps(account.tenant.caps, endpoint, found, body)
     return Inquiry(
         endpoint=endpoint,
         account=account,

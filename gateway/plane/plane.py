@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.types import ASGIApp
 
-from gateway.accounts import Accounts
+from gateway.abuse.caps import check_caps
+from gateway.abuse.guard import Guard
+from gateway.accounts import Account, Accounts
 from gateway.admit import Admission, Claim
 from gateway.auth import Doorman
 from gateway.clock import Clock
 from gateway.endpoints import BodyKind, Endpoint, Paths
-from gateway.errors import GatewayError, InvalidRequest, Unavailable
+from gateway.errors import GatewayError, InvalidRequest, Unauthorized, Unavailable
 from gateway.exchange import Exchange
 from gateway.forms import peek_form
 from gateway.greed import Caps
@@ -36,11 +38,11 @@ from gateway.plane.upstream import TICK_S as SWEEP_S
 from gateway.plane.upstream import Upstreams
 from gateway.settings import Limits
 from gateway.tracing import Tracer
-from models.store.records import KeyRecord
 
 if TYPE_CHECKING:
     from gateway.health import Health
     from gateway.limits.limiter import Limiter
+    from gateway.metering.recorder import Recorder
     from gateway.plane.connection import Connection
 
 TICK_S = 0.1
@@ -49,6 +51,7 @@ SILENT_S = 2.0  # an engine that has sent nothing for so long is asked whether i
 LONGEST_HOLD_S = 3600.0
 SPARE_FILES = 256  # descriptors kept for engines' sockets, logs and files when callers take the rest
 LOWEST_PRIORITY = -100
+OPEN_PATHS = ("/health", "/readyz", "/version", "/metrics")  # which need no key
 UPLOADS = ("/v1/files", "/v1/uploads")
 RETRY_AFTER_FULL_S = 1.0
 
@@ -65,6 +68,7 @@ class Plane:
 
     paths: Paths
     authenticator: Doorman
+    guard: Guard
     admission: Admission
     upstreams: Upstreams
     control: ASGIApp
@@ -76,6 +80,7 @@ class Plane:
     leaving: Leaving = field(default_factory=Leaving)
     accounts: Accounts = field(default_factory=Accounts)
     limiter: Limiter | None = None
+    recorder: Recorder | None = None
     extensions: Mapping[str, Extension] = field(default_factory=dict)
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     health: Health | None = None
@@ -114,11 +119,22 @@ class Plane:
     def takes_uploads(self, head: RequestHead) -> bool:
         return head.method == "POST" and head.path.startswith(UPLOADS)
 
+    def check_control(self, head: RequestHead) -> None:
+        """Who tries one key after the other is not heard here either. Raises CoolingDown."""
+        if not self.guard.cools_addresses or head.path in OPEN_PATHS:
+            return
+        try:
+            if self.authenticator.has_seen(self.authenticator.hash_of(head.headers)):
+                return
+        except Unauthorized:
+            pass
+        self.guard.check_stranger(head.address)
+
     def check_head(self, head: RequestHead, endpoint: Endpoint) -> None:
         """What can be said of a request before its body is there. Raises GatewayError."""
         check_content_type(head.first(b"content-type"), head.encoding, endpoint.body)
 
-    def inquiry(self, head: RequestHead, record: KeyRecord, body: bytes, exchange: Exchange) -> Inquiry:
+    def inquiry(self, head: RequestHead, account: Account, body: bytes, exchange: Exchange) -> Inquiry:
         """A whole request, looked at. Raises GatewayError."""
         endpoint = head.endpoint
         if head.encoding is not None:
@@ -130,8 +146,9 @@ class Plane:
         else:
             found = peek(body, endpoint, self.caps, self._hosts)
         exchange.traceparent = self.tracer.traceparent(head.traceparent)
-        account = self.accounts.of(record)
         account.check_endpoint(endpoint)
+        if account.capped:
+            body = check_caps(account.tenant.caps, endpoint, found, body)
         caller = account.caller
         timeout_s = self.limits.hold_timeout_s if head.timeout is None else hold_timeout(head.timeout)
         return Inquiry(
@@ -154,6 +171,8 @@ class Plane:
         Tunnel(self, connection, head, exchange).begin()
 
     def observe(self, exchange: Exchange) -> None:
+        if exchange.status >= 400:
+            self.guard.observe(exchange)
         self.observer(exchange, self.now() - exchange.started_s)
 
     # -- as time passes ----------------------------------------------------------------------------------------------
@@ -170,7 +189,10 @@ class Plane:
     def tick(self) -> None:
         now_s = self.lately_s = self.now()
         self._write_date()
+        self.guard.tick()
         self.admission.tick()
+        if self.recorder is not None:
+            self.recorder.tick(self.flying)
         if self.limits.hold_comments_s and now_s >= self._comments_at_s:
             self._comments_at_s = now_s + self.limits.hold_comments_s
             for flight in tuple(self.held):

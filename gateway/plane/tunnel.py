@@ -24,10 +24,11 @@ from gateway.auth import INFERENCE
 from gateway.capabilities import check_capability
 from gateway.dialects import error_body
 from gateway.engine_errors import LARGEST_BODY_BYTES, EngineNotReady, rewrite
-from gateway.errors import ClientGone, EngineLost, GatewayError, Unexpected
+from gateway.errors import ClientGone, EngineLost, GatewayError, Unauthorized, Unexpected
 from gateway.exchange import Exchange
 from gateway.headers import lines
 from gateway.inquiry import Inquiry, Peek
+from gateway.metering.metered import Metered
 from gateway.plane.handshake import (
     SWITCHING,
     check_upgrade,
@@ -46,6 +47,7 @@ from gateway.routing import is_cold
 from models.store.records import KeyRecord
 
 if TYPE_CHECKING:
+    from gateway.accounts import Account
     from gateway.plane.connection import Connection
     from gateway.plane.plane import Plane
 
@@ -63,7 +65,7 @@ class Mode(Enum):
     CLOSED = auto()
 
 
-class Tunnel(asyncio.Protocol):
+class Tunnel(Metered, asyncio.Protocol):
     """The caller's end. ``deadline_s``: as of a connection (``Plane.tick``), when ``expire`` is called."""
 
     def __init__(self, plane: Plane, connection: Connection, head: RequestHead, exchange: Exchange) -> None:
@@ -88,8 +90,15 @@ class Tunnel(asyncio.Protocol):
     def begin(self) -> None:
         """Raises GatewayError for what can be seen to be wrong at once; the connection is as it was then."""
         check_upgrade(self._head, self._head.endpoint)
-        key_hash = key_hash_of(self._head.headers, self._plane.authenticator.hash_of)
-        record = self._plane.authenticator.recall(key_hash, INFERENCE)
+        plane = self._plane
+        try:
+            key_hash = key_hash_of(self._head.headers, plane.authenticator.hash_of)
+            record = plane.authenticator.recall(key_hash, INFERENCE)
+        except Unauthorized:
+            plane.guard.check_stranger(self.exchange.address)
+            raise
+        if record is None and not plane.authenticator.has_seen(key_hash):
+            plane.guard.check_stranger(self.exchange.address)
         model = model_of(self._head, self._head.endpoint)
         self._take_over()
         if record is None:
@@ -119,8 +128,11 @@ class Tunnel(asyncio.Protocol):
         exchange.stream = True
         exchange.traceparent = plane.tracer.traceparent(head.traceparent)
         try:
+            plane.guard.check_key(record.key_id)
             account = plane.accounts.of(record)
             account.check_endpoint(head.endpoint)
+            if plane.recorder is not None and plane.recorder.full:
+                raise plane.recorder.refusal()
             self._inquiry = inquiry = Inquiry(
                 endpoint=head.endpoint,
                 account=account,
@@ -155,6 +167,10 @@ class Tunnel(asyncio.Protocol):
         self._held_since_s = self._plane.now()
         self._starting = is_cold(self._plane.admission.find(inquiry.peek.model))
 
+    @property
+    def account(self) -> Account | None:
+        return None if self._inquiry is None else self._inquiry.account
+
     def admitted(self, claim: Claim) -> None:
         self._note_wait(woken=claim.woken)
         if self._mode is Mode.CLOSED:
@@ -181,7 +197,11 @@ class Tunnel(asyncio.Protocol):
         self._claim = claim
         self._mode = Mode.OPENING
         self.exchange.replica = claim.replica
-        self.deadline_s = self._plane.now() + self._plane.limits.request_timeout_s
+        now_s = self._plane.now()
+        self.deadline_s = now_s + self._plane.limits.request_timeout_s
+        if self._plane.recorder is not None:
+            self.from_s = now_s
+            self._plane.recorder.note(self, self.account)
         self._run(self._ask(claim))
 
     async def _ask(self, claim: Claim) -> None:
@@ -235,6 +255,8 @@ class Tunnel(asyncio.Protocol):
         exchange.engine_s = exchange.first_byte_s - exchange.auth_s - exchange.hold_s - exchange.connect_s
         if self._claim is not None:
             plane.admission.answered(self._claim)
+        if plane.recorder is not None:
+            plane.recorder.note(self, self.account)
         request_id = b"x-request-id: %b\r\n\r\n" % exchange.request_id.encode()
         self.transport.write(b"".join((status_line(SWITCHING), plane.date_line, told, request_id)))
         self._alive()
@@ -274,6 +296,9 @@ class Tunnel(asyncio.Protocol):
             message = f"The engine of the model '{claim.model}' went away {self.exchange.retries + 1} times; try again."
             self._fail(EngineLost(message, retry_after_s=1))
             return
+        if self._plane.recorder is not None:
+            self._plane.recorder.left(self)
+            self._plane.recorder.note(self, self.account)
         self.exchange.retries += 1
         inquiry.avoid = (*inquiry.avoid, claim.replica)
         try:
@@ -371,17 +396,22 @@ class Tunnel(asyncio.Protocol):
             return
         exchange = self.exchange
         exchange.status, exchange.code = error.status, error.code
+        self._give_up(Outcome.OK)
         body = error_body(error, self._head.endpoint.dialect, exchange.request_id)
         told = [(name.encode(), value.encode()) for name, value in error.headers()]
         told += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         told += [(b"x-request-id", exchange.request_id.encode()), (b"connection", b"close")]
         self.transport.write(b"".join((status_line(error.status), self._plane.date_line, lines(told), b"\r\n", body)))
-        self._close(Outcome.OK)
+        self._end()
 
     def _close(self, outcome: Outcome) -> None:
-        """Everything it held is given back, once; both sides end when they have what was sent to them."""
-        if self._mode is Mode.CLOSED:
-            return
+        """Both sides end when they have what was sent to them."""
+        if self._mode is not Mode.CLOSED:
+            self._give_up(outcome)
+            self._end()
+
+    def _give_up(self, outcome: Outcome) -> None:
+        """Everything it held is given back, and its usage written down, once."""
         self._mode = Mode.CLOSED
         self.deadline_s = self._plane.now() + self._plane.limits.linger_s
         if self._held_since_s is not None:
@@ -390,6 +420,10 @@ class Tunnel(asyncio.Protocol):
         self._stop_task()
         self._drop_engine()
         self._land(outcome)
+        if self._plane.recorder is not None:
+            self._plane.recorder.over(self, self.exchange.status, self.account)
+
+    def _end(self) -> None:
         self._plane.observe(self.exchange)
         self.transport.close()
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import structlog
 
+from gateway.abuse.guard import Guard
 from gateway.access_log import AccessLog
+from gateway.accounts import Accounts
 from gateway.admit import Admission
 from gateway.clock import Clock
 from gateway.demand import Demand
@@ -91,20 +93,23 @@ def create(deps: Deps) -> tuple[Plane, Reload]:
         edited.append(Edited(keys_file, access.replace, wrong_keys))
     reload = Reload(tuple(edited))
 
-    metrics = Metrics(demand.totals, lambda: routes.version, lambda: True)
+    access_log, accounts = AccessLog(deps.access_log), Accounts()
+    guard = Guard(accounts, deps.clock)
+    metrics = Metrics(demand.totals, lambda: routes.version, lambda: True, guard.turned_away)
     figures = WorkerMetrics(deps.siblings, deps.worker, metrics.render)
-    access_log = AccessLog(deps.access_log)
     plane = Plane(
         paths=Paths(by_path(ENDPOINTS)),
         authenticator=access,
+        guard=guard,
         admission=admission,
         upstreams=upstreams,
-        control=Control(routes, access, figures.together, lambda: reload.rejected),
+        control=Control(routes, access, accounts, guard, figures.together, lambda: reload.rejected),
         observer=_observer(metrics, access_log, deps.tracer),
         tracer=deps.tracer,
         limits=table.limits,
         caps=table.caps,
         clock=deps.clock,
+        accounts=accounts,
     )
     plane.health = health = Health(admission, upstreams.probe, plane.ejected)
     plane.lifespan = _lifespan(deps, reload, health, access_log)

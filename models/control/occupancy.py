@@ -91,9 +91,7 @@ class Occupancy:
         """The service is stopped: the GPUs are nobody's from now on."""
         self._closed = True
 
-    def _look_at_replicas(
-        self, replicas: Replicas, ledger: Ledger, entries: Mapping[ModelId, Entry]
-    ) -> set[GpuId]:
+    def _look_at_replicas(self, replicas: Replicas, ledger: Ledger, entries: Mapping[ModelId, Entry]) -> set[GpuId]:
         """The GPUs on which one has changed. What a replica reserves only changes where it changes itself."""
         before, after, changed = self._replicas, dict[ReplicaId, _Seen](), set[GpuId]()
         if entries is not self._entries:  # owners may be others
@@ -145,9 +143,7 @@ def phase_of(tracked: Tracked) -> Phase:
             return Phase.SERVING
 
 
-def _look_at(
-    tracked: Tracked, ledger: Ledger, entries: Mapping[ModelId, Entry], before: _Seen | None
-) -> _Seen:
+def _look_at(tracked: Tracked, ledger: Ledger, entries: Mapping[ModelId, Entry], before: _Seen | None) -> _Seen:
     held = ledger.get(tracked.id)
     if held is None:
         return _Seen(tracked, tracked.version)

@@ -103,7 +103,7 @@ class ControlStore(Protocol):
         routes: RouteTable,
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
-        pictures: tuple[GpuPicture, ...],
+        pictures: tuple[GpuPicture, ...] = (),
     ) -> None:
         """All or nothing. Trying again is safe: no decision and no picture is written twice."""
 
@@ -182,7 +182,7 @@ class RedisControlStore:
         routes: RouteTable,
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
-        pictures: tuple[GpuPicture, ...],
+        pictures: tuple[GpuPicture, ...] = (),
     ) -> None:
         keys, encode = self._keys, msgspec.json.encode
         before, self._there = self._there, None  # whatever befalls this write: then nobody knows what is there

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from models.store.codec import decode, encode
+from models.store.codec import decode
 from models.store.keys import Keys
 from models.store.tenancy import AuditRecord
 
@@ -84,11 +84,11 @@ def _newest(client: redis.Redis, keys: Keys, since_unix_s: float) -> Iterator[Au
         newest = f"({entries[-1][0].decode()}"
 
 
-def _shown(value: object) -> msgspec.Raw | None:
-    return None if value is None else msgspec.Raw(encode(_without_secrets(msgspec.to_builtins(value))))
+def _shown(value: object) -> Any:
+    return None if value is None else _without_secrets(msgspec.to_builtins(value))
 
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: HIDDEN if name in _SECRETS and part else _without_secrets(part) for name, part in value.items()}
-    return [_without_secrets(part) for part in value] if isinstance(value, list) else value
+    return [_without_secrets(part) for part in value] if isinstance(value, list | tuple) else value

@@ -35,6 +35,7 @@
 | audit | stream, capped | CLI, admin API | field ``a``: AuditRecord |
 | limit(place, rule) | hash, expires | gateway | what is used, by slots of its window; what workers have in hand |
 | alerts | stream, capped | gateway, meter | field ``a``: Alert, what webhooks are to be told |
+| alert_told(place) | string, expires | gateway | its webhooks were told, and for a while are not again |
 | webhooks_read | string | meter | the alert up to which webhooks have their deliveries |
 | webhooks_due | sorted set | meter | id of a delivery -> Unix seconds at which it is tried next |
 | webhooks_open | hash | meter | id of a delivery -> Delivery (``gateway.billing.deliveries``) |
@@ -216,6 +217,9 @@ class Keys:
     @property
     def alerts(self) -> str:
         return f"{self.prefix}:alerts"
+
+    def alert_told(self, place: str) -> str:
+        return f"{self.prefix}:alerts:told:{place}"
 
     @property
     def webhooks_read(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -161,7 +162,7 @@ class Bearer(StrEnum):
 class CoolDown(Struct, frozen=True):
     """A key or an address that was answered 4xx (429 apart) so many times within a while is refused for another.
 
-    ``failures``: 0 for never. Of an address only those count that came without a key that is known, and a fifth of
+    ``failures``: 0 for never; of a key they count where they are at least half of its requests. Of an address only those count that came without a key that is known, and a fifth of
     them is enough; nothing is refused there but what comes without such a key.
     """
 
@@ -201,7 +202,7 @@ class AuditRecord(Struct, frozen=True):
     by: str
     act: str  # tenant.create, key.revoke, node.drain ...
     what: str  # the id of what it was done to
-    before: msgspec.Raw | None = None
-    after: msgspec.Raw | None = None
+    before: Any = None  # as JSON has it
+    after: Any = None
     address: str = ""
     request_id: str = ""

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from models.store.api_keys import decode_keys
 from models.store.audit import AUDIT_MAX, FIELD, Who, audit_record
 from models.store.codec import decode, encode
-from models.store.errors import StoreDataError, StoreError
+from models.store.errors import ChangedMeanwhile, StoreDataError
 from models.store.keys import Keys
 from models.store.records import KeyRecord
 from models.store.tenancy import HouseRecord, TenantRecord
@@ -53,23 +54,6 @@ if of_keys then redis.call('publish', ARGV[3], version) end
 redis.call('publish', ARGV[2], version)
 return version
 """
-
-
-class TenancyRefused(StoreError):
-    """What was asked for cannot be. ``field``: which part of it is wrong. The message names the cure."""
-
-    def __init__(self, message: str, field: str = "", code: str = "invalid_request") -> None:
-        super().__init__(message)
-        self.field = field
-        self.code = code
-
-
-class NotThere(TenancyRefused):
-    """Nothing has this name."""
-
-
-class ChangedMeanwhile(StoreError):
-    """Somebody else changed the same; nothing of this change was written."""
 
 
 class Place(StrEnum):
@@ -132,8 +116,6 @@ def decode_tenants(
 
 def read_tenancy(client: redis.Redis, keys: Keys) -> Tenancy:
     """Raises redis.RedisError, StoreDataError."""
-    from models.store.api_keys import decode_keys
-
     with client.pipeline(transaction=True) as pipe:
         pipe.get(keys.tenancy_version)
         pipe.get(keys.house)
@@ -193,7 +175,7 @@ def _commit(
         args += [edit.place.value, edit.name, known.raw.get((edit.place.value, edit.name), b""), after]
         args.append(_told(known, edit, who, now_unix_s))
     names = [keys.tenants, keys.house, keys.api_keys, keys.tenancy_version, keys.audit]
-    return int(client.register_script(_COMMIT)(keys=names, args=args)) >= 0  # type: ignore[arg-type]
+    return int(client.register_script(_COMMIT)(keys=names, args=args)) >= 0
 
 
 def _told(known: Tenancy, edit: Edit, who: Who, now_unix_s: float) -> bytes:

@@ -65,8 +65,11 @@ def inquiry(
     session: int = 0,
     prefix: int = 0,
     avoid: tuple[str, ...] = (),
+    share: float = 0.0,
+    key: str = "",
+    key_weight: float = 1.0,
 ) -> Inquiry:
-    caller = Caller(tenant, weight=weight, priority=allowed)
+    caller = Caller(tenant, weight=weight, priority=allowed, share=share, key_id=key, key_weight=key_weight)
     return Inquiry(
         endpoint=ENDPOINTS[0],
         account=account(caller),

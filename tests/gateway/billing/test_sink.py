@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from redis.asyncio import Redis
 
-from gateway.billing import sink_schema
 from gateway.billing import sink as sinks
+from gateway.billing import sink_schema
 from gateway.billing.sink import Sink, SinkStatus, sink_from
-from gateway.billing.sink_line import Line
+from gateway.billing.sink_line import URL_ENV, Line
 from models.store.client import connect_async
 from models.store.codec import encode
 from models.store.embedded import EmbeddedRedis
@@ -72,7 +72,7 @@ async def make_sink(redis: Redis, keys: Keys, postgres: PostgresServer) -> Async
 
 def ask(server: PostgresServer, statement: str) -> list[Any]:
     with psycopg.connect(server.url, autocommit=True) as connection:
-        cursor = connection.execute(statement)  # type: ignore[call-overload]
+        cursor = connection.execute(statement)
         return list(cursor.fetchall()) if cursor.description else []
 
 
@@ -102,7 +102,8 @@ async def settle(redis: Redis, keys: Keys, *events: SettledEvent | bytes) -> lis
     ids = []
     for each in events:
         raw = each if isinstance(each, bytes) else encode(each)
-        ids.append((await redis.xadd(keys.usage_settled, {"e": raw})).decode())
+        position: Any = await redis.xadd(keys.usage_settled, {"e": raw})
+        ids.append(position.decode())
     return ids
 
 
@@ -272,7 +273,7 @@ async def test_a_database_of_a_newer_version_is_left_alone(
 ) -> None:
     await make_sink().copy()
     ask(postgres, "INSERT INTO roundhouse.schema_version VALUES (99)")
-    with pytest.raises(sinks.SinkRefused, match="version 99.*upgrade"):
+    with pytest.raises(sinks.SinkRefused, match=r"version 99.*upgrade"):
         await make_sink().copy()
 
 
@@ -316,7 +317,7 @@ def test_a_wrong_url_is_said_without_its_password(url: str) -> None:
 
 async def test_there_is_no_sink_unless_a_database_is_named(redis: Redis, keys: Keys) -> None:
     assert sink_from(redis, keys, lambda: 0.0, {}) is None
-    named = sink_from(redis, keys, lambda: 0.0, {sinks.URL_ENV: "postgresql://u:p@127.0.0.1/db"})
+    named = sink_from(redis, keys, lambda: 0.0, {URL_ENV: "postgresql://u:p@127.0.0.1/db"})
     assert named is not None
     assert "p@" not in repr(named)
     assert json.dumps(str(named.line.engine.url)).count("***") == 1

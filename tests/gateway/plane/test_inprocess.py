@@ -99,11 +99,3 @@ async def test_an_answer_that_broke_off_is_none(world: World) -> None:
     await world.route(world.model("m", "m-1"))
     with pytest.raises(CutOff):
         await asked(world, body(fake={"do": "die_in_the_middle", "after_bytes": 3 << 20}))
-
-
-async def test_a_key_that_was_not_looked_up_lately_is_not_let_in_without_its_limits(world: World) -> None:
-    await world.route(world.model("m"))
-    assert world.gateway is not None
-    stranger = Caller("default", "stranger", key_id="key_9")
-    answer = await on_loop(world, ask(world.gateway.app, CHAT, body(), stranger, priority=-10))
-    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (503, "store_unavailable")

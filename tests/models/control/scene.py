@@ -66,7 +66,7 @@ class RecordingStore:
         routes: RouteTable,
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
-        pictures: tuple[GpuPicture, ...],
+        pictures: tuple[GpuPicture, ...] = (),
     ) -> None:
         if self.broken is not None:
             raise self.broken

@@ -49,7 +49,7 @@ class KeptStore(RecordingStore):
         routes: RouteTable,
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
-        pictures: tuple[GpuPicture, ...],
+        pictures: tuple[GpuPicture, ...] = (),
     ) -> None:
         await self.real.write(fleet, routes, catalog, decisions, pictures)
         await super().write(fleet, routes, catalog, decisions, pictures)

@@ -1,0 +1,93 @@
+"""``roundhouse house webhooks``: who is told of budgets, anomalies and blocks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.errors import CliError
+from gateway.cli.options import DryRun, HomeFolder, Json
+from gateway.cli.output import say, show_json, show_table, show_text
+from gateway.cli.store_access import changed, known, plain, show_change, store
+
+if TYPE_CHECKING:
+    from models.store.tenants import Edit, Tenancy
+
+app = typer.Typer(help="Webhooks: told of budgets, anomalies, blocks; signed.", rich_markup_mode=None)
+Url = Annotated[str, typer.Argument(metavar="URL", show_default=False)]
+
+
+@app.command("list")
+def list_all(home: HomeFolder = None, json: Json = False) -> None:
+    """Without their secrets."""
+    from gateway.tenancy_views import without_secrets
+
+    hooks = without_secrets(known(home).house).webhooks
+    if json:
+        show_json({"object": "list", "data": [plain(hook) for hook in hooks]})
+        return
+    rows = ((hook.url, hook.tenant, ", ".join(hook.events), "yes" if hook.allow_private else "") for hook in hooks)
+    show_table(("URL", "TENANT", "EVENTS", "PRIVATE"), rows, "There are no webhooks.")
+
+
+@app.command()
+def add(
+    url: Url,
+    event: Annotated[
+        list[str] | None,
+        typer.Option("--event", metavar="PATTERN", help="budget.*, usage.anomaly; default: all", show_default=False),
+    ] = None,
+    tenant: Annotated[str, typer.Option("--tenant", help="Of this one only", show_default=False)] = "",
+    private: Annotated[bool, typer.Option("--private", help="It may be on this machine or a private network.")] = False,
+    dry_run: DryRun = False,
+    home: HomeFolder = None,
+    json: Json = False,
+) -> None:
+    """Tell this URL. The secret that payloads are signed with is shown this once, where it is a new one."""
+    from gateway.tenancy_fields import WebhookFields, webhook_of
+    from models.store.house_edits import webhook_adding
+
+    asked = WebhookFields(url=url, events=tuple(event or ("*",)), tenant=tenant, allow_private=private)
+
+    def work(known: Tenancy, _: float) -> tuple[list[Edit], dict[str, str]]:
+        hook, new = webhook_of(known.house, asked)
+        return list(webhook_adding(known, hook)[0]), new
+
+    new = changed(home, work, dry_run=dry_run)
+    secret: Any = None if dry_run else new.get(url)
+    if json:
+        show_json({"url": url, "secret": secret, **({"dry_run": True} if dry_run else {})})
+    elif secret:
+        say(f"{url} is told. Payloads are signed with this secret, which is shown this once:")
+        show_text(secret)
+    else:
+        show_text(f"not done, only tried: {url} is told" if dry_run else f"{url} is told; its secret is as it was")
+
+
+@app.command()
+def remove(url: Url, dry_run: DryRun = False, home: HomeFolder = None, json: Json = False) -> None:
+    """Do not tell this URL any more."""
+    from models.store.house_edits import webhook_removing
+
+    house = changed(home, lambda known, _: webhook_removing(known, url), dry_run=dry_run)
+    document = {"object": "list", "data": [hook.url for hook in house.webhooks]}
+    show_change(f"{url} is not told any more", document, json=json, dry_run=dry_run)
+
+
+@app.command("test")
+def try_out(home: HomeFolder = None, json: Json = False) -> None:
+    """Send every webhook an event of the kind webhook.test, with the next that go out."""
+    from models.store.alerts import ALERTS_MAX, FIELD, Alert, Kind
+    from models.store.codec import encode
+
+    if not known(home).house.webhooks:
+        raise CliError("there are no webhooks", code="webhook_not_found", cure="roundhouse house webhooks add URL")
+    alert = Alert(kind=Kind.TEST, at=int(time.time() * 1e6), text="An operator tries this webhook.")
+    with store(home) as (client, keys):
+        client.xadd(keys.alerts, {FIELD: encode(alert)}, maxlen=ALERTS_MAX, approximate=True)
+    if json:
+        show_json({"sent": plain(alert)})
+    else:
+        show_text("a test goes out to every webhook; `roundhouse house webhooks list` shows them")
