@@ -81,12 +81,12 @@ bench-gpu: venv ## copies, sleep and wake, residue and the ledger on a real GPU
 bench-gateway: venv ## what the gateway costs beside nginx, HAProxy, Rust routers, Ray Serve, LiteLLM (20 min); PEERS=dir
 	@$(BIN)/python -m loadtests.gateway $(if $(PEERS),--peers "$(PEERS)") $(ARGS)
 
-bench-tenants: venv ## what a quiet tenant feels of a noisy one at ten times its share (3 min)
-	@$(BIN)/python -m loadtests.tenants $(ARGS)
-
 bench-peers: venv ## install the peers of bench-gateway that are Python packages, outside of the repository: PEERS=dir
 	@$(if $(PEERS),,echo "name a folder for them: make bench-peers PEERS=dir" >&2; exit 2;) \
 	$(BIN)/python -m loadtests.gateway.install "$(PEERS)" $(ARGS)
+
+bench-tenants: venv ## what a quiet tenant feels of a noisy one at ten times its share (3 min)
+	@$(BIN)/python -m loadtests.tenants $(ARGS)
 
 bench-packing bench-residency bench-autoscale: bench-%: venv ## policies against their goals; DATA=dir SEEDS=42..51 ONLY=P1
 	@$(BIN)/python -m loadtests.policies.$* --data "$(DATA)" --seeds "$(SEEDS)" --only "$(ONLY)" $(ARGS)

@@ -55,6 +55,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     stream: bool = False
     replica: str | None = None
     retries: int = 0
+    address: str = ""  # of a caller whose request went wrong
     key_id: str = ""
     tenant: str = ""
     code: str | None = None
@@ -164,6 +165,7 @@ class AccessLog:
             exchange.stream,
             exchange.replica,
             exchange.retries,
+            exchange.address if exchange.status >= 400 else "",
             exchange.key_id,
             exchange.tenant,
             exchange.code,

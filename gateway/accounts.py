@@ -56,10 +56,11 @@ class Account:
         """All that hold for its requests to this model, by its id: its key's, project's, tenant's, the house's."""
         known = self._rules.get(model)
         if known is None:
-            known = self._rules[model] = tuple(one for one in self._placed() if fnmatchcase(model, one.rule.models))
+            known = self._rules[model] = tuple(one for one in self.every_rule() if fnmatchcase(model, one.rule.models))
         return known
 
-    def _placed(self) -> tuple[Placed, ...]:
+    def every_rule(self) -> tuple[Placed, ...]:
+        """Whatever the model: its key's, project's and tenant's, and the house's."""
         key, tenant, project = self.key, self.tenant, self.project
         own = {rule.name for rule in key.limits}  # what a key has of its own stands instead of what all keys have
         every = tuple(rule for rule in self.house.key_limits if rule.name not in own)

@@ -110,8 +110,8 @@ def _add_fleet(router: APIRouter, parts: AdminParts) -> None:
     async def status() -> Response:
         """Everything at a glance; also answers while no controller runs."""
         fleet, catalog, demand = await state.fleet_if_any(), await state.catalog(), await state.demand()
-        workers = await parts.workers.all()
-        return answer(views.status(version(), workers, fleet, len(catalog), demand, parts.clock.unix()))
+        workers, usage = await parts.workers.all(), await parts.usage.problems()
+        return answer(views.status(version(), workers, fleet, len(catalog), demand, parts.clock.unix(), usage))
 
     @router.get("/gpus", responses=shape(shapes.GpuList), operation_id="list_gpus")
     async def gpus() -> Response:

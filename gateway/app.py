@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from gateway import kept, lean
 from gateway.abuse.guard import Guard
+from gateway.abuse.notices import Notices
 from gateway.access_log import AccessLog
 from gateway.accounts import Accounts
 from gateway.admit import Admission
@@ -185,6 +186,8 @@ def _lifespan(
         assert limiter is not None
         assert health is not None
         plane.recorder = recorder = Recorder(deps.home, deps.worker, deps.clock)
+        notices = Notices(deps.redis, deps.keys, deps.clock)
+        plane.guard.on_key_cooled = notices.key_cooled
         # Redis may not be there yet: the tasks keep trying, and the port answers from the first moment.
         tasks = [asyncio.create_task(work()) for work in (watcher.run, publisher.run, limiter.run)]
         access_log.start()
@@ -197,6 +200,7 @@ def _lifespan(
             await end(tasks)
             await health.close()
             await limiter.close()
+            await notices.close()
             await publisher.withdraw()
             await deps.siblings.close()
             recorder.close()

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway import control_metrics, fleet_metrics
+from gateway.billing import webhook_metrics
 from gateway.exchange import OTHER_ENDPOINT, Exchange
 from gateway.tallies import FIRST_TOKEN_SECONDS, PER_TOKEN_SECONDS, SECONDS, STAGE_SECONDS, Histograms, Tally
 from models.store.records import ControlMeters
@@ -47,6 +48,9 @@ REPLICAS = fleet_metrics.REPLICAS
 MODEL_FAILED = fleet_metrics.MODEL_FAILED
 CONFIG_REJECTED = fleet_metrics.CONFIG_REJECTED
 PROBLEMS = fleet_metrics.PROBLEMS
+# Of webhooks, by whichever process tells them.
+WEBHOOKS = webhook_metrics.WEBHOOKS
+WEBHOOKS_WAITING = webhook_metrics.WEBHOOKS_WAITING
 # OpenTelemetry's GenAI conventions, as its Prometheus exporter spells them: gen_ai.server.time_to_first_token, ...
 GEN_AI_TIME_TO_FIRST_TOKEN_SECONDS = "gen_ai_server_time_to_first_token_seconds"
 GEN_AI_TIME_PER_OUTPUT_TOKEN_SECONDS = "gen_ai_server_time_per_output_token_seconds"

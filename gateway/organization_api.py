@@ -116,10 +116,8 @@ def add_organization(router: APIRouter, read: Reading) -> None:
         groups = _groups(request, ("project_id", "api_key_id", "model"))
         rows = await _rows(request, read, found, groups)
         data = tuple(
-            CompletionsBucket(
-                start_time=at, end_time=at + step_s, results=tuple(_completions(row, groups) for row in mine)
-            )
-            for at, mine in rows.items()
+            CompletionsBucket(start_time=at, end_time=at + step_s, results=_completions(some, groups))
+            for at, some in rows.items()
         )
         return answer(CompletionsPage(data=data, has_more=found.next_page is not None, next_page=found.next_page))
 
@@ -137,10 +135,8 @@ def add_organization(router: APIRouter, read: Reading) -> None:
         groups = _groups(request, ("project_id", "api_key_id", "line_item"))
         rows, currency = await _rows(request, read, found, groups), (await read.currency()).lower()
         data = tuple(
-            CostsBucket(
-                start_time=at, end_time=at + DAY_S, results=tuple(_costs(row, groups, currency) for row in mine)
-            )
-            for at, mine in rows.items()
+            CostsBucket(start_time=at, end_time=at + DAY_S, results=_costs(some, groups, currency))
+            for at, some in rows.items()
         )
         return answer(CostsPage(data=data, has_more=found.next_page is not None, next_page=found.next_page))
 
@@ -213,19 +209,24 @@ def _names(row: Row, groups: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _completions(row: Row, groups: Sequence[str]) -> CompletionsResult:
-    return CompletionsResult(
-        input_tokens=row.sums.get("prompt_tokens", 0),
-        output_tokens=row.sums.get("completion_tokens", 0),
-        input_cached_tokens=row.sums.get("cached_tokens", 0),
-        num_model_requests=row.sums.get("requests", 0),
-        **_names(row, groups),
+def _completions(rows: Sequence[Row], groups: Sequence[str]) -> tuple[CompletionsResult, ...]:
+    return tuple(
+        CompletionsResult(
+            input_tokens=row.sums.get("prompt_tokens", 0),
+            output_tokens=row.sums.get("completion_tokens", 0),
+            input_cached_tokens=row.sums.get("cached_tokens", 0),
+            num_model_requests=row.sums.get("requests", 0),
+            **_names(row, groups),
+        )
+        for row in rows
     )
 
 
-def _costs(row: Row, groups: Sequence[str], currency: str) -> CostsResult:
-    amount = CostsAmount(value=row.sums.get("cost", 0) / NANO, currency=currency)
-    return CostsResult(amount=amount, **_names(row, groups))
+def _costs(rows: Sequence[Row], groups: Sequence[str], currency: str) -> tuple[CostsResult, ...]:
+    return tuple(
+        CostsResult(amount=CostsAmount(value=row.sums.get("cost", 0) / NANO, currency=currency), **_names(row, groups))
+        for row in rows
+    )
 
 
 def _many(request: Request, name: str) -> tuple[str, ...]:

@@ -96,6 +96,6 @@ class AuditList(msgspec.Struct, kw_only=True):
 
 
 DOCUMENTS = (
-    TenantRecord, TenantView, TenantList, KeyList, NewKey, KeyRecord, HouseView, HouseRecord, PriceLists, PriceList, BlockList, Block,
-    Applied, AuditList, ProjectRecord, LimitRule, PriceLine, Webhook,
+    TenantRecord, TenantView, TenantList, KeyList, NewKey, KeyRecord, HouseView, HouseRecord, PriceLists, PriceList,
+    BlockList, Block, Applied, AuditList, ProjectRecord, LimitRule, PriceLine, Webhook,
 )  # fmt: skip

@@ -38,7 +38,7 @@ class UsageRow(Sums, kw_only=True):
 
 class KeyAnomaly(msgspec.Struct, kw_only=True):
     """A key that used ``times`` what it usually does, in the hour from ``hour_unix_s``. ``metric``: requests, tokens or
-    cost; ``used`` and ``usual`` in whole units, of cost in billionths of the currency."""
+    cost; ``used`` and ``usual`` in whole units, of cost in billionths of the currency. ``text``: for people."""
 
     key: str
     tenant: str
@@ -48,6 +48,7 @@ class KeyAnomaly(msgspec.Struct, kw_only=True):
     used: int
     usual: int
     times: int
+    text: str
 
 
 class UsageReport(msgspec.Struct, kw_only=True):
@@ -108,10 +109,12 @@ class SettledRequests(msgspec.Struct, kw_only=True):
 
 
 class OwnLimit(msgspec.Struct, kw_only=True):
-    """``of``: key, project or tenant: whose it is. ``used`` is null where others use it, too. Amounts are exact
-    decimals, of money in the currency. ``reset_s``: seconds until some of it is free again, or its window ends."""
+    """``of``: key, project or tenant, whose it is. ``limit``: as operators write it. Amounts are exact decimals, of
+    money in the currency. ``used`` is null where other keys use it, too. ``resets_unix_s``: when what counts now has
+    passed; null where nothing passes."""
 
     of: str
+    limit: str
     what: str
     per: str
     models: str
@@ -119,7 +122,7 @@ class OwnLimit(msgspec.Struct, kw_only=True):
     amount: str
     used: str | None
     remaining: str
-    reset_s: float
+    resets_unix_s: float | None
 
 
 class OwnUsage(msgspec.Struct, kw_only=True):
@@ -137,7 +140,7 @@ class OwnUsage(msgspec.Struct, kw_only=True):
     total: Sums
     by_model: tuple[UsageRow, ...]
     by_day: tuple[UsageRow, ...]
-    limits: tuple[OwnLimit, ...] | None = None
+    limits: tuple[OwnLimit, ...]
 
 
 class InvoiceLineView(msgspec.Struct, kw_only=True):

@@ -13,9 +13,10 @@ from gateway.accounts import Account
 from gateway.billing.anomalies import Anomaly
 from gateway.billing.invoices import Invoice, MonthError, make_invoice, month_of
 from gateway.clock import Clock
-from gateway.errors import InvalidRequest, NotFound, Unavailable
+from gateway.errors import InvalidRequest, NotFound, StoreUnavailable, Unavailable
 from gateway.state import asking_redis
 from gateway.usage_books import Asked, Books
+from models.store import meters
 from models.store.rollups import Row
 from models.store.tenancy import DEFAULT_TENANT
 from models.store.usage import SettledEvent
@@ -25,6 +26,7 @@ AT_ONCE = 2
 MOST_WAITING = 32
 MOST_ROWS = 100_000
 SHOWN_FOR_S = 24 * 3600  # an anomaly
+FINAL_AFTER_S = 2 * 3600  # what is charged to owners, and starts, come to their month's books a little later
 ANSWERED_FOR_S = 2.0  # who asks for its own usage all the time is told the same
 MOST_ANSWERED = 1000
 
@@ -55,7 +57,7 @@ class Reading:
             currency=house.currency,
             total=views.total(rows),
             data=tuple(views.usage_row(row, asked.by) for row in rows),
-            anomalies=tuple(views.key_anomaly(each) for each in shown),
+            anomalies=tuple(views.key_anomaly(each, house.currency) for each in shown),
         )
 
     async def gpus(self, asked: Asked) -> shapes.GpuUsageReport:
@@ -74,6 +76,26 @@ class Reading:
             data=tuple(views.gpu_row(row, asked.by) for row in rows),
         )
 
+    async def problems(self) -> tuple[str, ...]:
+        """For operators; nothing while nobody can be asked."""
+        lately_s = self.clock.steady() - SHOWN_FOR_S
+        try:
+            async with asking_redis():
+                unusual = [each for each in await self.books.anomalies() if each.hour >= lately_s]
+                metering = meters.problems(await self.books.meters(), self.clock.steady())
+                found = views.problems(unusual, (await self.books.house()).currency, await self.books.sink())
+                return (*metering, *found)
+        except StoreUnavailable:
+            return ()
+
+    async def rows(self, asked: Asked) -> Sequence[Row]:
+        async with self._turn():
+            return _checked(await self.books.usage(asked, self.clock.steady()))
+
+    async def currency(self) -> str:
+        async with self._turn():
+            return (await self.books.house()).currency
+
     async def settled(self, limit: int, before: str | None, where: Mapping[str, str]) -> list[tuple[str, SettledEvent]]:
         async with self._turn():
             return await self.books.settled(limit, before, where)
@@ -89,6 +111,7 @@ class Reading:
             return known[1]
         async with self._turn():
             rows, settled = await self.books.usage(asked, now_s), await self.books.settled_until()
+            limits = await self.books.limits(account, now_s)
         begins, ends = views.span(asked, now_s)
         found = shapes.OwnUsage(
             key=key.key_id,
@@ -102,6 +125,7 @@ class Reading:
             total=views.total(rows),
             by_model=views.by_group(rows, asked.by),
             by_day=views.by_time(rows),
+            limits=tuple(views.own_limit(use) for use in limits),
         )
         if len(self._own) >= MOST_ANSWERED:
             self._own.clear()
@@ -132,7 +156,7 @@ class Reading:
             currency=house.currency,
             name=record.name if record is not None else "",
             key_names=names,
-            final=settled is not None and settled >= of_month.until_s,
+            final=settled is not None and settled >= of_month.until_s + FINAL_AFTER_S,
         )
 
     @asynccontextmanager

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from gateway import usage_documents as shapes
-from gateway.billing.amounts import exact, gib_seconds, payable, seconds
-from gateway.billing.anomalies import Anomaly
+from gateway.billing.amounts import exact, gib_seconds, payable, plain, seconds
+from gateway.billing.anomalies import Anomaly, words
 from gateway.billing.invoices import Invoice, InvoiceLine, Share
+from gateway.billing.sink import SinkStatus
+from gateway.limits.reading import RuleUse
 from gateway.usage_books import Asked
+from models.store.limit_text import limit_text
 from models.store.rollups import DAY_S, HOUR_S, NS, Row, spans
+from models.store.tenancy import UNITS_OF
 from models.store.usage import SettledEvent
 
 _COUNTS = tuple(name for name in shapes.Sums.__struct_fields__ if name != "cost")
@@ -61,6 +66,35 @@ def ns_by_use(rows: Iterable[Row], place: int) -> dict[str, int]:
     return found
 
 
+def own_limit(use: RuleUse) -> shapes.OwnLimit:
+    """What others of its tenant have used is not its own to know; what is left it is told with every answer anyway."""
+    rule, of = use.placed.rule, use.placed.place.partition(":")[0]
+    unit = UNITS_OF.get(rule.what, 1)
+    return shapes.OwnLimit(
+        of=of,
+        limit=limit_text(rule),
+        what=rule.what,
+        per=rule.per,
+        models=rule.models,
+        hard=rule.hard,
+        amount=plain(rule.amount),
+        used=plain(Decimal(use.used) / unit) if of == "key" else None,
+        remaining=plain(Decimal(use.left) / unit),
+        resets_unix_s=None if use.resets_us is None else use.resets_us / 1e6,
+    )
+
+
+def problems(unusual: Iterable[Anomaly], currency: str, sink: SinkStatus | None) -> tuple[str, ...]:
+    """What operators should see to."""
+    found = [words(each, currency) for each in unusual]
+    if sink is not None and sink.problem:
+        behind = "was not reached yet" if sink.behind_s is None else f"is {sink.behind_s:.0f} s behind"
+        found.append(f"the copy of settled requests in PostgreSQL {behind}: {sink.problem}")
+    if sink is not None and sink.gaps:
+        found.append("PostgreSQL lacks settled requests that Redis had to drop; its table sink_gaps says which")
+    return tuple(found)
+
+
 def added(sums: Iterable[Mapping[str, int]]) -> dict[str, int]:
     found: dict[str, int] = {}
     for each in sums:
@@ -77,7 +111,7 @@ def settled_request(position: str, event: SettledEvent) -> shapes.SettledRequest
     return shapes.SettledRequest(**msgspec.structs.asdict(event), position=position, amount=exact(event.cost))
 
 
-def key_anomaly(anomaly: Anomaly) -> shapes.KeyAnomaly:
+def key_anomaly(anomaly: Anomaly, currency: str) -> shapes.KeyAnomaly:
     return shapes.KeyAnomaly(
         key=anomaly.key_id,
         tenant=anomaly.tenant,
@@ -87,6 +121,7 @@ def key_anomaly(anomaly: Anomaly) -> shapes.KeyAnomaly:
         used=anomaly.used,
         usual=anomaly.usual,
         times=anomaly.times,
+        text=words(anomaly, currency),
     )
 
 

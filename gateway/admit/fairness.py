@@ -164,11 +164,16 @@ class FairQueue:
         return self._lines[self.longest()[0]].newest()
 
     def to_make_room(self, caller: Caller) -> Ticket | None:
-        """1. The newest of whoever has more waiting, by weight, than this one's would.
-        2. Else one of its own, where these are shared out in the same way."""
-        name, (most, length) = self._sharing.name(caller), self.longest()
-        weight, line = _weight(self._sharing.weight(caller)), self._lines.get(name)
-        if most != name and length > ((line.count if line is not None else 0) + 1) / weight:
+        """1. The newest of whoever has more waiting, by weight, than this one's would; where this one is guaranteed a
+        share, and has no more than that of the places, of whoever has the most. Nobody leaves a share so guaranteed.
+        2. Else one of its own, where these are shared out in the same way.
+        """
+        name, weight = self._sharing.name(caller), _weight(self._sharing.weight(caller))
+        line = self._lines.get(name)
+        wanted = (line.count if line is not None else 0) + 1
+        share = self._promises.scaled(_share(self._sharing.share(caller)))
+        most = self._most_beside(name, guaranteed=share > 0.0)
+        if most is not None and (self._length(most) > wanted / weight or wanted <= share * self.count):
             return self._lines[most].newest()
         return line.to_make_room(caller) if line is not None else None
 
@@ -188,6 +193,19 @@ class FairQueue:
             self._promises.end(name)
         if self._longest is not None and self._longest[0] == name:
             self._longest = None
+
+    def _most_beside(self, name: str, *, guaranteed: bool) -> str | None:
+        """Who has the most but for this one and for those that have no more than their guaranteed part of the places.
+        None: nobody, or this one has the most itself and is guaranteed nothing."""
+        most, _ = self.longest()
+        if most == name and not guaranteed:
+            return None
+        if most != name and not self._keeps(most):
+            return most
+        return max((one for one in self._lines if one != name and not self._keeps(one)), key=self._length, default=None)
+
+    def _keeps(self, name: str) -> bool:
+        return self._lines[name].count <= self._promises.scaled(self._promises.share_of(name)) * self.count
 
     def _next_tokens(self, name: str) -> int:
         return self._lines[name].first().tokens

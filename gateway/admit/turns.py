@@ -159,6 +159,11 @@ class Promises:
         promise.due += tokens / self.scaled(promise.share)
         heapq.heappush(self._later, (promise.due, name))
 
+    def share_of(self, name: str) -> float:
+        """Of one that is here; 0 for any other."""
+        promise = self._known.get(name)
+        return promise.share if promise is not None and promise.here else 0.0
+
     def scaled(self, share: float) -> float:
         """What is left of a promise beside the others that are here."""
         return share / max(1.0, self._shares)

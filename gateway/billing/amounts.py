@@ -36,6 +36,11 @@ def gib_seconds(kib_ms: int) -> str:
     return _shortened(found, least=0)
 
 
+def plain(amount: Decimal) -> str:
+    """Without an exponent, or zeros at its end."""
+    return _shortened(amount, least=0)
+
+
 def grouped(number: str) -> str:
     """``1234567.5`` as ``1,234,567.5``."""
     whole, point, rest = number.partition(".")

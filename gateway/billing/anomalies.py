@@ -9,6 +9,7 @@ ten times a whole hour's already needs no waiting for its end.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from statistics import median_low
 from typing import NamedTuple
 
@@ -118,9 +119,10 @@ def words(anomaly: Anomaly, currency: str) -> str:
         f"{exact(each)} {currency}" if anomaly.metric == "cost" else f"{each:,} {anomaly.metric}"
         for each in (anomaly.used, anomaly.usual)
     )
+    at = datetime.fromtimestamp(anomaly.hour, UTC).strftime("%Y-%m-%d %H:%MZ")
     return (
-        f"the key {anomaly.key_id} of tenant {anomaly.tenant} has used {used} this hour, {anomaly.times} times its "
-        f"usual {usually}; if that is not meant to be: roundhouse keys revoke {anomaly.key_id}"
+        f"the key {anomaly.key_id} of tenant {anomaly.tenant} used {used} in the hour from {at}, {anomaly.times} times "
+        f"its usual {usually}; if that is not meant to be: roundhouse keys revoke {anomaly.key_id}"
     )
 
 

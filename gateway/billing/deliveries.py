@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from models.store.alerts import FIELD, Alert
+from models.store.alerts import FIELD, GIVEN_UP, Alert
 from models.store.base import Struct
 from models.store.codec import decode, encode
 from models.store.errors import StoreDataError
@@ -68,7 +68,6 @@ redis.call('zadd', KEYS[1], ARGV[2], ARGV[1])
 if ARGV[4] ~= '' then redis.call('hincrby', KEYS[3], ARGV[4], 1) end
 return 1
 """
-DELIVERED, FAILED, GIVEN_UP = "delivered", "failed", "given_up"
 
 
 class Delivery(Struct, frozen=True):

@@ -14,6 +14,7 @@ COLUMNS = (
     "invoice", "tenant", "month", "project", "model", "requests", "input_tokens", "cached_tokens", "output_tokens",
     "gpu_seconds", "start_gpu_seconds", "gib_seconds", "amount", "currency",
 )  # fmt: skip
+NO_KEY = "GPU time of own models"  # that was idle or started, where the house has owners bear it
 _STYLE = """
 @page { size: A4; margin: 18mm 16mm }
 * { box-sizing: border-box }
@@ -86,7 +87,7 @@ def _lines(invoice: Invoice) -> str:
     columns = [*(("Project",) if several else ()), "Model"]
     figures = ("Requests", "Input tokens", "of these cached", "Output tokens", "GPU-seconds", "GiB-seconds")
     rows = [
-        ([*((line.project,) if several else ()), line.model or "(none)"], (*_figures(line), exact(line.cost)))
+        ([*((line.project or NO_KEY,) if several else ()), line.model or "(none)"], (*_figures(line), exact(line.cost)))
         for line in invoice.lines
     ]
     foot = f'<tr><td colspan="{len(columns) + len(figures)}">Total</td><td class="n">{exact(invoice.total)}</td></tr>'
@@ -104,7 +105,7 @@ def _figures(line: InvoiceLine) -> tuple[str, ...]:
 def _keys(invoice: Invoice) -> str:
     if not invoice.keys:
         return ""
-    rows = [([share.what or "(none)", share.name], _sums(share)) for share in invoice.keys]
+    rows = [([share.what, share.name] if share.what else [NO_KEY, ""], _sums(share)) for share in invoice.keys]
     return "<h2>By key</h2>" + _table("keys", ("Key", "Name"), ("Requests", f"Amount ({invoice.currency})"), rows)
 
 

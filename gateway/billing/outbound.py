@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.abuse.networks import is_public, parse_address
+from models.store.webhook_checks import UrlNotValid, check_url
 
 if TYPE_CHECKING:
     import aiohttp
@@ -28,23 +29,6 @@ class Attempt(NamedTuple):
 
 class PrivateAddress(OSError):
     """A webhook's host is on this machine or in a private network."""
-
-
-class UrlNotValid(ValueError):
-    """What is wrong with a webhook's URL."""
-
-
-def check_url(url: str) -> None:
-    """Raises UrlNotValid."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError as wrong:
-        raise UrlNotValid(f"{url[:200]!r} is not a URL: {wrong}") from wrong
-    if not usable or not url.isascii() or not url.isprintable() or " " in url:
-        raise UrlNotValid(f"{url[:200]!r} is not a URL: write https://host/path")
-    if parts.username is not None or parts.password is not None:
-        raise UrlNotValid("a webhook's URL may have no user and password in it: what is sent is signed instead")
 
 
 class Poster:

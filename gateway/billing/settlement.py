@@ -19,6 +19,7 @@ MOST_AT_ONCE = 2000  # events that are settled in one step: the store works on t
 LONGEST_WINDOW_US = 600 * SECOND_US
 RESIDENT = "resident"  # the endpoint of what owners bear: it counts as no request
 FORGOTTEN_US = 86_400 * SECOND_US  # accounts of requests whose event does not come
+NOTHING = Account()
 
 Read = tuple[str, UsageEvent]  # with its id in the stream
 Books = dict[str, dict[str, int]]  # hour or day -> field -> what is added
@@ -60,8 +61,9 @@ def window_end(state: State, held: Sequence[Read], known_us: int) -> int:
     until_us = known_us // SECOND_US * SECOND_US
     if state.until_us:
         until_us = min(until_us, state.until_us + LONGEST_WINDOW_US)
-    ended = sorted(event.ended_us for _, event in held if event.ended_us <= until_us)
+    ended = [event.ended_us for _, event in held if event.ended_us <= until_us]
     if len(ended) > MOST_AT_ONCE:
+        ended.sort()
         until_us = min(until_us, -(-ended[MOST_AT_ONCE - 1] // SECOND_US) * SECOND_US)
     return max(until_us, state.until_us)
 
@@ -88,7 +90,7 @@ def settle(
         name = account_of(event.key_id, event.id)
         if event.ended_us <= state.until_us and name not in awaits:
             done.entries.append(entry)
-            _put(done, _settled(event, state.accounts.pop(name, None) or Account(), rules.prices, 1), 1)
+            _put(done, _settled(event, state.accounts.pop(name, NOTHING), rules.prices, 1), 1)
     for event, used in _residents(state, rules):
         _put(done, _settled(event, used, rules.prices, 0), 0)
     for hour, sums in done.swept.hours().items():
@@ -106,6 +108,8 @@ def _stays(state: State, held: Sequence[Read], opens: Iterable[OpenRequest], unt
     since_us, late_us = state.until_us, 0
     stays: list[Stay] = []
     told = set[tuple[str, str]]()
+    if until_us <= since_us:
+        return stays, late_us
     for _, event in held:
         if not event.runs:
             continue
@@ -119,17 +123,16 @@ def _stays(state: State, held: Sequence[Read], opens: Iterable[OpenRequest], unt
                 late_us += min(to_us, since_us) - from_us
             if max(from_us, since_us) < min(to_us, until_us):
                 begins = from_us >= since_us
-                clipped = max(from_us, since_us), min(to_us, until_us)
-                stays.append(Stay(name, who, run.replica, *clipped, begins, event.wake_us > 0))
+                stays.append(Stay(name, who, run.replica, max(from_us, since_us), to_us, begins, event.wake_us > 0))
     for one in opens:
         name = account_of(one.key_id, one.id)
         # An event says the same, and how it ended.
-        if (name, one.replica) not in told and one.from_us < until_us:
+        if (name, one.replica) not in told and max(one.from_us, since_us) < until_us:
             who = Who(one.tenant, one.project, one.key_id, one.model)
             begins = one.from_us >= since_us
             from_us = max(one.from_us, since_us)
-            stays.append(Stay(name, who, one.replica, from_us, until_us, begins, one.wake_us > 0))
-    return [stay for stay in stays if stay.from_us < stay.to_us], late_us
+            stays.append(Stay(name, who, one.replica, from_us, until_us + 1, begins, one.wake_us > 0))
+    return stays, late_us
 
 
 def _settled(event: UsageEvent, used: Account, prices: Prices, requests: int) -> SettledEvent:

@@ -27,8 +27,8 @@ class Who(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stay:
-    """A request on a replica, as far as it lies in what is swept. ``begins``: it did not run before that.
-    ``waited``: for a start or a wake."""
+    """A request on a replica, as far as it lies in what is swept. ``begins``: it did not run before that; one that goes
+    on has a ``to_us`` beyond it. ``waited``: for a start or a wake."""
 
     account: str
     who: Who

@@ -17,6 +17,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from gateway.billing.books import SETTLED_MAX
 from gateway.billing.sink_line import URL_ENV, Line
 from models.store.base import Struct
 from models.store.codec import decode, save_async
@@ -33,6 +34,7 @@ HANGS_UP_S = 1.0
 LOOK_S = 1.0
 LONGEST_PAUSE_S = 30.0
 STATUS_TTL_S = 120.0
+KEPT_WHILE_DOWN = 1_000_000  # settled events, about 700 bytes each
 _BEGINNING = "0-0"
 _MIGRATING = 7_310_021  # of advisory locks in that database
 
@@ -44,19 +46,21 @@ class SinkRefused(Exception):
 
 
 class SinkStatus(Struct, frozen=True):
-    """``behind``: settled events that are not copied yet. ``problem``: why; "" while all is well. ``gaps``: how often
-    events were dropped from Redis before they could be copied (the table ``sink_gaps`` says which)."""
+    """``behind_s``: how much older the last event is that PostgreSQL has than the last that was settled; None while it
+    was never reached. ``problem``: why; "" while all is well. ``gaps``: how often, since the meter began, events were
+    dropped from Redis before they could be copied (the table ``sink_gaps`` says which)."""
 
     at_unix_s: float
     position: str
-    behind: int
+    behind_s: float | None
     problem: str = ""
     gaps: int = 0
 
 
 @dataclass(slots=True)
 class Sink:
-    """``position``: the id of the last event that the database has, as far as is known."""
+    """``position``: the id of the last event that the database has; None: it is to be asked. ``copied``: as it was
+    known last."""
 
     redis: Redis
     keys: Keys
@@ -64,19 +68,25 @@ class Sink:
     clock: Callable[[], float]
     rng: random.Random = field(default_factory=random.Random)
     position: str | None = None
+    copied: str = ""
     gaps: int = 0
+    problem: str = ""
+
+    def kept(self) -> int:
+        """How many settled events Redis should keep: many while they cannot be copied."""
+        return KEPT_WHILE_DOWN if self.problem else SETTLED_MAX
 
     async def run(self) -> None:
         """Until it is cancelled. Whatever fails is said once and tried again, ever less often."""
-        failures, said = 0, ""
+        failures, self.position = 0, None  # another may have copied meanwhile
         try:
             while True:
-                problem = await self._try()
+                problem, said = await self._try(), self.problem
                 if problem and problem != said:
                     log.error("usage is not copied to PostgreSQL; it stays in Redis for a while", reason=problem)
                 if said and not problem:
                     log.info("usage is copied to PostgreSQL again")
-                failures, said = (failures + 1 if problem else 0), problem
+                failures, self.problem = (failures + 1 if problem else 0), problem
                 pause_s = min(LONGEST_PAUSE_S, LOOK_S * 2 ** min(failures, 10)) if problem else LOOK_S
                 await asyncio.sleep(pause_s * (1 + 0.2 * self.rng.random()))
         finally:
@@ -183,18 +193,17 @@ class Sink:
 
     async def _tell(self, problem: str) -> None:
         """For ``roundhouse status``."""
-        behind = await self._behind()
+        self.copied = self.position or self.copied
+        newest: Any = await self.redis.xrevrange(self.keys.usage_settled, count=1)
+        behind_s = _ms(newest[0][0].decode()) - _ms(self.copied) if newest and self.copied else 0
         status = SinkStatus(
-            at_unix_s=self.clock(), position=self.position or "", behind=behind, problem=problem, gaps=self.gaps
+            at_unix_s=self.clock(),
+            position=self.copied,
+            behind_s=max(0, behind_s) / 1000 if self.copied else None,
+            problem=problem,
+            gaps=self.gaps,
         )
         await save_async(self.redis, self.keys.usage_sink, status, STATUS_TTL_S)
-
-    async def _behind(self) -> int:
-        """-1 while the database cannot say how far it is."""
-        if self.position is None:
-            return -1
-        found: Any = await self.redis.xrange(self.keys.usage_settled, min=f"({self.position}", count=100_000)
-        return len(found)
 
 
 def sink_from(redis: Redis, keys: Keys, clock: Callable[[], float], env: Mapping[str, str] = os.environ) -> Sink | None:
@@ -249,7 +258,7 @@ async def _write(database: AsyncConnection, rows: list[dict[str, Any]]) -> None:
 
     if not rows:
         return
-    statement = insert(events).on_conflict_do_nothing(index_elements=["id", "started_us"])
+    statement = insert(events).on_conflict_do_nothing(index_elements=["id", "started_us", "key_id"])
     try:
         async with database.begin_nested():
             await database.execute(statement, rows)
@@ -260,6 +269,11 @@ async def _write(database: AsyncConnection, rows: list[dict[str, Any]]) -> None:
                     await database.execute(statement, [row])
             except DataError as refused:
                 log.error("PostgreSQL does not take a settled event", id=row["id"], reason=_words(refused))
+
+
+def _ms(position: str) -> int:
+    """When it was written: Unix milliseconds of Redis."""
+    return int(position.partition("-")[0])
 
 
 def _words(failed: BaseException) -> str:

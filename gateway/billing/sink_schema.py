@@ -56,7 +56,7 @@ MIGRATIONS = (
         price_version integer NOT NULL,
         worker text NOT NULL,
         runs jsonb NOT NULL,
-        PRIMARY KEY (id, started_us)
+        PRIMARY KEY (id, started_us, key_id)
     );
     CREATE INDEX usage_events_by_tenant ON {SCHEMA}.usage_events (tenant, ended_at);
     CREATE INDEX usage_events_by_time ON {SCHEMA}.usage_events (ended_at);
@@ -79,7 +79,8 @@ events = Table(
     Column("started_us", BigInteger, primary_key=True, autoincrement=False),
     *(Column(name, DateTime(timezone=True)) for name in ("started_at", "ended_at")),
     Column("ended_us", BigInteger),
-    *(Column(name, Text) for name in ("key_id", "project", "tenant", "model", "endpoint")),
+    Column("key_id", Text, primary_key=True),  # callers may name their requests as others do theirs
+    *(Column(name, Text) for name in ("project", "tenant", "model", "endpoint")),
     Column("status", Integer),
     Column("code", Text),
     Column("stream", Boolean),

@@ -44,6 +44,13 @@ class Start(msgspec.Struct, kw_only=True):  # it grows
         """A request that ran from then may have waited for it."""
         return from_us >= self.began_us and (not self.ended_us or abs(from_us - self.ended_us) <= WITHIN_US)
 
+    def forget_early(self, until_us: int) -> None:
+        """Those who ran so long before it can be over that they have not waited for it."""
+        if not self.ended_us:
+            early = [name for name, waiter in self.waiters.items() if waiter.from_us < until_us - WITHIN_US]
+            for name in early:
+                del self.waiters[name]
+
     def is_known(self, until_us: int) -> bool:
         """All who waited for it have been seen."""
         return bool(self.ended_us) and (not self.served or until_us >= self.ended_us + WITHIN_US)

@@ -85,7 +85,7 @@ def sweep(
     tenants: Collection[str] = (),
 ) -> Swept:
     """Carries ``state`` on to ``until_us``, a whole second. ``pictures``: all from before that which it has not seen,
-    in order (``timeline.ripe``); ``stays``: all that there was since ``state.until_us``, cut off at both ends."""
+    in order (``timeline.ripe``); ``stays``: all that there was since ``state.until_us``, from there on."""
     first_us = state.until_us or min((picture.at_us for picture in pictures), default=until_us - SECOND_US)
     since_us = first_us // SECOND_US * SECOND_US
     if until_us <= since_us:
@@ -99,7 +99,7 @@ def sweep(
         sweeping.book(replica, *cut.owners.get(replica, ("", "")), segments, on.get(replica, ()))
     state.until_us = until_us
     for stay in stays:
-        state.account(stay.account).seen_us = stay.to_us
+        state.account(stay.account).seen_us = until_us
     sweeping.note_waiters(stays)
     sweeping.charge_starts()
     return sweeping.swept
@@ -155,6 +155,8 @@ class _Sweeping:
                 for start in begun.get(stay.replica, ()):
                     if start.may_have(stay.from_us):
                         start.waiters[stay.account] = Waiter(who=stay.who, from_us=stay.from_us)
+        for start in self._state.starts:
+            start.forget_early(self._state.until_us)
 
     def charge_starts(self) -> None:
         """Of those that it is known of who waited for them."""

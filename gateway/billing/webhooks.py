@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,20 +14,21 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from gateway.billing.deliveries import DELIVERED, FAILED, GIVEN_UP, WAITS_S, Deliveries, Delivery, hook_id, wait_s
-from gateway.billing.outbound import Attempt
-from gateway.billing.signing import SecretNotValid, headers, secrets_of
+from gateway.billing.deliveries import WAITS_S, Deliveries, Delivery, hook_id, wait_s
+from gateway.billing.outbound import Attempt, Poster
+from gateway.billing.signing import headers
 from gateway.clock import Clock
 from gateway.ending import end
-from models.store.alerts import Alert, Kind
+from models.store.alerts import DELIVERED, FAILED, GIVEN_UP, Alert, Kind
 from models.store.errors import StoreError
 from models.store.tenancy import MICRO, UNITS_OF, HouseRecord, Webhook
+from models.store.webhook_checks import SecretNotValid, secrets_of
 
 LOOK_S = 1.0
-CLAIM_S = 60.0  # so long a delivery is ours alone; then others take this process for dead
+CLAIM_S = 60.0
 CLAIM_AT_ONCE = 64
 HANDED_BACK_S = 5.0  # what could not be tried in time, or waits for one that fails
-LAST_START_S = CLAIM_S - 20.0  # of a claim: a try takes less than the rest
+LAST_START = 2 / 3  # of a claim: a try takes less than the rest
 _DOWN = (RedisError, StoreError, OSError, TimeoutError)
 
 log = structlog.get_logger(__name__)
@@ -39,13 +40,15 @@ class Post(Protocol):
 
 @dataclass(slots=True)
 class Webhooks:
-    """``house``: the rules in force, as they are now. ``jitter``: 0 to 1."""
+    """``house``: the rules in force, as they are now. ``jitter``: 0 to 1. ``claim_s``: how long others wait for this
+    process before they take it for dead."""
 
     deliveries: Deliveries
     poster: Post
     house: Callable[[], Awaitable[HouseRecord]]
     clock: Clock
     jitter: Callable[[], float] = random.random
+    claim_s: float = CLAIM_S
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # by the webhook's id
     _rests: dict[str, float] = field(default_factory=dict)  # one that failed, until when, of the monotonic clock
 
@@ -74,7 +77,7 @@ class Webhooks:
         found, wrong = await self.deliveries.read(house, now_unix_s)
         for one in wrong:
             log.error("an alert reaches no webhook", reason=one)
-        claimed = await self.deliveries.claim(now_unix_s, CLAIM_S, CLAIM_AT_ONCE)
+        claimed = await self.deliveries.claim(now_unix_s, self.claim_s, CLAIM_AT_ONCE)
         hooks = {hook_id(hook): hook for hook in house.webhooks}
         by_hook: dict[str, list[Delivery]] = {}
         for delivery in claimed:
@@ -113,7 +116,7 @@ class Webhooks:
         while theirs:
             now_s = self.clock.monotonic()
             rest_s = self._rests.get(name, now_s) - now_s
-            if rest_s > 0 or now_s - began_s > LAST_START_S:
+            if rest_s > 0 or now_s - began_s > LAST_START * self.claim_s:
                 await self._hand_back(theirs, max(rest_s, HANDED_BACK_S))
                 return
             delivery = theirs.pop(0)
@@ -153,11 +156,20 @@ async def deliver(poster: Post, hook: Webhook, message_id: str, alert: Alert, cl
     return await poster.post(hook.url, body, signed, allow_private=hook.allow_private)
 
 
-async def try_out(poster: Post, hook: Webhook, clock: Clock) -> Attempt:
-    """What an operator sees who wants to know whether it gets there."""
-    text = "Roundhouse can reach this webhook."
-    alert = Alert(kind=Kind.TEST, at=int(clock.steady() * MICRO), tenant=hook.tenant, text=text)
-    return await deliver(poster, hook, f"msg_test_{alert.at}", alert, clock)
+async def try_all(
+    hooks: Iterable[Webhook], clock: Clock, poster: Poster | None = None
+) -> list[tuple[Webhook, Attempt]]:
+    """Each is told that it is reached, once: what came of it."""
+    poster = poster or Poster()
+    found = []
+    try:
+        for hook in hooks:
+            at_us = int(clock.steady() * MICRO)
+            alert = Alert(kind=Kind.TEST, at=at_us, tenant=hook.tenant, text="Roundhouse reaches this webhook.")
+            found.append((hook, await deliver(poster, hook, f"msg_test_{at_us}", alert, clock)))
+    finally:
+        await poster.close()
+    return found
 
 
 def payload(alert: Alert) -> bytes:

@@ -156,7 +156,7 @@ def _refused(refusal: urllib.error.HTTPError) -> CliError:
         message, code = f"the service answered {refusal.code} {refusal.reason}", "unexpected_answer"
     cure = "what serves goes on; see what is wrong: roundhouse doctor" if code == "store_unavailable" else ""
     if refusal.code in (401, 403):
-        cure = "give a key with the scope admin in ROUNDHOUSE_ADMIN_KEY; the one of the demo is in demo.env"
+        cure = "give a key with the scope admin in ROUNDHOUSE_ADMIN_KEY (admin:read is enough to look, not to change)"
     kind = AskedWrongly if code in WRONG_CODES else Refused
     return kind(message, code=code, cure=cure, details={"status": refusal.code})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from gateway.cli.errors import CliError
 from gateway.cli.options import DryRun, HomeFolder, Json
 from gateway.cli.output import say, show_json, show_table, show_text
-from gateway.cli.store_access import changed, known, plain, show_change, store
+from gateway.cli.store_access import changed, known, plain, show_change
 
 if TYPE_CHECKING:
     from models.store.tenants import Edit, Tenancy
@@ -78,16 +78,19 @@ def remove(url: Url, dry_run: DryRun = False, home: HomeFolder = None, json: Jso
 
 @app.command("test")
 def try_out(home: HomeFolder = None, json: Json = False) -> None:
-    """Send every webhook an event of the kind webhook.test, with the next that go out."""
-    from models.store.alerts import ALERTS_MAX, FIELD, Alert, Kind
-    from models.store.codec import encode
+    """Tell every webhook, from this machine, that it is reached; what came of each. Exit status 1 if one is not."""
+    from gateway.billing.webhooks import try_all
+    from gateway.clock import Clock
 
-    if not known(home).house.webhooks:
+    hooks = known(home).house.webhooks
+    if not hooks:
         raise CliError("there are no webhooks", code="webhook_not_found", cure="roundhouse house webhooks add URL")
-    alert = Alert(kind=Kind.TEST, at=int(time.time() * 1e6), text="An operator tries this webhook.")
-    with store(home) as (client, keys):
-        client.xadd(keys.alerts, {FIELD: encode(alert)}, maxlen=ALERTS_MAX, approximate=True)
+    found = asyncio.run(try_all(hooks, Clock()))
+    told = [{"url": hook.url, "tenant": hook.tenant, "ok": one.ok, "reason": one.reason} for hook, one in found]
     if json:
-        show_json({"sent": plain(alert)})
+        show_json({"object": "list", "data": told})
     else:
-        show_text("a test goes out to every webhook; `roundhouse house webhooks list` shows them")
+        rows = ((one["url"], one["tenant"], "reached" if one["ok"] else one["reason"]) for one in told)
+        show_table(("URL", "TENANT", "OUTCOME"), rows, "")
+    if not all(one["ok"] for one in told):
+        raise typer.Exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
 )
+BEHIND_S = 60.0  # it is always some seconds behind
 USES = ("busy", "idle", "starting", "free")
 FIGURES = (
     "requests", "errors", "prompt_tokens", "cached_tokens", "completion_tokens", "gpu_ns", "start_gpu_ns",
@@ -75,7 +77,7 @@ def default(
     show_table((*columns, f"COST ({found['currency']})"), rows, "Nothing was used in that time.")
     _say_until(found)
     for anomaly in found["anomalies"]:
-        say(anomaly_words(anomaly, found["currency"]))
+        say(f"Unusual: {anomaly['text']}")
 
 
 @app.command()
@@ -136,7 +138,7 @@ def requests(
         return
     rows = (
         (
-            _time_text(each["ended_us"] / 1e6),
+            _time_text(each["ended_us"] / 1e6, seconds=True),
             each["id"],
             each["tenant"],
             each["key_id"],
@@ -151,18 +153,6 @@ def requests(
     )
     columns = ("ENDED", "ID", "TENANT", "KEY", "MODEL", "STATUS", "INPUT", "OUTPUT", "GPU-S", "COST")
     show_table(columns, rows, "No request was settled yet.")
-
-
-def anomaly_words(anomaly: Mapping[str, Any], currency: str) -> str:
-    used, usual = (
-        f"{each / 1e9:,.2f} {currency}" if anomaly["metric"] == "cost" else f"{each:,} {anomaly['metric']}"
-        for each in (anomaly["used"], anomaly["usual"])
-    )
-    return (
-        f"Unusual: key {anomaly['key']} of tenant {anomaly['tenant']} used {used} in the hour from "
-        f"{_time_text(anomaly['hour_unix_s'])}, {anomaly['times']} times its usual {usual}.\n"
-        f"  If that was not meant to be: roundhouse keys revoke {anomaly['key']}"
-    )
 
 
 def _ask(home: HomeFolder, path: str, as_csv: bool, json: bool, **query: object) -> Any:
@@ -206,7 +196,7 @@ def _say_until(found: Mapping[str, Any]) -> None:
     settled = found["settled_until_unix_s"]
     if settled is None:
         say("Nothing was settled yet: is the meter running? roundhouse status says so.")
-    elif settled < found["until_unix_s"]:
+    elif settled < min(found["until_unix_s"], time.time()) - BEHIND_S:
         say(f"Settled until {_time_text(settled, seconds=True)}; what came later follows.")
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from models.store.keys import Keys
 
 SYNC_S = 0.1
+LOOK_S = 5e-5  # per counter, between two looks at all of them
 HURRY_S = 0.005  # what is put back where little is left, for those whom others would refuse meanwhile
 PATIENCE_S = 0.15  # a silent store adds at most these two to a request ...
 LAST_LOOK_S = 0.04
@@ -62,9 +63,8 @@ class Bureau:
         self._waiting: dict[Seat, Waiting] = {}
         self._attended: dict[Counter, None] = {}
         self._wake = asyncio.Event()
-        self._hurry = False
-        self._synced_s = float("-inf")
-        self._closing = False
+        self._hurried: dict[Counter, None] = {}
+        self._asked_s = self._synced_s = float("-inf")
         self.away = False
 
     # -- called on the way of a request ------------------------------------------------------------------------------
@@ -82,10 +82,11 @@ class Bureau:
             self._wake.set()
         self._attended[counter] = None
 
-    def hurry(self) -> None:
-        if not self._hurry:
-            self._hurry = True
+    def hurry(self, counter: Counter) -> None:
+        """What there is to report of it does not wait for its turn."""
+        if not self._hurried:
             self._wake.set()
+        self._hurried[counter] = None
 
     def store_is_silent(self) -> None:
         self.away = True
@@ -96,7 +97,11 @@ class Bureau:
     async def run(self) -> None:
         while True:
             await self._until_due()
-            await self._exchange()
+            try:
+                await self._exchange()
+            except Exception:
+                log.exception("unexpected error")
+                self._went_away("unexpected error")
             if self.away:
                 await asyncio.sleep(PAUSE_S)
 
@@ -129,22 +134,31 @@ class Bureau:
             first_us = min(waiting.again_us for waiting in self._waiting.values())
             if first_us <= self._now_us():
                 return now_s
-            return min(now_s + (first_us - self._now_us()) / 1e6 + 0.0001, self._synced_s + SYNC_S)
-        if self._hurry:
-            return self._synced_s + HURRY_S
-        return self._synced_s + SYNC_S if self._attended else None
+            return min(now_s + (first_us - self._now_us()) / 1e6 + 0.0001, self._synced_s + self._every_s)
+        if self._hurried:
+            return self._asked_s + HURRY_S
+        return self._synced_s + self._every_s if self._attended else None
+
+    @property
+    def _every_s(self) -> float:
+        """To look at very many takes a while."""
+        return max(SYNC_S, len(self._attended) * LOOK_S)
 
     async def _exchange(self) -> None:
-        """One round. Raises nothing but what ends the task."""
-        self._synced_s, self._hurry = self._clock.monotonic(), False
-        now_us = self._now_us()
+        """One round: for those who wait, and of all that is to be reported."""
+        now_s, now_us = self._clock.monotonic(), self._now_us()
+        candidates, self._hurried = self._hurried, {}
+        if self.away or now_s - self._synced_s >= self._every_s:
+            self._synced_s = now_s
+            self._let_go(now_us)
+            candidates = self._attended
+        self._asked_s = now_s
         for waiting in list(self._waiting.values()):
             self._try(waiting)
         asking = [waiting for waiting in self._waiting.values() if waiting.again_us <= now_us]
         needs = _needs(asking)
         short = {counter: None for counter, (total, _) in needs.items() if total > counter.free}
-        due = [one for one in self._attended if one not in short and one.is_due(now_us)]
-        self._let_go(now_us)
+        due = [one for one in candidates if one not in short and one.is_due(now_us)]
         parts = _parts([*short, *due])
         if not parts and (self.away or asking):
             parts = [[]]  # only whether it is there
@@ -227,7 +241,8 @@ class Bureau:
                 waiting.again_us = now_us + AGAIN_US
                 return
             del self._waiting[waiting.seat]
-            self._hurry = True  # what it got of other rules goes back
+            for other in waiting.plan.entries:  # what it got of other rules goes back
+                self.hurry(other.counter)
             _tell(waiting.seat.not_granted, refusal(counter, units, now_us))
             return
 

@@ -148,10 +148,6 @@ class Counter:
         """Of the amount, as far as this worker has heard; what others merely have in hand is not counted."""
         return max(0, min(self.amount, self.left - self.here))
 
-    @property
-    def tight(self) -> bool:
-        return (self.left - self.here) * TIGHT < self.amount
-
     def resets_us(self, now_us: int) -> int:
         """In how many microseconds nothing will be used, if nobody asks for more."""
         if self.shape is Shape.SLIDING:
@@ -270,7 +266,7 @@ class Counter:
             self.ahead_us = ahead_us
             self.roll(now_us)
         if self.hard:
-            self.most += told.lease
+            self.most += told.lease - asked.keep
             self.lease += told.lease - asked.keep
         if not told.again:
             self.want = 0

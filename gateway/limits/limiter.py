@@ -15,7 +15,7 @@ from gateway.accounts import Account, Placed
 from gateway.clock import Clock
 from gateway.limits.bureau import Bureau
 from gateway.limits.costs import Costs
-from gateway.limits.counter import Counter
+from gateway.limits.counter import TIGHT, Counter
 from gateway.limits.heads import alarms_of, exceeded_of
 from gateway.limits.hold import Hold, Waiting
 from gateway.limits.needs import Need, Seat, Used
@@ -168,8 +168,8 @@ class Limiter:
                     counter.most += more
             else:
                 counter.change(more, at_us)
-            if more < 0 and (counter.left - counter.here) * 4 < counter.amount:
-                self._bureau.hurry()
+            if more < 0 and (counter.left - counter.here + more) * TIGHT < counter.amount:
+                self._bureau.hurry(counter)  # there was little left before: others may be refused for want of it
         if used.gpu_us or used.gib_us:
             plan.learn(used)
 
@@ -203,7 +203,7 @@ class Limiter:
                 hold.taken[at] = units = far
                 good = good and (self._bureau.away or not counter.refused_lately(now_us))
             counter.want += aim - units
-            self._bureau.hurry()
+            self._bureau.hurry(counter)
         return good
 
     def headers(self, account: Account, route: ModelRoute) -> bytes:

@@ -55,10 +55,9 @@ def refusal(counter: Counter, units: int, now_us: int) -> LimitReached:
 
 def alone_refusal(counter: Counter, units: int, now_us: int) -> LimitReached:
     """The store is away, and this worker's share of the limit is used."""
-    error = refusal(counter, units, now_us)
-    error.message += " The server counts by rough shares at the moment, because its store does not answer."
-    error.retry_after_s = SOON_S
-    return error
+    known = refusal(counter, units, now_us)
+    why = "The server counts by rough shares at the moment, because its store does not answer."
+    return type(known)(f"{known.message} {why}", retry_after_s=SOON_S)
 
 
 def unchecked() -> StoreUnavailable:

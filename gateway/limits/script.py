@@ -6,7 +6,7 @@ A counter is a hash:
 | --- | --- |
 | a slot's number | what was used in it (``gateway.limits.windows``) |
 | ``w:`` worker | what that worker has in hand: ``number lease in-use until``, as of its report of that number |
-| ``x:`` worker | what a worker that was not heard of any more had in hand, and where it is counted: ``slot lease`` |
+| ``x:`` worker | of one that is not heard of any more: where its lease is counted: ``slot lease number until`` |
 | ``t`` | the latest time that any worker told: time never goes back here |
 | ``a:`` share | when it was last told that so much is used; ``e``: that somebody was refused |
 
@@ -27,11 +27,15 @@ from gateway.limits.windows import SLOTS
 from models.store.alerts import ALERTS_MAX
 
 LEASE_US = 15_000_000  # a worker that was not heard of for so long has lost what it had in hand
+BACK_US = 3_600_000_000  # ... and gets it back if it returns within this time
 OLD_PERIODS_MS = 40 * 86_400_000  # how long a budget is remembered after its period
 
 SCRIPT = (
     """
 local now, lease_us, me, workers = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local back_us = """
+    + str(BACK_US)
+    + """
 local asks = cjson.decode(ARGV[5])
 local SLIDING, CALENDAR, AT_ONCE, SLOTS = 0, 1, 2, """
     + str(SLOTS)
@@ -52,8 +56,9 @@ local function read(key)
       it.hands[string.sub(field, 3)] = {n = tonumber(n), lease = tonumber(lease), busy = tonumber(busy),
         till = tonumber(till)}
     elseif kind == 'x:' then
-      local at, lease = string.match(value, '^(%d+) (%d+)$')
-      it.lost[string.sub(field, 3)] = {at = tonumber(at), lease = tonumber(lease)}
+      local at, lease, n, till = string.match(value, '^(%d+) (%d+) (%d+) (%d+)$')
+      it.lost[string.sub(field, 3)] = {at = tonumber(at), lease = tonumber(lease), n = tonumber(n),
+        till = tonumber(till)}
     else it.marks[field] = tonumber(value) end
   end
   return it
@@ -87,7 +92,7 @@ local function forget_old(key, it, ask)  -- slots that count no more; a calendar
     redis.call('HDEL', key, whole(slot))
   end
   for name, lost in pairs(it.lost) do
-    if lost.at < oldest then redis.call('HDEL', key, 'x:' .. name) end
+    if lost.at < oldest or lost.till < it.t then redis.call('HDEL', key, 'x:' .. name) end
   end
   it.cur, it.oldest = cur, oldest
 end
@@ -97,25 +102,26 @@ local function write_off(key, it, ask)
     if name ~= me and hand.till < it.t then
       redis.call('HDEL', key, 'w:' .. name)
       it.hands[name] = nil
-      if ask.shape ~= AT_ONCE and hand.lease > 0 then
-        add(key, it, it.cur, hand.lease)
-        redis.call('HSET', key, 'x:' .. name, whole(it.cur) .. ' ' .. whole(hand.lease))
+      if ask.shape ~= AT_ONCE then
+        if hand.lease > 0 then add(key, it, it.cur, hand.lease) end
+        redis.call('HSET', key, 'x:' .. name,
+          whole(it.cur) .. ' ' .. whole(hand.lease) .. ' ' .. whole(hand.n) .. ' ' .. whole(it.t + back_us))
       end
     end
   end
 end
 
-local function backing(key, it, ask)  -- what of the lease that it keeps is its own
+local function mine(key, it)  -- what this worker had when it was last heard of, though it was thought dead since
   local hand, lost = it.hands[me], it.lost[me]
-  local had = 0
-  if ask.shape == AT_ONCE and not hand then return 0 end
-  if hand then had = hand.lease
-  elseif lost then  -- it was thought dead
-    had = lost.lease
-    redis.call('HDEL', key, 'x:' .. me)
-    if lost.at >= it.oldest then add(key, it, lost.at, -lost.lease) end
-  end
-  return math.min(ask.keep, math.max(0, had - ask.spent))
+  if hand or not lost then return hand end
+  redis.call('HDEL', key, 'x:' .. me)
+  if lost.lease > 0 and lost.at >= it.oldest then add(key, it, lost.at, -lost.lease) end
+  return lost
+end
+
+local function backing(hand, ask)  -- what of the lease that it keeps is its own
+  if not hand then return 0 end
+  return math.min(ask.keep, math.max(0, hand.lease - ask.spent))
 end
 
 local function used_in(it, ask)
@@ -147,7 +153,7 @@ end
 local function tell(key, it, ask, field, used, head)
   local mark = it.marks[field]
   if mark and ask.shape == CALENDAR and mark >= it.cur then return end
-  if mark and ask.shape ~= CALENDAR and mark + ask.length > it.t then return end
+  if mark and ask.shape ~= CALENDAR and mark + ask.length + ask.slot_us > it.t then return end
   redis.call('HSET', key, field, whole(ask.shape == CALENDAR and it.cur or it.t))
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', '"""
     + str(ALERTS_MAX)
@@ -169,11 +175,11 @@ local function count(key, ask)
   local it = read(key)
   forget_old(key, it, ask)
   write_off(key, it, ask)
-  local hand, kept, again = it.hands[me], 0, 0
+  local hand, kept, again = mine(key, it), 0, 0
   if hand and hand.n == ask.n then
     again, kept = 1, hand.lease
   else
-    kept = backing(key, it, ask)
+    kept = backing(hand, ask)
     for _, pair in ipairs(ask.slots) do
       if pair[1] >= it.oldest then add(key, it, math.min(pair[1], it.cur), pair[2]) end
     end

@@ -20,8 +20,14 @@ from gateway.usage import Counts, UsageScanner, UsageTail, tokens_of
 
 END = b"\n\n"
 NO_CHOICES = b'"choices":[]'
+A_CHOICE = b'"choices"'
+A_ROLE = b'"role"'
 FIRST_CHOICE = b'"choices":[{"index":0,'
 _NAME = b'"usage":'
+_TOLD = b',"completion_tokens":'
+_CLOSED = b"}}\n\n"
+_END_OF_EVENT = b"}\n\n"
+MOST_DIGITS = 12
 _MARK = re.compile(rb',"usage":\{"prompt_tokens":\d+,"total_tokens":')
 
 
@@ -58,13 +64,15 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class Told:
     """Of vLLM's chat and completions: each event tells the tokens of its choice, one without choices those of all.
 
-    ``choices``: of each prompt (n). ``sole``: the answer has one choice for certain.
+    ``choices``: of each prompt (n). ``sole``: the answer has one choice for certain. ``prompt``: as estimated, for an
+    engine that tells nothing after all; then its events count.
     """
 
     __slots__ = ("_choices", "_counts", "_last", "_mark", "_prompts", "_sole", "_wish", "completion", "edits", "prompt")
 
-    def __init__(self, wish: Wish, choices: int = 1, *, sole: bool = False) -> None:
-        self.prompt = self.completion = 0
+    def __init__(self, wish: Wish, choices: int = 1, *, sole: bool = False, prompt: int = 0) -> None:
+        self.prompt = prompt
+        self.completion = 0
         self.edits = not wish.each
         self._wish = wish
         self._choices = choices
@@ -75,10 +83,16 @@ class Told:
         self._last: Usage | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """0.5 us for an event, 0.3 us each where several come together."""
+        """0.5 us for an event, 0.4 us each where several come together."""
         mark = self._mark
         if not mark or NO_CHOICES in data:
             return self._closely(data)
+        if self._sole and data.find(END) == len(data) - 2:
+            at, told = data.rfind(mark), data.rfind(_TOLD)
+            tokens = data[told + len(_TOLD) : -4]
+            if 0 < at < told < at + len(mark) + MOST_DIGITS and tokens.isdigit() and data.endswith(_CLOSED):
+                self.completion = self._counts[0] = int(tokens)
+                return data if self._wish.each else data[:at] + _END_OF_EVENT
         pieces = data.split(mark)
         last = pieces[-1]
         total, _, _ = last.partition(b",")
@@ -99,7 +113,7 @@ class Told:
     def usage(self, *, complete: bool) -> tuple[Usage | None, bool]:
         if self._last is not None:
             return self._last, False
-        if not self._counts:
+        if not self._counts and not self.completion:
             return None, False
         return Usage(self.prompt, self.completion), True
 
@@ -115,6 +129,8 @@ class Told:
     def _event(self, event: bytes) -> bytes:
         """What of it goes out; empty for nothing."""
         if _NAME not in event:
+            if not self._counts and A_CHOICE in event and A_ROLE not in event:
+                self.completion += 1
             return event
         begin = event.find(b"{")
         try:
@@ -207,7 +223,9 @@ MARKS: dict[str, tuple[bytes, bytes]] = {
 def count_for(endpoint: Endpoint, peek: Peek, wish: Wish | None) -> Count:
     """Of a stream of events. ``wish``: the engine was asked to tell, and this is what the caller wants of it."""
     if wish is not None:
-        return Told(wish, peek.choices, sole=peek.choices == 1 and endpoint.name == "chat.completions")
+        return Told(
+            wish, peek.choices, sole=peek.choices == 1 and endpoint.name == "chat.completions", prompt=prompt_of(peek)
+        )
     return Pieces(endpoint, prompt_of(peek))
 
 

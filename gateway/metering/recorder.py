@@ -218,11 +218,14 @@ class Recorder:
         """To be called every 0.1 s with all that are on a replica and not noted otherwise."""
         clock = self._clock
         now_s = clock.monotonic()
-        self.ahead_s = clock.steady() - now_s
+        before_s, self.ahead_s = self.ahead_s, clock.steady() - now_s
         until_us = self.us(now_s) - GRACE_US
         for flight in flying:
-            young = flight.slot is not None or not flight.from_s or self.us(flight.from_s) >= until_us
-            if not young and not self.note(flight, flight.account):
+            if flight.slot is not None or not flight.from_s or self.us(flight.from_s) >= until_us:
+                continue
+            # As it was at the last tick, which took it for young enough: time may have gone more slowly since.
+            flight.from_unix_s = flight.from_unix_s or flight.from_s + before_s
+            if not self.note(flight, flight.account):
                 until_us = min(until_us, microseconds(flight.from_unix_s))
         self._log.tick()
         self.full = self._log.is_full

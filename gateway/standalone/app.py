@@ -35,9 +35,14 @@ from gateway.standalone.reading import read_keys, read_table
 from gateway.standalone.reload import Edited, Reload
 from gateway.standalone.table import Table
 from gateway.standalone.watching import WatchedFile
+from gateway.tenant_book import TenantBook
 from gateway.tracing import Tracer, tracer_from
 from gateway.worker_metrics import WorkerMetrics
 from models.store.records import KeyRecord, RouteTable
+from models.store.tenancy import CoolDown, HouseRecord
+
+# Nobody is refused for failing: there is no store to be spared, and without keys all callers would be one.
+HOUSE = HouseRecord(cool_down=CoolDown(failures=0))
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +98,7 @@ def create(deps: Deps) -> tuple[Plane, Reload]:
         edited.append(Edited(keys_file, access.replace, wrong_keys))
     reload = Reload(tuple(edited))
 
-    access_log, accounts = AccessLog(deps.access_log), Accounts()
+    access_log, accounts = AccessLog(deps.access_log), Accounts(TenantBook(house=HOUSE))
     guard = Guard(accounts, deps.clock)
     metrics = Metrics(demand.totals, lambda: routes.version, lambda: True, guard.turned_away)
     figures = WorkerMetrics(deps.siblings, deps.worker, metrics.render)

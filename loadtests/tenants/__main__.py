@@ -14,7 +14,6 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 from statistics import median
 
@@ -22,8 +21,7 @@ from loadtests.figures import percentile
 from loadtests.gateway.problems import CannotMeasure
 from loadtests.policies.report import Figure, Report
 from loadtests.tenants.caller import Heard
-from loadtests.tenants.scene import Scene, opened
-from models.store.tenancy import LimitRule, TenantRecord, What
+from loadtests.tenants.scene import Rule, Scene, opened
 
 SLOTS, WORK_S = 16, 0.05
 SHARE_PER_S = SLOTS / WORK_S / 2
@@ -36,9 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when everything was measured, whatever the figures; 1 when not."""
     args = _arguments(argv)
     report = Report("tenants")
-    limit = LimitRule(what=What.REQUESTS, amount=Decimal(round(SHARE_PER_S)), per="1s")
-    for name, rules in (("shared out fairly", ()), ("and limited", (limit,))):
-        tenants = (TenantRecord(tenant_id="quiet"), TenantRecord(tenant_id="noisy", limits=rules))
+    limit: Rule = {"what": "requests", "amount": f"{SHARE_PER_S:g}", "per": "1s"}
+    ways: dict[str, list[Rule]] = {"shared out fairly": [], "and limited": [limit]}
+    for name, limits in ways.items():
+        tenants: dict[str, list[Rule]] = {"quiet": [], "noisy": limits}
         try:
             with tempfile.TemporaryDirectory(prefix="rh-") as folder:
                 with opened(Path(folder) / "s", SLOTS, tenants) as scene:

@@ -1,16 +1,19 @@
-"""A gateway with its Redis as ``roundhouse up`` runs them, an engine of the benchmark's, and tenants with a key each."""
+"""A gateway and its Redis as ``roundhouse up`` runs them, an engine of the benchmark's, tenants with a key each."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -18,12 +21,9 @@ from loadtests.coldstart.child import running, tail
 from loadtests.gateway.ports import free_port
 from loadtests.gateway.problems import CannotMeasure, DidNotStart
 from loadtests.tenants.caller import MODEL, Ask, Heard
-from models.store.api_keys import build_key
-from models.store.codec import encode
-from models.store.keys import Keys
-from models.store.records import ModelRoute, ReplicaRoute, RouteTable
-from models.store.tenancy import TenantRecord
 
+PREFIX = "roundhouse"
+Rule = Mapping[str, str]  # a limit, as it is stored
 START_S = 20.0
 POLL_S = 0.02
 SPARE_S = 60.0  # beyond the seconds that callers are to take
@@ -56,8 +56,8 @@ class Scene:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, slots: int, tenants: Sequence[TenantRecord]) -> Iterator[Scene]:
-    """Raises DidNotStart."""
+def opened(folder: Path, slots: int, tenants: Mapping[str, Sequence[Rule]]) -> Iterator[Scene]:
+    """``tenants``: name -> its limits. Raises DidNotStart."""
     folder.mkdir()
     home, socket = folder / "home", folder / "engine.sock"
     environ = {**os.environ, "ROUNDHOUSE_HOME": str(home)}
@@ -71,7 +71,7 @@ def opened(folder: Path, slots: int, tenants: Sequence[TenantRecord]) -> Iterato
         _until(lambda: "ready" in tail(folder / "engine.log"), engine, folder / "engine.log")
         client = redis.Redis(unix_socket_path=str(home / "run" / "redis.sock"))
         _until(lambda: _answers(client), store, folder / "redis.log")
-        keys = _write(client, ModelRoute(model_id=MODEL, tier="gpu", replicas=(_replica(socket, slots),)), tenants)
+        keys = _write(client, _table(socket, slots), tenants)
         client.close()
         port, ready = free_port(), folder / "ready"
         words = ("--home", str(home), "--port", str(port), "--access-log", "off", "--ready-file", str(ready))
@@ -80,27 +80,27 @@ def opened(folder: Path, slots: int, tenants: Sequence[TenantRecord]) -> Iterato
         yield Scene(port, keys)
 
 
-def _replica(socket: Path, slots: int) -> ReplicaRoute:
-    return ReplicaRoute(
-        replica_id=f"{MODEL}-1",
-        endpoint=f"unix:{socket}",
-        state="ready",
-        slots=slots,
-        memory_bytes=1 << 30,
-        gpu_share=0.5,
-    )
+def _table(socket: Path, slots: int) -> dict[str, Any]:
+    """As the controller writes it: one model with one replica, that has half of its GPU."""
+    replica = {"replica_id": f"{MODEL}-1", "endpoint": f"unix:{socket}", "state": "ready", "slots": slots}
+    replicas = [{**replica, "memory_bytes": 1 << 30, "gpu_share": 0.5}]
+    return {"version": 1, "models": [{"model_id": MODEL, "tier": "gpu", "replicas": replicas}]}
 
 
-def _write(client: redis.Redis, route: ModelRoute, tenants: Sequence[TenantRecord]) -> dict[str, str]:
-    keys, texts = Keys(), {}
-    for tenant in tenants:
-        created = build_key(tenant.tenant_id, ("inference",), time.time(), tenant=tenant.tenant_id)
-        client.hset(keys.tenants, tenant.tenant_id, encode(tenant))
-        client.hset(keys.api_keys, created.digest, encode(created.record))
-        texts[tenant.tenant_id] = created.text
-    client.incr(keys.tenancy_version)
-    client.set(keys.routes, encode(RouteTable(version=1, models=(route,))))
-    return texts
+def _write(client: redis.Redis, routes: Mapping[str, Any], tenants: Mapping[str, Sequence[Rule]]) -> dict[str, str]:
+    """What the gateway is to find. Each tenant's key."""
+    keys = {}
+    for name, limits in tenants.items():
+        keys[name] = text = f"rh-{secrets.token_urlsafe(24)}"
+        client.hset(f"{PREFIX}:tenants", name, json.dumps({"tenant_id": name, "limits": limits}))
+        client.hset(f"{PREFIX}:api-keys", hashlib.sha256(text.encode()).hexdigest(), json.dumps(_key(name)))
+    client.set(f"{PREFIX}:routes", json.dumps(routes))
+    return keys
+
+
+def _key(tenant: str) -> dict[str, Any]:
+    record = {"key_id": f"key_{tenant}", "name": tenant, "tenant": tenant, "prefix": "rh-bench"}
+    return {**record, "scopes": ["inference"], "created_unix_s": 1.0}
 
 
 def _answers(client: redis.Redis) -> bool:

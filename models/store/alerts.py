@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ALERTS_MAX = 10_000
 FIELD = "a"
+DELIVERED, FAILED, GIVEN_UP = "delivered", "failed", "given_up"  # what telling a webhook came to
 
 
 class Kind(StrEnum):

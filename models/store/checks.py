@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterable
 from decimal import Decimal
-from urllib.parse import urlsplit
 
 from models.catalog.errors import WrongValue
 from models.store.errors import TenancyRefused
@@ -27,6 +26,7 @@ from models.store.tenancy import (
     Webhook,
 )
 from models.store.tenants import Tenancy
+from models.store.webhook_checks import SecretNotValid, UrlNotValid, check_url, secrets_of
 
 LONGEST_TEXT = 200
 MOST_WEIGHT = 1_000_000.0
@@ -34,7 +34,6 @@ MOST_PRIORITY = 1000
 MOST_PATTERNS, MOST_LIMITS = 200, 50
 MOST_PRICE = Decimal(10**6)
 PRICE_PLACES = 18  # after the point
-SHORTEST_SECRET = 24
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _HOW_NAME = "start with a letter or digit, use only letters, digits, '.', '_' and '-', at most 63 in all"
@@ -109,7 +108,7 @@ def check_house(house: HouseRecord) -> None:
         raise TenancyRefused(said, "default_price_list")
     _check_limits(house.key_limits, "key_limits")
     _check_limits(house.model_limits, "model_limits")
-    if house.idle_charged_to is Bearer.CALLER:
+    if house.idle_charged_to == Bearer.CALLER:
         said = "nobody calls while a replica is idle; choose owner or pool"
         raise TenancyRefused(said, "idle_charged_to")
     for index, block in enumerate(house.blocks):
@@ -164,13 +163,14 @@ def _check_price(price: Decimal, field: str) -> None:
 
 
 def _check_webhook(webhook: Webhook, at: str) -> None:
-    parts = urlsplit(webhook.url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise TenancyRefused(f"{webhook.url[:80]!r} is no URL; write https://host/path", f"{at}.url")
-    if parts.username is not None or parts.password is not None:
-        raise TenancyRefused("a webhook's URL holds no password; payloads are signed instead", f"{at}.url")
-    if len(webhook.secret) < SHORTEST_SECRET:
-        raise TenancyRefused(f"a webhook's secret has at least {SHORTEST_SECRET} characters", f"{at}.secret")
+    try:
+        check_url(webhook.url)
+    except UrlNotValid as wrong:
+        raise TenancyRefused(str(wrong), f"{at}.url") from None
+    try:
+        secrets_of(webhook.secret)
+    except SecretNotValid as wrong:
+        raise TenancyRefused(str(wrong), f"{at}.secret") from None
     _check_patterns(webhook.events, f"{at}.events")
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import redis
 
 SYSTEM = Who("roundhouse")
+LATER_S = 0.001
 SETTABLE = (
     "name", "scopes", "weight", "priority", "tenant", "project", "models", "endpoints", "expires_unix_s", "limits",
 )  # fmt: skip
@@ -115,7 +116,7 @@ def rotating(
     record = msgspec.structs.replace(
         newest,
         prefix=text[:SHOWN_CHARACTERS],
-        created_unix_s=now_unix_s,
+        created_unix_s=max(now_unix_s, newest.created_unix_s + LATER_S),  # the order of texts, whatever the clock does
         expires_unix_s=newest.expires_unix_s if expires_unix_s is None else expires_unix_s,
     )
     created = CreatedKey(text, hash_key(text), record)

@@ -50,6 +50,9 @@
 | usage_hour(hour), usage_day(day) | hash, expires | meter | dimensions and metric -> sum (``models.store.usage``) |
 | usage_sink | string, expires | meter | SinkStatus (``gateway.billing.sink``) |
 | usage_anomalies | hash | meter | key id -> the Anomaly that was seen last (``gateway.billing.anomalies``) |
+| gpu_seconds | stream, capped | meter | field ``g``: SecondOfGpus (``models.store.usage``) |
+| usage_prices | string | meter | the prices over time (``gateway.billing.pricing``) |
+| usage_meters | hash | meter | machine -> MeterStatus (``models.store.usage``) |
 | gpu_hour(hour), gpu_day(day) | hash, expires | meter | dimensions of GPU time -> nanoseconds |
 """
 
@@ -272,6 +275,18 @@ class Keys:
     @property
     def usage_anomalies(self) -> str:
         return f"{self.prefix}:usage:anomalies"
+
+    @property
+    def gpu_seconds(self) -> str:
+        return f"{self.prefix}:gpu-time:seconds"
+
+    @property
+    def usage_prices(self) -> str:
+        return f"{self.prefix}:usage:prices"
+
+    @property
+    def usage_meters(self) -> str:
+        return f"{self.prefix}:usage:meters"
 
     def usage_hour(self, hour: str) -> str:
         """``hour``: 2026-11-22T08, in UTC."""

@@ -88,7 +88,8 @@ class ProjectRecord(Struct, frozen=True):
 
 class TenantRecord(Struct, frozen=True):
     """``weight``: its share beside other tenants where requests wait. ``guaranteed_share``: of a model's work, at
-    least, while it has requests waiting there (0 to 1); all tenants' together should be below 1.
+    least, while it has requests waiting there (0 to 1), beside others of their priority; all tenants' together should
+    be below 1.
 
     ``priority``: the highest that its keys may ask for, beside their own. ``price_list``: "" for the house's default.
     """
@@ -162,8 +163,9 @@ class Bearer(StrEnum):
 class CoolDown(Struct, frozen=True):
     """A key or an address that was answered 4xx (429 apart) so many times within a while is refused for another.
 
-    ``failures``: 0 for never; of a key they count where they are at least half of its requests. Of an address only those count that came without a key that is known, and a fifth of
-    them is enough; nothing is refused there but what comes without such a key.
+    ``failures``: 0 for never; of a key they count where they are at least half of its requests. Of an address only
+    those count that came without a key that is known, and a fifth of them is enough; nothing is refused there but what
+    comes without such a key.
     """
 
     failures: int = 100

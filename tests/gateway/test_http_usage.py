@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+import zlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,13 +15,17 @@ import pytest
 
 from gateway import usage_reading
 from gateway.billing.anomalies import Anomaly
+from gateway.billing.books import MARK_BYTES
+from gateway.billing.sink import SinkStatus
+from gateway.billing.sweep import State
+from gateway.limits.windows import window_of
 from models.store.codec import encode
 from models.store.records import KeyRecord
 from models.store.rollups import day_of, field, hour_of
-from models.store.tenancy import HouseRecord, TenantRecord
+from models.store.tenancy import NANO, HouseRecord, LimitRule, TenantRecord, What
 from models.store.usage import SettledEvent
 from tests.gateway.test_http_admin import ask
-from tests.gateway.world import World
+from tests.gateway.world import World, until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +133,33 @@ async def test_a_key_sees_its_own_usage_and_no_other(world: World) -> None:
     assert found["total"]["cost"] == "1.500000001"
 
 
+async def test_a_key_is_told_what_its_limits_leave_but_not_what_others_used(world: World) -> None:
+    mine = await key_id(world, world.key)
+    budget = LimitRule(what=What.MONEY, amount=Decimal("25"), per="month")
+    tenant = TenantRecord(tenant_id="default", limits=(budget,))
+    await world.redis.hset(world.keys.tenants, "default", encode(tenant))
+    await world.redis.incr(world.keys.tenancy_version)
+    await world.redis.publish(world.keys.tenancy_channel, "1")
+    month = str(window_of(budget).slot(int(time.time() * 1e6)))
+    await world.redis.hset(world.keys.limit("tenant:default", budget.name), month, 10 * NANO)
+    requests = HouseRecord().key_limits[0]
+    now_slot = str(window_of(requests).slot(int(time.time() * 1e6)))
+    await world.redis.hset(world.keys.limit(f"key:{mine}", requests.name), now_slot, 3)
+
+    async def look() -> Any:
+        async with world.client() as session, session.get("/v1/usage?since=1d", headers=world.headers) as answer:
+            found = (await answer.json())["limits"]
+            return found if len(found) > 2 else None
+
+    limits = {(each["of"], each["what"]): each for each in await until_async(look)}
+    assert limits["tenant", "money"] | {"resets_unix_s": None} == {
+        "of": "tenant", "limit": "money=25/month", "what": "money", "per": "month", "models": "*", "hard": True,
+        "amount": "25", "used": None, "remaining": "15", "resets_unix_s": None,
+    }  # fmt: skip
+    of_key = limits["key", "requests"]
+    assert (of_key["used"], of_key["remaining"], of_key["amount"]) == ("3", "9999997", "10000000")
+
+
 async def test_gpu_time_is_all_there_by_use(world: World) -> None:
     now_s = time.time()
     for use, ns in (("busy", 5), ("idle", 7), ("free", 11), ("starting", 13)):
@@ -204,9 +236,11 @@ async def test_an_invoice_as_json_csv_and_page(world: World) -> None:
 async def test_a_month_is_final_once_it_is_over_and_settled(world: World) -> None:
     await month_of_acme(world)
     end_us = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp()) * 10**6
-    for until_us, final in ((end_us - 1, False), (end_us, True)):
-        await world.redis.set(world.keys.usage_settling, msgspec.json.encode({"until_us": until_us}))
+    for until_us, final in ((end_us, False), (end_us + 2 * 3600 * 10**6, True)):
+        state = zlib.compress(msgspec.msgpack.encode(State(until_us=until_us)))
+        await world.redis.set(world.keys.usage_settling, b"m" * MARK_BYTES + state)
         assert (await ask(world, "invoices/acme/2026-10"))[1]["final"] is final
+        assert (await ask(world, "usage"))[1]["settled_until_unix_s"] == until_us / 1e6
 
 
 async def test_no_invoice_for_nobody_or_no_month(world: World) -> None:
@@ -239,3 +273,19 @@ async def test_only_so_many_ask_at_once(booked: World, monkeypatch: pytest.Monke
     monkeypatch.setattr(usage_reading, "MOST_WAITING", 0)
     status, found = await ask(booked, "usage")
     assert (status, found["error"]["code"]) == (503, "unavailable")
+
+
+async def test_status_says_what_operators_should_see_to(world: World) -> None:
+    assert (await ask(world, "status"))[1]["problems"] == []
+    hour = int(time.time()) // 3600 * 3600
+    seen = Anomaly(key_id="k1", tenant="acme", project="web", metric="tokens", hour=hour, used=900_000, usual=300)
+    await world.redis.hset(world.keys.usage_anomalies, "k1", encode(seen))
+    copied = SinkStatus(at_unix_s=1.0, position="5-1", behind_s=70.2, problem="connection refused", gaps=1)
+    await world.redis.set(world.keys.usage_sink, encode(copied))
+    unusual, copy, gap = (await ask(world, "status"))[1]["problems"]
+    assert "key k1 of tenant acme used 900,000 tokens" in unusual
+    assert copy == "the copy of settled requests in PostgreSQL is 70 s behind: connection refused"
+    assert "sink_gaps" in gap
+    await world.redis.set(world.keys.usage_sink, b"nonsense")
+    status, found = await ask(world, "status")
+    assert (status, found["problems"]) == (200, [])

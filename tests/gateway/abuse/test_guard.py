@@ -202,12 +202,12 @@ def test_addresses_that_cool_fill_no_memory(gate: Gate) -> None:
 
 
 def test_nobody_asks_about_keys_while_there_is_nothing_to_say_of_any(gate: Gate) -> None:
-    assert not gate.guard.watches_keys
+    watched = [gate.guard.watches_keys]
     gate.block("key_1")
-    assert gate.guard.watches_keys
+    watched.append(gate.guard.watches_keys)
     gate.house(blocks=())
     gate.guard.tick()
-    assert not gate.guard.watches_keys
+    assert [*watched, gate.guard.watches_keys] == [False, True, False]
 
 
 def test_a_blocked_key_is_refused_and_others_are_not(gate: Gate) -> None:

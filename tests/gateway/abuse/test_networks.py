@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.abuse.networks import Networks, is_public, parse_address, parse_network
+from gateway.abuse.networks import Address, Network, Networks, is_public, parse_address, parse_network
 
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
 
@@ -49,7 +49,7 @@ def test_all_networks_of_an_address_are_found_the_narrowest_first() -> None:
         max_size=8,
     ),
 )
-def test_they_are_those_that_the_standard_library_finds(address, networks) -> None:
+def test_they_are_those_that_the_standard_library_finds(address: Address, networks: list[Network]) -> None:
     table = Networks((network, network) for network in networks)
     found = [network for network in networks if network.version == address.version and address in network]
     assert sorted(table.of(address), key=str) == sorted(found, key=str)

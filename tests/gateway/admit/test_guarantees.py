@@ -114,6 +114,36 @@ def test_the_wait_of_a_guaranteed_one_is_estimated_by_its_share() -> None:
     assert queue.ahead_of(caller("ours", share=1.0)) == 0
 
 
+def test_a_guarantee_is_one_of_places_to_wait_in_too() -> None:
+    """However many others wait, each with a single request."""
+    queue = filled(*[ticket(f"other-{n}") for n in range(100)])
+    assert queue.to_make_room(caller("new")) is None
+    for number in range(25):
+        leaves = queue.to_make_room(caller("ours", share=0.25))
+        assert leaves is not None, f"{number} of 100 places are its own"
+        assert leaves.caller.tenant != "ours"
+        queue.remove(leaves)
+        queue.add(ticket("ours", share=0.25))
+    assert queue.to_make_room(caller("ours", share=0.25)) is None
+    assert queue.to_make_room(caller("new")) is None, "what it has is its own, though it has the most"
+    queue.add(extra := ticket("ours", share=0.25))
+    assert queue.to_make_room(caller("new")) is extra
+
+
+def test_of_two_guaranteed_ones_neither_takes_the_others_places() -> None:
+    queue = filled(*[ticket("a", share=0.5) for _ in range(50)], *[ticket("b", share=0.4) for _ in range(30)])
+    for _ in range(20):
+        queue.add(ticket("c"))
+    for _ in range(10):
+        leaves = queue.to_make_room(caller("b", share=0.4))
+        assert leaves is not None
+        assert leaves.caller.tenant == "c"
+        queue.remove(leaves)
+        queue.add(ticket("b", share=0.4))
+    assert queue.to_make_room(caller("b", share=0.4)) is None
+    assert queue.to_make_room(caller("a", share=0.5)) is None
+
+
 def test_coming_and_going_leaves_nothing_behind() -> None:
     queue = filled(*[ticket("theirs") for _ in range(3000)])
     for number in range(3000):

@@ -42,7 +42,7 @@ def cut_to(stays: list[Stay], since_us: int, until_us: int) -> list[Stay]:
     """As they are told to a sweep of this time."""
     return [
         Stay(
-            one.account, one.who, one.replica, max(one.from_us, since_us), min(one.to_us, until_us),
+            one.account, one.who, one.replica, max(one.from_us, since_us), one.to_us,
             begins=one.from_us >= since_us, waited=one.waited,
         )
         for one in stays

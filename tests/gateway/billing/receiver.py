@@ -36,6 +36,9 @@ class Receiver:
     def bodies(self) -> list[Any]:
         return [msgspec.json.decode(body) for _, body in self.got]
 
+    def has_more_than(self, count: int) -> bool:
+        return len(self.got) > count
+
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.read()
         self.got.append(({name.lower(): value for name, value in request.headers.items()}, body))

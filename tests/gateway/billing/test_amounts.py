@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.billing.amounts import KIB_MS_IN_GIB_S, exact, gib_seconds, grouped, payable, seconds
+from gateway.billing.amounts import KIB_MS_IN_GIB_S, exact, gib_seconds, grouped, payable, plain, seconds
 
 NANO = st.integers(-(2**63), 2**63)
 
@@ -49,6 +49,10 @@ def test_memory_time_is_rounded_to_the_millionth() -> None:
     assert gib_seconds(KIB_MS_IN_GIB_S // 4) == "0.25"
     assert gib_seconds(1) == "0"
     assert gib_seconds(2**63) == "8796093022.208"
+
+
+def test_plain_numbers_have_no_exponent() -> None:
+    assert [plain(Decimal(text)) for text in ("1E+3", "2.50", "0E-9", "1E-9")] == ["1000", "2.5", "0", "0.000000001"]
 
 
 def test_digits_are_grouped() -> None:

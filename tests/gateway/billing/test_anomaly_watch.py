@@ -19,7 +19,7 @@ from models.store.keys import Keys
 from models.store.rollups import field, hour_of
 
 pytestmark = pytest.mark.anyio
-NOON = 490_000 * 24 * 3600 + 12 * 3600
+NOON = 20_500 * 24 * 3600 + 12 * 3600
 
 
 @pytest.fixture

@@ -64,6 +64,12 @@ def test_lines_are_by_project_and_model_and_shares_by_key_and_day() -> None:
     assert made.number == "2026-11-acme"
 
 
+def test_gpu_time_that_owners_bear_is_a_line_of_its_own() -> None:
+    made = invoice(used(5), used(7, key="", project=""))
+    assert [(line.project, line.cost) for line in made.lines] == [("", 7), ("default", 5)]
+    assert Reader(invoice_html(made)).texts.count("GPU time of own models") == 2
+
+
 def test_other_tenants_and_other_months_are_not_in_it() -> None:
     made = invoice(used(5), used(50, tenant="acme2"), used(500, day="2026-12-01"), used(5_000, day="2026-10-31"))
     assert made.total == 5

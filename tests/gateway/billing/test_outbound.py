@@ -11,7 +11,8 @@ import pytest
 from aiohttp.abc import AbstractResolver
 
 from gateway.billing import outbound
-from gateway.billing.outbound import Attempt, Poster, UrlNotValid, check_url
+from gateway.billing.outbound import Attempt, Poster
+from models.store.webhook_checks import UrlNotValid, check_url
 from tests.gateway.billing.receiver import receiver
 
 pytestmark = pytest.mark.anyio
@@ -126,7 +127,7 @@ async def test_one_that_is_not_there(poster: Poster) -> None:
     ["", "hook", "ftp://h/", "http://", "http://h:99999/", "http://h/\n", "http://h/ x", "http://hä/", "http://h:0/"],
 )
 async def test_what_is_no_url(poster: Poster, url: str) -> None:
-    with pytest.raises(UrlNotValid, match="is not a URL"):
+    with pytest.raises(UrlNotValid, match="is no URL"):
         check_url(url)
     assert not (await post(poster, url)).ok
 

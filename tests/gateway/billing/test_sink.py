@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from gateway.billing import sink as sinks
 from gateway.billing import sink_schema
+from gateway.billing.books import SETTLED_MAX
 from gateway.billing.sink import Sink, SinkStatus, sink_from
 from gateway.billing.sink_line import URL_ENV, Line
 from models.store.client import connect_async
@@ -154,6 +155,14 @@ async def test_it_goes_on_where_it_was_and_a_second_copy_adds_nothing(
     assert count(postgres) == 10
 
 
+async def test_callers_may_name_their_requests_as_others_do(
+    redis: Redis, keys: Keys, postgres: PostgresServer, make_sink: MakeSink
+) -> None:
+    await settle(redis, keys, event(1), event(1, key_id="key_2", tenant="globex"), event(1))
+    assert await make_sink().copy() == 3
+    assert count(postgres) == 2
+
+
 async def test_two_that_copy_at_once_write_each_event_once(
     redis: Redis, keys: Keys, postgres: PostgresServer, make_sink: MakeSink
 ) -> None:
@@ -178,12 +187,52 @@ async def test_an_outage_is_waited_out_and_nothing_is_missing(
         down = await status(redis, keys, lambda found: bool(found.problem))
         assert "onnect" in down.problem
         assert "a-secret" not in down.problem
+        assert sink.kept() == sinks.KEPT_WHILE_DOWN
         postgres.start()
         await until_async(lambda: has(postgres, 25))
         well = await status(redis, keys, lambda found: not found.problem)
-        assert (well.behind, well.gaps) == (0, 0)
+        assert sink.kept() == SETTLED_MAX
+        assert (well.behind_s, well.gaps) == (0, 0)
     finally:
         await ended(running)
+
+
+async def test_another_meter_may_have_copied_meanwhile(
+    redis: Redis, keys: Keys, postgres: PostgresServer, make_sink: MakeSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "LOOK_S", PERSEVERING_S)
+    first = make_sink()
+    await settle(redis, keys, event(1))
+    assert await first.copy() == 1  # then it loses its office
+    ids = await settle(redis, keys, event(2), event(3))
+    assert await make_sink().copy() == 2
+    await redis.xtrim(keys.usage_settled, minid=ids[1], approximate=False)
+    running = asyncio.create_task(first.run())
+    try:
+        await settle(redis, keys, event(4))
+        await until_async(lambda: has(postgres, 4))
+        assert first.gaps == 0
+    finally:
+        await ended(running)
+
+
+async def test_how_far_it_is_behind_is_told_also_while_nobody_answers(
+    redis: Redis, keys: Keys, postgres: PostgresServer, make_sink: MakeSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "LOOK_S", PERSEVERING_S)
+    monkeypatch.setattr(sinks, "LONGEST_PAUSE_S", PERSEVERING_S)
+    await redis.xadd(keys.usage_settled, {"e": encode(event(1))}, id="1000000-0")
+    running = asyncio.create_task(make_sink().run())
+    try:
+        await until_async(lambda: has(postgres, 1))
+        postgres.kill()
+        await redis.xadd(keys.usage_settled, {"e": encode(event(2))}, id="1090500-0")
+        behind = await status(redis, keys, lambda found: bool(found.behind_s))
+        assert (behind.behind_s, behind.position) == (90.5, "1000000-0")
+        assert behind.problem
+    finally:
+        await ended(running)
+        postgres.start()
 
 
 async def test_a_silent_database_holds_up_nothing_not_even_the_end(

@@ -26,7 +26,7 @@ from tests.gateway.virtual_time import loop_clock, play
 AMOUNT = 1000
 _prefixes = itertools.count()
 _hard_work = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 worker_numbers = st.integers(0, 2)

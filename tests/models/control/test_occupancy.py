@@ -16,6 +16,7 @@ from models.clock import SinceBoot
 from models.control.messages import CatalogChanged
 from models.control.occupancy import micros
 from models.control.takeover import take_over
+from models.runtimes.protocol import Measured
 from models.store.usage import GpuPicture
 from packers.types import GpuId, NodeId, PoolId, ReplicaId
 from tests.models.control.cluster import Cluster, node
@@ -125,6 +126,18 @@ async def test_routes_say_what_part_of_its_gpu_a_replica_has() -> None:
     (a,), (b,) = scene.route("a").replicas, scene.route("b").replicas
     assert (a.memory_bytes, a.gpu_share) == (25 * MIB, 0.25)
     assert (b.memory_bytes, b.gpu_share) == (50 * MIB, 0.5)
+
+
+async def test_a_reservation_that_grows_makes_a_picture_and_another_route() -> None:
+    scene = Scene([card("a", 40)], simulated=False)
+    scene.hold("a")
+    await scene.run(2)
+    scene.fleet.memory["a"] = Measured(weights_bytes=60 * MIB, kv_cache_bytes=0, rss_bytes=0)
+    scene.used["a"] = scene.clock()
+    await scene.look()
+    assert story(scene)[-2:] == ["a-1 serving 40", "a-1 serving 60"]
+    (route,) = scene.route("a").replicas
+    assert (route.memory_bytes, route.gpu_share) == (60 * MIB, 0.6)
 
 
 async def test_an_owner_changes_with_the_card_and_stays_when_the_card_goes() -> None:
@@ -334,7 +347,6 @@ async def _play(happenings: list[tuple[str, object]]) -> None:
         for _ in range(4):
             await scene.run(0.01)
             shown, reserved = replayed(scene.store.pictures), ledger_of(scene.controller.world)
-            # What one step changes after it has written goes out with the next one.
             assert shown == reserved, f"after {what}"
 
 
