@@ -199,6 +199,10 @@ class BudgetExceeded(LimitReached):
     type = "insufficient_quota"
     code = "budget_exceeded"
 
+    def headers(self) -> list[tuple[str, str]]:
+        # The OpenAI and Anthropic SDKs obey the second one: it would be the same in a moment.
+        return [*super().headers(), ("x-should-retry", "false")]
+
 
 class ClientGone(GatewayError):
     """Never sent: nobody is there to read it. 499 is what the log and the metrics show (as nginx does)."""

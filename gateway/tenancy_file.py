@@ -7,6 +7,7 @@ left out stays as it is, and so does a block of a tenant or project, which is an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
@@ -196,7 +197,7 @@ def _plain(house: HouseRecord, tenants: Mapping[str, TenantRecord]) -> dict[str,
     """By the document's names."""
     shown = msgspec.structs.asdict(house)
     prices = {
-        name: {line.model: msgspec.to_builtins(line) for line in one.lines}
+        name: {line.model: msgspec.structs.asdict(line) for line in one.lines}
         for name, one in shown.pop("price_lists").items()
     }
     del shown["version"]
@@ -224,4 +225,6 @@ def _flat(value: Any, path: str = "") -> dict[str, str]:
         return {path: text} if text else {}
     if value is None or value == "" or path.endswith(("created_unix_s", "since_unix_s", ".tenant_id")):
         return {}
+    if isinstance(value, Decimal):
+        return {path: format(value, "f")} if value or path.endswith("cached_token") else {}
     return {path: format(value, "g") if isinstance(value, float) else str(value)}

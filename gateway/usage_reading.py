@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gateway import usage_documents as shapes
 from gateway import usage_views as views
@@ -17,7 +18,7 @@ from gateway.errors import InvalidRequest, NotFound, StoreUnavailable, Unavailab
 from gateway.state import asking_redis
 from gateway.usage_books import Asked, Books
 from models.store import meters
-from models.store.rollups import Row
+from models.store.rollups import DAY_S, Row, day_of
 from models.store.tenancy import DEFAULT_TENANT
 from models.store.usage import SettledEvent
 
@@ -27,8 +28,17 @@ MOST_WAITING = 32
 MOST_ROWS = 100_000
 SHOWN_FOR_S = 24 * 3600  # an anomaly
 FINAL_AFTER_S = 2 * 3600  # what is charged to owners, and starts, come to their month's books a little later
-ANSWERED_FOR_S = 2.0  # who asks for its own usage all the time is told the same
-MOST_ANSWERED = 1000
+SHORTEST_GOOD_S, LONGEST_GOOD_S = 0.5, 60.0
+MOST_KEPT = 1000
+
+
+class _OwnRows(NamedTuple):
+    """What a key has used, by model and day, from ``since_s`` (Unix); good until ``until_s`` (monotonic)."""
+
+    since_s: float
+    rows: Sequence[Row]
+    settled: float | None
+    until_s: float
 
 
 @dataclass(slots=True)
@@ -39,7 +49,7 @@ class Reading:
     clock: Clock
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _waiting: int = 0
-    _own: dict[tuple[str, float], tuple[float, shapes.OwnUsage]] = field(default_factory=dict)
+    _own: dict[str, _OwnRows] = field(default_factory=dict)
 
     async def usage(self, asked: Asked) -> shapes.UsageReport:
         now_s, books = self.clock.steady(), self.books
@@ -104,32 +114,44 @@ class Reading:
         """Of one key, and no other; from the day of ``since_s`` until now."""
         key, now_s = account.key, self.clock.steady()
         asked = Asked(
-            since_s=since_s // 86_400 * 86_400, until_s=now_s, by=("model",), where={"key": (key.key_id,)}, bucket="day"
+            since_s=since_s // DAY_S * DAY_S, until_s=now_s, by=("model",), where={"key": (key.key_id,)}, bucket="day"
         )
-        known = self._own.get((key.key_id, asked.since_s))
-        if known is not None and self.clock.monotonic() < known[0]:
-            return known[1]
+        read = await self._own_rows(key.key_id, asked, now_s)
+        rows = [row for row in read.rows if row.at >= day_of(asked.since_s)]
         async with self._turn():
-            rows, settled = await self.books.usage(asked, now_s), await self.books.settled_until()
             limits = await self.books.limits(account, now_s)
         begins, ends = views.span(asked, now_s)
-        found = shapes.OwnUsage(
+        return shapes.OwnUsage(
             key=key.key_id,
             name=key.name,
             project=key.project,
             tenant=key.tenant,
             since_unix_s=begins,
             until_unix_s=ends,
-            settled_until_unix_s=settled,
+            settled_until_unix_s=read.settled,
             currency=account.house.currency,
             total=views.total(rows),
             by_model=views.by_group(rows, asked.by),
             by_day=views.by_time(rows),
             limits=tuple(views.own_limit(use) for use in limits),
         )
-        if len(self._own) >= MOST_ANSWERED:
+
+    async def _own_rows(self, key_id: str, asked: Asked, now_s: float) -> _OwnRows:
+        """The more work it was, the longer it is good: whoever asks all the time takes a twentieth of it at most."""
+        known, begun_s = self._own.get(key_id), self.clock.monotonic()
+        if known is not None and begun_s < known.until_s:
+            if asked.since_s >= known.since_s:
+                return known
+            again = "The usage of this key was read a moment ago; ask again for a longer time."
+            raise Unavailable(again, retry_after_s=known.until_s - begun_s)
+        async with self._turn():
+            begun_s = self.clock.monotonic()
+            rows, settled = await self.books.usage(asked, now_s), await self.books.settled_until()
+            ended_s = self.clock.monotonic()
+        good_s = min(LONGEST_GOOD_S, max(SHORTEST_GOOD_S, 20 * (ended_s - begun_s)))
+        if len(self._own) >= MOST_KEPT:
             self._own.clear()
-        self._own[(key.key_id, asked.since_s)] = (self.clock.monotonic() + ANSWERED_FOR_S, found)
+        found = self._own[key_id] = _OwnRows(asked.since_s, rows, settled, ended_s + good_s)
         return found
 
     async def invoice(self, tenant: str, month: str) -> Invoice:

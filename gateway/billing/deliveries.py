@@ -113,8 +113,8 @@ class Deliveries:
     async def read(self, house: HouseRecord, now_unix_s: float) -> tuple[int, list[str]]:
         """Makes deliveries of alerts that have none yet. How many alerts there were, and what is wrong with which."""
         keys = self._keys
-        before = await self._redis.get(keys.webhooks_read) or BEGINNING.encode()
-        found = await self._redis.xrange(keys.alerts, min=b"(" + before, count=READ_AT_ONCE)
+        before: Any = await self._redis.get(keys.webhooks_read) or BEGINNING.encode()
+        found: Any = await self._redis.xrange(keys.alerts, min=b"(" + before, count=READ_AT_ONCE)
         if not found:
             return 0, []
         wrong: list[str] = []
@@ -130,7 +130,7 @@ class Deliveries:
             ]
         if args and await self._open() >= MOST_OPEN:
             wrong.append(f"{MOST_OPEN} deliveries are open; what came since is dropped")
-            await cast(Awaitable[int], self._redis.hincrby(keys.webhooks_counts, GIVEN_UP, len(args) // 2))
+            await self._redis.hincrby(keys.webhooks_counts, GIVEN_UP, len(args) // 2)
             args = []
         await self._hand_out(
             keys=[keys.webhooks_read, keys.webhooks_due, keys.webhooks_open],

@@ -101,7 +101,7 @@ class Sink:
             while await self._copy_in_time() == EVENTS_AT_ONCE:
                 pass
         except (SQLAlchemyError, OSError, TimeoutError, SinkRefused, RedisError) as failed:
-            problem, self.position = _words(failed), None
+            problem, self.position = words(failed), None
         try:
             await self._tell(problem)
         except RedisError as down:
@@ -268,7 +268,7 @@ async def _write(database: AsyncConnection, rows: list[dict[str, Any]]) -> None:
                 async with database.begin_nested():
                     await database.execute(statement, [row])
             except DataError as refused:
-                log.error("PostgreSQL does not take a settled event", id=row["id"], reason=_words(refused))
+                log.error("PostgreSQL does not take a settled event", id=row["id"], reason=words(refused))
 
 
 def _ms(position: str) -> int:
@@ -276,7 +276,7 @@ def _ms(position: str) -> int:
     return int(position.partition("-")[0])
 
 
-def _words(failed: BaseException) -> str:
+def words(failed: BaseException) -> str:
     """In one line, without the statement."""
     if isinstance(failed, TimeoutError):
         return "PostgreSQL does not answer"

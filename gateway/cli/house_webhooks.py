@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,6 +78,8 @@ def remove(url: Url, dry_run: DryRun = False, home: HomeFolder = None, json: Jso
 @app.command("test")
 def try_out(home: HomeFolder = None, json: Json = False) -> None:
     """Tell every webhook, from this machine, that it is reached; what came of each. Exit status 1 if one is not."""
+    import asyncio
+
     from gateway.billing.webhooks import try_all
     from gateway.clock import Clock
 

@@ -101,7 +101,11 @@ def _unusual(record: Any, usual: Any, apart: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _price(line: Any) -> dict[str, Any]:
-    return {name: value for name, value in _plain(line).items() if value not in (None, "0")}
+    from decimal import Decimal
+
+    found = {name: getattr(line, name) for name in line.__struct_fields__}
+    kept = {name: value for name, value in found.items() if value or (name == "cached_token" and value is not None)}
+    return {name: format(value, "f") if isinstance(value, Decimal) else value for name, value in kept.items()}
 
 
 def _some(value: Any) -> Any:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SYNC_S = 0.1
 LOOK_S = 5e-5  # per counter, between two looks at all of them
+SHORTEST_S = 0.001  # time that is a hair away is not waited for again and again
 HURRY_S = 0.005  # what is put back where little is left, for those whom others would refuse meanwhile
 PATIENCE_S = 0.15  # a silent store adds at most these two to a request ...
 LAST_LOOK_S = 0.04
@@ -71,6 +72,8 @@ class Bureau:
 
     def wait(self, waiting: Waiting) -> None:
         self._waiting[waiting.seat] = waiting
+        if self.away:  # since it was sent here
+            asyncio.get_running_loop().call_soon(self._decide_alone)
         self._wake.set()
 
     def leave(self, seat: Seat) -> None:
@@ -126,7 +129,7 @@ class Bureau:
                 break
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if due_s is None else due_s - now_s):
+                async with asyncio.timeout(None if due_s is None else max(SHORTEST_S, due_s - now_s)):
                     await self._wake.wait()
 
     def _due_s(self, now_s: float) -> float | None:
@@ -134,7 +137,7 @@ class Bureau:
             first_us = min(waiting.again_us for waiting in self._waiting.values())
             if first_us <= self._now_us():
                 return now_s
-            return min(now_s + (first_us - self._now_us()) / 1e6 + 0.0001, self._synced_s + self._every_s)
+            return min(now_s + (first_us - self._now_us()) / 1e6, self._synced_s + self._every_s)
         if self._hurried:
             return self._asked_s + HURRY_S
         return self._synced_s + self._every_s if self._attended else None
@@ -148,7 +151,7 @@ class Bureau:
         """One round: for those who wait, and of all that is to be reported."""
         now_s, now_us = self._clock.monotonic(), self._now_us()
         candidates, self._hurried = self._hurried, {}
-        if self.away or now_s - self._synced_s >= self._every_s:
+        if self.away or now_s >= self._synced_s + self._every_s:
             self._synced_s = now_s
             self._let_go(now_us)
             candidates = self._attended
@@ -167,8 +170,7 @@ class Bureau:
             if not await self._ask_store(reports):
                 return
         for waiting in asking:
-            if waiting.seat in self._waiting:
-                self._answer(waiting)
+            self._answer(waiting)
 
     async def _ask_store(self, reports: list[tuple[Counter, Ask]]) -> bool:
         """Whether it answered, sooner or later. Those who wait are not kept waiting for long."""
@@ -201,8 +203,10 @@ class Bureau:
         self._decide_alone()
 
     def _decide_alone(self) -> None:
-        waiting, self._waiting = list(self._waiting.values()), {}
-        for one in waiting:
+        for one in list(self._waiting.values()):
+            if self._waiting.get(one.seat) is not one:
+                continue  # it left when another was told
+            del self._waiting[one.seat]
             try:
                 hold = self._taker.take_alone(one)
             except GatewayError as error:
@@ -220,6 +224,9 @@ class Bureau:
             counter.hear(Told(*answer), ask, now_us)
 
     def _try(self, waiting: Waiting) -> bool:
+        """Whether that is settled."""
+        if self._waiting.get(waiting.seat) is not waiting:
+            return True
         hold = self._taker.take_now(waiting)
         if hold is None:
             return False

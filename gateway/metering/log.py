@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import mmap
-import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from zlib import crc32
 
 import structlog
 
@@ -17,6 +17,7 @@ from models.store.usage import UsageEvent
 ROOM_BYTES = 64 << 20  # of the disk, left to others
 MOST_WAITING = 100_000  # events in memory while the disk takes none: about 60 MB
 
+pack_frame = FRAME.pack
 log = structlog.get_logger(__name__)
 
 
@@ -66,7 +67,7 @@ class Log:
         end = begin + FRAME.size + len(content)
         if end > self._room:
             return False
-        self._memory[begin:end] = FRAME.pack(len(content), zlib.crc32(content)) + content
+        self._memory[begin:end] = pack_frame(len(content), crc32(content)) + content
         self._at = end
         return True
 

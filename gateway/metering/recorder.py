@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 
 class Recorder:
-    """Of one worker; ``worker`` is a name that no other process has or had. It takes no lock and makes no task."""
+    """Of one worker. Not for use by several threads."""
 
     def __init__(
         self,
@@ -67,6 +68,8 @@ class Recorder:
         self._clock = clock
         self._now = clock.monotonic
         self.ahead_s = clock.steady() - clock.monotonic()
+        if (home.spool / worker).exists():  # one of before had that name; its spool is its own
+            worker = f"{worker}-{secrets.token_hex(4)}"
         self.folder = home.spool / worker
         making = home.spool / f"{BEING_MADE}{worker}"
         making.mkdir(mode=0o700, parents=True)

@@ -145,6 +145,7 @@ class Tunnel(Metered, asyncio.Protocol):
             route = plane.admission.find(model)
             exchange.model = route.model_id
             check_capability(route, head.endpoint)
+            account.check_model(route, model)
             plane.admission.arrived(route)
             self._admit(inquiry)
         except GatewayError as error:

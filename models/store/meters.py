@@ -58,8 +58,8 @@ def problems(meters: Sequence[MeterStatus], now_unix_s: float) -> Iterator[str]:
         silent_s = now_unix_s - meter.at_us / SECOND_US
         if silent_s > SILENT_S:
             yield (
-                f"the meter of {meter.machine} has said nothing for {silent_s:.0f} s: what is used there is kept on its "
-                "disk and not billed; roundhouse logs meter says more there"
+                f"the meter of {meter.machine} has said nothing for {silent_s:.0f} s: what is used there stays on disk "
+                "and is not billed; roundhouse logs meter says more there"
             )
             continue
         awake.append(meter)

@@ -8,13 +8,16 @@ from decimal import Decimal, localcontext
 from models.catalog.errors import WrongValue
 
 PLACES = 18  # after the point, of one unit: over a million hours the rest is a billionth of the currency
-_PRICE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)(?:\s*/\s*(?=\S)([0-9]{0,9})\s*([kKMGhms]?))?", re.ASCII)
+_PRICE = re.compile(
+    r"([0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?)(?:\s*/\s*(?=\S)([0-9]{0,9})\s*([kKMGhms]?))?", re.ASCII
+)
 _TIMES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "h": 3600, "m": 60, "s": 1}
 _HOW = "write a decimal number such as 0.0000025, or 2.50/1M for a million, or 3.60/1h for an hour of seconds"
 
 
 def parse_price(value: object) -> Decimal:
     """Of one unit, exact to PLACES. A number counts by its text: 0.1 as a binary fraction is not what was written.
+    ``1.5E-7``, as JSON has small ones, is read as well.
 
     Raises WrongValue.
     """

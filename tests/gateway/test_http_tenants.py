@@ -174,6 +174,15 @@ class TestKeys:
             async with session.get("/v1/models/fast", headers=headers) as answer:
                 assert answer.status == 200
 
+    async def test_a_socket_is_no_way_around_that(self, world: World) -> None:
+        await world.route(world.model("a"), world.model("b"))
+        for fields in ("models", "endpoints"):
+            key, code = await made_key(world, **{fields: ["a"]}), f"{fields[:-1]}_not_allowed"
+            headers = {"authorization": f"Bearer {key['key']}", "connection": "upgrade", "upgrade": "websocket"}
+            headers |= {"sec-websocket-version": "13", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}
+            async with world.client() as session, session.get("/v1/realtime?model=b", headers=headers) as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (403, code)
+
     async def test_rotated_both_texts_work_and_revoked_none(self, world: World) -> None:
         await world.route(world.model("m"))
         first = await made_key(world)

@@ -133,6 +133,25 @@ async def test_a_key_sees_its_own_usage_and_no_other(world: World) -> None:
     assert found["total"]["cost"] == "1.500000001"
 
 
+async def test_who_asks_for_its_own_usage_all_the_time_is_told_the_same_for_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_reading, "SHORTEST_GOOD_S", 60.0)
+    mine, now_s = await key_id(world, world.key), time.time()
+
+    async def own(since: str) -> tuple[int, Any]:
+        async with world.client() as session, session.get(f"/v1/usage?since={since}", headers=world.headers) as answer:
+            return answer.status, await answer.json()
+
+    await book(world, now_s - 9 * 86_400, "default", "default", mine, "m", requests=5)
+    await book(world, now_s, "default", "default", mine, "m", requests=3)
+    assert (await own("30d"))[1]["total"]["requests"] == 8
+    await book(world, now_s, "default", "default", mine, "m", requests=100)
+    assert (await own("7d"))[1]["total"]["requests"] == 3, "of what was read, the part that was asked for"
+    status, refused = await own("90d")
+    assert (status, refused["error"]["code"]) == (503, "unavailable")
+
+
 async def test_a_key_is_told_what_its_limits_leave_but_not_what_others_used(world: World) -> None:
     mine = await key_id(world, world.key)
     budget = LimitRule(what=What.MONEY, amount=Decimal("25"), per="month")

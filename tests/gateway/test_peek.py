@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.dialects import Dialect
 from gateway.endpoints import ENDPOINTS, Endpoint, by_path
 from gateway.errors import InvalidRequest, UnsupportedMediaType
-from gateway.greed import Caps
+from gateway.greed import COUNTS, SEQUENCES, Caps
 from gateway.inquiry import Peek
 from gateway.peek import USUAL_ANSWER_TOKENS, check_content_type
 from gateway.peek import peek as peek_with
@@ -104,7 +104,12 @@ def test_another_field_may_name_the_model() -> None:
     assert wrong(b'{"model": "m"}', endpoint).param == "engine"
 
 
-@given(st.dictionaries(st.text().filter(lambda key: key not in ("model", "stream")), _json, max_size=5), st.booleans())
+@given(
+    st.dictionaries(
+        st.text().filter(lambda key: key not in ("model", "stream", *COUNTS, *SEQUENCES)), _json, max_size=5
+    ),
+    st.booleans(),
+)
 def test_any_object_with_a_model_is_read(fields: dict[str, Any], stream: bool) -> None:
     body = json.dumps({**fields, "model": "org/some-model", "stream": stream}).encode()
     assert routed(body) == ("org/some-model", stream)

@@ -167,7 +167,9 @@ documents = st.fixed_dictionaries(
     {"tenants": st.dictionaries(st.sampled_from("abc"), tenants)},
     optional={
         "house": st.fixed_dictionaries({}, optional={"key_limits": limit_lists, "currency": st.just("EUR")}),
-        "prices": st.dictionaries(st.sampled_from("xy"), st.just([{"model": "*", "input_token": "2.50/1M"}])),
+        "prices": st.dictionaries(
+            st.sampled_from("xy"), st.just([{"model": "*", "input_token": "0.15/1M", "cached_token": 0}])
+        ),
     },
 )
 

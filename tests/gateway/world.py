@@ -66,7 +66,7 @@ class World:
     keys: Keys
     sockets: Path
     limits: Limits = field(default_factory=Limits)
-    cool_down: CoolDown = field(default_factory=lambda: CoolDown(failures=0))  # callers here may fail as often as a test wants
+    cool_down: CoolDown = field(default_factory=lambda: CoolDown(failures=0))  # callers may fail as a test wants
     key: str = ""
     admin_key: str = ""
     engines: dict[str, FakeEngine] = field(default_factory=dict)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import aiohttp
 import pytest
 
+from gateway.plane import inprocess
 from models.store.alerts import FIELD, Alert, Kind
 from models.store.codec import decode, encode
 from models.store.records import KeyRecord
@@ -235,3 +237,30 @@ async def test_who_has_no_caps_has_none(served: World) -> None:
     await tenant(served)
     assert (await ask(served, body=chat_body("m", pad="word " * 2000)))[0] == 200
     assert "max_tokens" not in served.engines["a"].seen[0].json
+
+
+# -- what this process asks of itself --------------------------------------------------------------------------------
+
+
+async def asked_inside(world: World, name: str, **fields: Any) -> int:
+    """As a batch's lines are."""
+    assert world.gateway is not None
+    app, raw = world.gateway.app, await world.redis.hvals(world.keys.api_keys)
+    record = next(one for each in raw if (one := decode(each, KeyRecord, "k")).name == name)
+
+    async def answer() -> int:
+        caller = app.accounts.of(record).caller
+        return (await inprocess.ask(app, CHAT, json.dumps(chat_body("m", **fields)).encode(), caller)).status
+
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer(), world.gateway.loop))
+
+
+async def test_caps_and_blocks_hold_for_batches_and_their_failures_cool_nothing_down(served: World) -> None:
+    await house(served, cool_down=COOL)
+    await tenant(served, caps=Caps(max_answer_tokens=50))
+    assert [await asked_inside(served, "tester", max_tokens=51) for _ in range(15)] == [400] * 15
+    assert (await ask(served))[0] == 200
+    assert await asked_inside(served, "tester") == 200
+    assert [seen.json["max_tokens"] for seen in served.engines["a"].seen] == [50, 50]
+    await house(served, blocks=(Block(what=await id_of(served, "tester"), reason="leaked", since_unix_s=0),))
+    assert await asked_inside(served, "tester") == 403

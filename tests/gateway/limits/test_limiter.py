@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import BudgetExceeded, ConcurrencyReached, LimitReached
 from models.store.keys import Keys
-from tests.gateway.limits.stage import ROUTE, DirectStore, Worker, account, need, rule, used
+from tests.gateway.limits.stage import ROUTE, DirectStore, Worker, account, need, route, rule, used
 from tests.gateway.virtual_time import loop_clock, play
 
 
@@ -64,8 +64,6 @@ def test_requests_at_once_are_free_again_when_they_end(store: DirectStore, keys:
 
 def test_a_budget_reserves_what_a_request_can_cost_at_most(store: DirectStore, keys: Keys) -> None:
     async def story() -> None:
-        from tests.gateway.limits.stage import route
-
         worker = Worker(store, keys, loop_clock())
         priced = route(input_token="0.01", output_token="0.02")
         caller = account(rule("money", "1.00", "month"))
@@ -73,12 +71,83 @@ def test_a_budget_reserves_what_a_request_can_cost_at_most(store: DirectStore, k
         with pytest.raises(BudgetExceeded) as caught:
             await worker.take(need(caller, 10, most=20, route=priced))
         assert (caught.value.type, caught.value.code) == ("insufficient_quota", "budget_exceeded")
+        assert ("x-should-retry", "false") in caught.value.headers()
         message = caught.value.message
         assert "1.00 of money per month: 0.9 are used or reserved, and this request can take 0.3" in message
         assert "smaller max_tokens" in message
         worker.limiter.settle(hold, used(10))  # 0.15
         await asyncio.sleep(0.2)
         await worker.take(need(caller, 10, most=56, route=priced))
+        await worker.stop()
+
+    play(story())
+
+
+def test_who_has_no_limits_has_no_lines_and_no_questions(store: DirectStore, keys: Keys) -> None:
+    async def story() -> None:
+        worker = Worker(store, keys, loop_clock())
+        caller = account()
+        hold = worker.limiter.reserve(need(caller, 10**9))
+        assert hold is not None
+        worker.limiter.settle(hold, used(10**9))
+        assert worker.limiter.headers(caller, ROUTE) == b""
+        await asyncio.sleep(10)
+        assert store.calls == 0
+        await worker.stop()
+
+    play(story())
+
+
+def test_a_limit_that_changes_counts_from_then_on(store: DirectStore, keys: Keys) -> None:
+    """Accounts are made anew with every change; what was used stays used."""
+
+    async def story() -> None:
+        worker = Worker(store, keys, loop_clock())
+        assert await worker.tries(need(account(rule("requests", 5))), 9) == 5
+        await asyncio.sleep(0.2)
+        assert await worker.tries(need(account(rule("requests", 8))), 9) == 3
+        await asyncio.sleep(0.2)
+        assert await worker.tries(need(account(rule("requests", 4))), 9) == 0
+        await worker.stop()
+
+    play(story())
+
+
+def test_one_limit_of_a_tenant_holds_for_all_of_its_keys(store: DirectStore, keys: Keys) -> None:
+    async def story() -> None:
+        worker = Worker(store, keys, loop_clock())
+        whole = (rule("requests", 5),)
+        first, second = account(tenant=whole, key="k1"), account(tenant=whole, key="k2")
+        assert await worker.tries(need(first), 3) == 3
+        assert await worker.tries(need(second), 2) == 2
+        with pytest.raises(LimitReached, match="Your tenant 'acme' may use 5 requests per 1m"):
+            await worker.take(need(second))
+        await worker.stop()
+
+    play(story())
+
+
+def test_a_rule_that_cannot_be_read_is_left_out_and_said(
+    store: DirectStore, keys: Keys, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def story() -> None:
+        worker = Worker(store, keys, loop_clock())
+        caller = account(rule("requests", 1, "fortnight"), rule("requests", 2))
+        assert await worker.tries(need(caller), 5) == 2
+        await worker.stop()
+
+    play(story())
+    assert capsys.readouterr().out.count("a limit is left out") == 1
+
+
+def test_a_request_that_is_larger_than_the_limit_is_told_what_helps(store: DirectStore, keys: Keys) -> None:
+    async def story() -> None:
+        worker = Worker(store, keys, loop_clock())
+        with pytest.raises(LimitReached, match="never free for so much at once; a smaller max_tokens"):
+            await worker.take(need(account(rule("tokens", 100)), 500))
+        with pytest.raises(LimitReached, match="a shorter prompt, or a higher limit"):
+            await worker.take(need(account(rule("input_tokens", 100), key="k2"), 500))
+        assert store.calls == 0, "the store need not be asked for that"
         await worker.stop()
 
     play(story())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from gateway.errors import LimitReached, StoreUnavailable
 from gateway.limits.bureau import LAST_LOOK_S, PATIENCE_S
 from models.store.keys import Keys
-from tests.gateway.limits.stage import DirectStore, Worker, account, held, need, rule, take, used
+from tests.gateway.limits.stage import DirectStore, Seat, Worker, account, held, need, rule, take, used
 from tests.gateway.virtual_time import loop_clock, play
 
 PROMISED_S = 0.2  # R7: a silent Redis adds at most so much to a request
@@ -169,8 +170,6 @@ def test_requests_at_once_are_shared_out_too(store: DirectStore, keys: Keys) -> 
 
 
 def test_who_left_is_not_told(store: DirectStore, keys: Keys) -> None:
-    from tests.gateway.limits.stage import Seat
-
     async def story() -> None:
         worker = Worker(store, keys, loop_clock())
         store.delay_s = 0.05
@@ -184,6 +183,49 @@ def test_who_left_is_not_told(store: DirectStore, keys: Keys) -> None:
         assert not gone.told.is_set()
         await take(worker.limiter, what)  # what it would have had is there for others
         await worker.stop()
+
+    play(story())
+
+
+def test_whoever_leaves_when_another_is_told_is_not_told(store: DirectStore, keys: Keys) -> None:
+    async def story() -> None:
+        worker = Worker(store, keys, loop_clock())
+
+        class Rival(Seat):
+            """Of two only the first goes on."""
+
+            other: Rival
+
+            def granted(self, hold: Any) -> None:
+                super().granted(hold)
+                worker.limiter.leave(self.other)
+
+        for down in (False, True):
+            one, two = Rival(), Rival()
+            one.other, two.other = two, one
+            what = need(account(rule("requests", 100), key=f"k{down}"))
+            store.down = down
+            for seat in (one, two):
+                assert worker.limiter.reserve(what) is None
+                worker.limiter.ask(what, seat)
+            await asyncio.sleep(0.3)
+            assert [seat.told.is_set() for seat in (one, two)] == [True, False]
+        await worker.kill()
+
+    play(story())
+
+
+def test_who_asks_after_the_store_went_away_is_answered_at_once(store: DirectStore, keys: Keys) -> None:
+    async def story() -> None:
+        worker = Worker(store, keys, loop_clock())
+        what = need(account(rule("requests", 100)))
+        seat = Seat()
+        assert worker.limiter.reserve(what) is None
+        worker.limiter.store_is_silent()
+        worker.limiter.ask(what, seat)
+        await seat.told.wait()
+        assert now_s() == 0
+        await worker.kill()
 
     play(story())
 

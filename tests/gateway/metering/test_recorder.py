@@ -17,9 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gateway.errors import Unavailable
 from gateway.exchange import Usage
 from gateway.metering import mapped
+from gateway.metering.reader import spools
 from gateway.metering.recorder import GRACE_US
 from models.store.usage import UsageEvent, Watermark
-from tests.gateway.metering.desk import Desk, Request
+from tests.gateway.metering.desk import Desk, Request, all_of
 
 
 @pytest.fixture
@@ -240,3 +241,14 @@ def test_what_an_engine_says_beyond_reason_is_bounded(desk: Desk, tokens: int) -
     for _ in range(2):
         desk.over(desk.request("req_1"), Usage(tokens, 3, 0))
     assert {event.prompt_tokens for event in desk.events()} == {0 if tokens < 0 else (1 << 32) - 1}
+
+
+def test_a_name_that_somebody_had_before(tmp_path: Path) -> None:
+    first = Desk(tmp_path)
+    first.over(first.request("req_1"))
+    second = Desk(tmp_path)
+    second.over(second.request("req_2"))
+    first_spool, second_spool = spools(first.home)
+    assert [event.id for event in all_of(first_spool)] == ["req_1"]
+    assert [event.id for event in all_of(second_spool)] == ["req_2"]
+    assert second_spool.worker.startswith("w1-")

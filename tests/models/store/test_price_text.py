@@ -28,13 +28,17 @@ from models.store.price_text import parse_price
         (1e-7, "0.0000001"),
         (Decimal("0.30"), "0.3"),
         ("0", "0"),
+        ("1.5E-7", "0.00000015"),
+        ("1e+2", "100"),
     ],
 )
 def test_what_can_be_written(written: object, price: str) -> None:
     assert parse_price(written) == Decimal(price)
 
 
-@pytest.mark.parametrize("written", ["", "free", "-1", "1/0", "1/", "1e5", "1,50", True, None, [1], float("nan")])
+@pytest.mark.parametrize(
+    "written", ["", "free", "-1", "1/0", "1/", "1e", "1e999", "1,50", True, None, [1], float("nan")]
+)
 def test_what_cannot(written: object) -> None:
     with pytest.raises(WrongValue, match="is no price; write a decimal number"):
         parse_price(written)
@@ -44,6 +48,12 @@ def test_what_cannot(written: object) -> None:
 def test_of_a_million_it_is_exact(cents: int, places: int) -> None:
     price = Decimal(cents).scaleb(-places)
     assert parse_price(f"{price:f}/1M") * 10**6 == price
+
+
+@given(st.integers(0, 10**18))
+def test_what_records_hold_is_read_back_the_same(units: int) -> None:
+    price = parse_price(Decimal(units).scaleb(-18))
+    assert parse_price(str(price)) == price == Decimal(units).scaleb(-18)
 
 
 @given(st.integers(1, 10**6))
