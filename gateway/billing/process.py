@@ -33,8 +33,8 @@ from models.store.usage import MeterStatus
 
 SHIP_EVERY_S = 0.5
 SETTLE_EVERY_S = 1.0
-LEASE_S = 10.0
-RENEW_EVERY_S = 2.0
+LEASE_S = 5.0
+RENEW_EVERY_S = 1.0
 STATUS_EVERY_S = 2.0
 LONGEST_WAIT_S = 5.0
 LAST_WORD_S = 3.0

@@ -40,7 +40,7 @@ END_WORD = 3
 
 SLOT_BYTES = 4096
 SLOTS = 64  # in a file
-SLOT_WORDS = 8  # 64 bits each: which of its two records is good, tokens, cached tokens; the rest is to spare
+SLOT_WORDS = 8  # 64 bits each: which of its two records is good, tokens so far; the rest is to spare
 RECORD_BYTES = (SLOT_BYTES - SLOT_WORDS * 8) // 2
 
 

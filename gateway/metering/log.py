@@ -36,7 +36,7 @@ class Log:
     ) -> None:
         """Raises OSError: there is no place for its first segment."""
         self.waiting: list[UsageEvent] = []
-        self.lost = 0
+        self.lost = self._told = 0
         self._folder = folder
         self._coming = folder / COMING
         self._segment_bytes = segment_bytes
@@ -81,6 +81,9 @@ class Log:
 
     def tick(self) -> None:
         """To be called often: makes the next segment in time, and writes what waits for room."""
+        if self.lost != self._told:
+            self._told = self.lost
+            log.error("usage events are lost: neither the disk nor memory has room for them", lost=self.lost)
         if self.waiting:
             self._write_waiting()
         elif self._next is None and self._at * 2 > self._segment_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ def create(path: Path, size: int, room_bytes: int) -> mmap.mmap:
     """
     disk = os.statvfs(path.parent)
     if disk.f_bavail * disk.f_frsize < size + room_bytes:
-        raise OSError(28, f"less than {(size + room_bytes) >> 20} MiB are left", str(path))
+        raise OSError(errno.ENOSPC, f"less than {(size + room_bytes) >> 20} MiB are left", str(path))
     number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(number, 0, size)

@@ -167,6 +167,8 @@ class Recorder:
         exchange, journal = metered.exchange, self._log
         ended_us = self.us(self._now())
         runs = (*metered.runs, self._stay(metered, ended_us)) if metered.from_s else metered.runs
+        if self.full and not runs:
+            return  # it was refused because nothing can be written, and used nothing
         usage = exchange.usage or NO_USAGE
         event = UsageEvent(
             id=exchange.request_id,

@@ -23,12 +23,10 @@ from gateway.capabilities import check_capability
 from gateway.dialects import error_body, error_event
 from gateway.endpoints import BodyKind
 from gateway.engine_errors import LARGEST_BODY_BYTES, EngineNotReady, rewrite
-from gateway.errors import BudgetExceeded, ClientGone, EngineLost, GatewayError, LimitReached, Unexpected
+from gateway.errors import ClientGone, EngineLost, GatewayError, Unexpected
 from gateway.exchange import Exchange
 from gateway.headers import first, lines, to_engine
 from gateway.inquiry import Inquiry
-from gateway.limits.allowance import Allowance
-from gateway.limits.needs import need_of
 from gateway.metering.counting import Count, End, count_for, prompt_of
 from gateway.metering.metered import Metered
 from gateway.metering.wishes import ENDPOINTS as TELLING
@@ -37,6 +35,7 @@ from gateway.metering.wishes import Wish, asking_for_usage
 from gateway.plane.chunks import framed, payload_of
 from gateway.plane.heads import AnswerHead, RequestHead
 from gateway.plane.outlet import Extension, Outlet, Tap
+from gateway.plane.paying import Paying
 from gateway.plane.upstream import EVENTS, Upstream
 from gateway.routing import is_cold
 from gateway.sse import WholeEvents
@@ -44,7 +43,6 @@ from gateway.usage import usage_of
 
 if TYPE_CHECKING:
     from gateway.accounts import Account
-    from gateway.limits.limiter import Hold
     from gateway.plane.plane import Plane
 
 # An unstreamed answer up to this size is read whole before its head goes out: until then it can still be tried again.
@@ -64,7 +62,7 @@ class Mode(Enum):
     CLOSED = auto()
 
 
-class Flight(Metered):
+class Flight(Metered, Paying):
     """``outlet``: where the answer goes. ``exchange``: its facts."""
 
     # Defaults of the class: a request sets only what it comes to need.
@@ -72,8 +70,6 @@ class Flight(Metered):
     sent_again = False
     last_byte_s: float | None = None  # of the engine, or when it was asked
     lines = b""
-    _inquiry: Inquiry | None = None
-    _claim: Claim | None = None
     _upstream: Upstream | None = None
     _mode = Mode.WAITING
     _size = 0
@@ -91,8 +87,6 @@ class Flight(Metered):
     _at_once = False  # the connection to the engine was there already
     _paused = False
     _starting = False  # what it is held for is a start, not a busy replica
-    _allowance: Allowance | None = None
-    _asked_s = 0.0  # when the store was asked for that
 
     def __init__(self, plane: Plane, outlet: Outlet, exchange: Exchange, head: RequestHead) -> None:
         self._plane = plane
@@ -148,59 +142,9 @@ class Flight(Metered):
             log.exception("unexpected error", request_id=self.exchange.request_id)
             self.fail(Unexpected(self.exchange.request_id))
 
-    def _reserve(self, inquiry: Inquiry) -> None:
-        """Raises LimitReached, StoreUnavailable, and what ``_admit`` raises."""
-        limiter = self._plane.limiter
-        if limiter is not None:
-            route = self._plane.admission.find(self.exchange.model)
-            self._allowance = Allowance(limiter, need_of(inquiry.account, route, inquiry))
-            if not self._allowance.take(self):
-                self._asked_s = self._plane.now()
-                return
-        self._enter(inquiry)
-
-    def granted(self, hold: Hold) -> None:
-        """The store's word: it is within its limits."""
-        inquiry, allowance = self._inquiry, self._allowance
-        assert inquiry is not None
-        assert allowance is not None
-        allowance.granted(hold)
-        self.exchange.auth_s += self._plane.now() - self._asked_s
-        try:
-            self._enter(inquiry)
-        except GatewayError as error:
-            self.fail(error)
-        except Exception:
-            log.exception("unexpected error", request_id=self.exchange.request_id)
-            self.fail(Unexpected(self.exchange.request_id))
-
-    def not_granted(self, error: GatewayError) -> None:
-        assert self._allowance is not None
-        self._allowance.not_granted()
-        self.exchange.auth_s += self._plane.now() - self._asked_s
-        self.fail(error)
-
-    def bill(self, now_s: float) -> None:
-        """It runs on: a budget that is used up meanwhile ends it."""
-        claim, allowance = self._claim, self._allowance
-        if claim is not None and allowance is not None and not allowance.bill(claim, now_s):
-            self._drop_upstream()
-            self.fail(BudgetExceeded(f"A budget for the model '{claim.model}' is used up; the answer ends here."))
-
     @property
     def account(self) -> Account | None:
         return None if self._inquiry is None else self._inquiry.account
-
-    @property
-    def limit_lines(self) -> bytes:
-        """Header lines that tell of the caller's limits."""
-        return b"" if self._allowance is None else self._allowance.lines()
-
-    def _enter(self, inquiry: Inquiry) -> None:
-        """It may: from here on its model knows of it."""
-        admission = self._plane.admission
-        admission.arrived(admission.find(self.exchange.model))
-        self._admit(inquiry)
 
     def _admit(self, inquiry: Inquiry) -> None:
         claim = self._plane.admission.admit(inquiry, self)
@@ -514,13 +458,16 @@ class Flight(Metered):
         self.outlet.write(data)
 
     def fail(self, error: GatewayError) -> None:
-        """The answer is this error: as a whole, or as the last event of what was begun."""
+        """The answer is this error: as a whole, or as the last event of what was begun, if that is events."""
         if self._mode is Mode.CLOSED:
             return
+        raw = self._mode is Mode.STREAM
         self.exchange.code = error.code
-        self._close(Outcome.OK, error.status, answered=error.status < 500 and error.status != LimitReached.status)
+        self._close(Outcome.OK, error.status, answered=self._is_charged(error))
         endpoint, request_id = self.head.endpoint, self.exchange.request_id
-        if self._began:
+        if self._began and raw:
+            self.outlet.abort()
+        elif self._began:
             self.outlet.write(error_event(error, endpoint.dialect, request_id))
             self.outlet.end()
         else:
@@ -573,6 +520,9 @@ class Flight(Metered):
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
+    def _stop(self) -> None:
+        self._drop_upstream()
+
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
@@ -605,8 +555,8 @@ class Flight(Metered):
         if self._plane.recorder is not None:
             self._plane.recorder.over(self, self.exchange.status if self._began else status, self.account)
         if self._allowance is not None:
-            used = self.exchange.replica is not None or answered
-            self._allowance.settle(self, self.exchange.usage, answered=answered and used)
+            ran = self.exchange.replica is not None
+            self._allowance.settle(self, self.exchange.usage, answered=answered and ran)
         if self._tap is not None:
             tap, self._tap = self._tap, None
             if complete:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gateway.limits.limiter import Limiter
     from gateway.metering.recorder import Recorder
     from gateway.plane.connection import Connection
+    from gateway.plane.tunnel import Tunnel
 
 TICK_S = 0.1
 BILL_S = 1.0  # what runs on is held against budgets as often
@@ -86,6 +87,7 @@ class Plane:
     health: Health | None = None
     connections: set[Connection] = field(default_factory=set)
     flying: set[Flight] = field(default_factory=set)  # at an engine
+    tunnels: set[Tunnel] = field(default_factory=set)  # likewise
     held: set[Flight] = field(default_factory=set)
     now: Callable[[], float] = field(init=False)
     lately_s: float = field(init=False)  # the time of the last tick, for what need not be known exactly
@@ -199,8 +201,9 @@ class Plane:
                 flight.comment()
         if self.limiter is not None and now_s >= self._bill_at_s:
             self._bill_at_s = now_s + BILL_S
-            for flight in tuple(self.flying):
-                flight.bill(now_s)
+            running: list[Flight | Tunnel] = [*self.flying, *self.tunnels]
+            for each in running:
+                each.bill(now_s)
         if now_s < self._sweep_at_s:
             return
         self._sweep_at_s = now_s + SWEEP_S

@@ -41,6 +41,7 @@ from gateway.plane.handshake import (
 )
 from gateway.plane.heads import AnswerHead, BadHead, RequestHead
 from gateway.plane.intake import State
+from gateway.plane.paying import Paying
 from gateway.plane.statuses import status_line
 from gateway.plane.upstream import CONNECT_TIMEOUT_S, LONGEST_HEAD_BYTES, no_delay
 from gateway.routing import is_cold
@@ -65,7 +66,7 @@ class Mode(Enum):
     CLOSED = auto()
 
 
-class Tunnel(Metered, asyncio.Protocol):
+class Tunnel(Metered, Paying, asyncio.Protocol):
     """The caller's end. ``deadline_s``: as of a connection (``Plane.tick``), when ``expire`` is called."""
 
     def __init__(self, plane: Plane, connection: Connection, head: RequestHead, exchange: Exchange) -> None:
@@ -146,13 +147,12 @@ class Tunnel(Metered, asyncio.Protocol):
             exchange.model = route.model_id
             check_capability(route, head.endpoint)
             account.check_model(route, model)
-            plane.admission.arrived(route)
-            self._admit(inquiry)
+            self._reserve(inquiry)
         except GatewayError as error:
-            self._fail(error)
+            self.fail(error)
         except Exception:
             log.exception("unexpected error", request_id=exchange.request_id)
-            self._fail(Unexpected(exchange.request_id))
+            self.fail(Unexpected(exchange.request_id))
 
     # -- 2: until there is a place -----------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class Tunnel(Metered, asyncio.Protocol):
 
     def refused(self, error: GatewayError) -> None:
         self._note_wait(woken=self._starting)
-        self._fail(error)
+        self.fail(error)
 
     def _note_wait(self, *, woken: bool) -> None:
         if self._held_since_s is None:
@@ -196,6 +196,7 @@ class Tunnel(Metered, asyncio.Protocol):
 
     def _connect(self, claim: Claim) -> None:
         self._claim = claim
+        self._plane.tunnels.add(self)
         self._mode = Mode.OPENING
         self.exchange.replica = claim.replica
         now_s = self._plane.now()
@@ -258,8 +259,9 @@ class Tunnel(Metered, asyncio.Protocol):
             plane.admission.answered(self._claim)
         if plane.recorder is not None:
             plane.recorder.note(self, self.account)
-        request_id = b"x-request-id: %b\r\n\r\n" % exchange.request_id.encode()
-        self.transport.write(b"".join((status_line(SWITCHING), plane.date_line, told, request_id)))
+        request_id = b"x-request-id: %b\r\n" % exchange.request_id.encode()
+        head = (status_line(SWITCHING), plane.date_line, told, request_id, self.limit_lines, b"\r\n")
+        self.transport.write(b"".join(head))
         self._alive()
         if rest:
             self.sent(rest)
@@ -276,7 +278,7 @@ class Tunnel(Metered, asyncio.Protocol):
         if isinstance(error, EngineNotReady):
             self._again(claim, inquiry, Outcome.BUSY)
         else:
-            self._fail(error)
+            self.fail(error)
 
     def lost(self, reason: str, outcome: Outcome = Outcome.LOST) -> None:
         """The engine went away, or could not be reached."""
@@ -295,7 +297,7 @@ class Tunnel(Metered, asyncio.Protocol):
         self._land(outcome)
         if not again:
             message = f"The engine of the model '{claim.model}' went away {self.exchange.retries + 1} times; try again."
-            self._fail(EngineLost(message, retry_after_s=1))
+            self.fail(EngineLost(message, retry_after_s=1))
             return
         if self._plane.recorder is not None:
             self._plane.recorder.left(self)
@@ -305,7 +307,7 @@ class Tunnel(Metered, asyncio.Protocol):
         try:
             self._admit(inquiry)
         except GatewayError as error:
-            self._fail(error)
+            self.fail(error)
 
     # -- 4: bytes both ways ------------------------------------------------------------------------------------------
 
@@ -385,24 +387,25 @@ class Tunnel(Metered, asyncio.Protocol):
             await step
         except GatewayError as error:
             self._task = None
-            self._fail(error)
+            self.fail(error)
         except Exception:
             log.exception("unexpected error", request_id=self.exchange.request_id)
             self._task = None
-            self._fail(Unexpected(self.exchange.request_id))
+            self.fail(Unexpected(self.exchange.request_id))
 
-    def _fail(self, error: GatewayError) -> None:
+    def fail(self, error: GatewayError) -> None:
         """Instead of a WebSocket the caller gets an ordinary error answer."""
         if self._mode is Mode.CLOSED:
             return
         exchange = self.exchange
         exchange.status, exchange.code = error.status, error.code
-        self._give_up(Outcome.OK)
+        self._give_up(Outcome.OK, answered=self._is_charged(error))
         body = error_body(error, self._head.endpoint.dialect, exchange.request_id)
         told = [(name.encode(), value.encode()) for name, value in error.headers()]
         told += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         told += [(b"x-request-id", exchange.request_id.encode()), (b"connection", b"close")]
-        self.transport.write(b"".join((status_line(error.status), self._plane.date_line, lines(told), b"\r\n", body)))
+        head = b"".join((status_line(error.status), self._plane.date_line, lines(told), self.limit_lines))
+        self.transport.write(b"%b\r\n%b" % (head, body))
         self._end()
 
     def _close(self, outcome: Outcome) -> None:
@@ -411,7 +414,7 @@ class Tunnel(Metered, asyncio.Protocol):
             self._give_up(outcome)
             self._end()
 
-    def _give_up(self, outcome: Outcome) -> None:
+    def _give_up(self, outcome: Outcome, *, answered: bool = True) -> None:
         """Everything it held is given back, and its usage written down, once."""
         self._mode = Mode.CLOSED
         self.deadline_s = self._plane.now() + self._plane.limits.linger_s
@@ -423,6 +426,8 @@ class Tunnel(Metered, asyncio.Protocol):
         self._land(outcome)
         if self._plane.recorder is not None:
             self._plane.recorder.over(self, self.exchange.status, self.account)
+        if self._allowance is not None:
+            self._allowance.settle(self, self.exchange.usage, answered=answered and self.exchange.replica is not None)
 
     def _end(self) -> None:
         self._plane.observe(self.exchange)
@@ -431,7 +436,16 @@ class Tunnel(Metered, asyncio.Protocol):
     def _land(self, outcome: Outcome) -> None:
         claim, self._claim = self._claim, None
         if claim is not None:
+            target = claim.target
+            self._plane.tunnels.discard(self)
             self._plane.admission.give_back(claim, outcome)
+            if self._allowance is not None and target is not None:
+                self._allowance.ran(claim.shared_s, target)
+
+    def _stop(self) -> None:
+        """A WebSocket that is open has no place for an error: it ends."""
+        if self._mode is Mode.OPEN:
+            self._close(Outcome.OK)
 
     def _drop_engine(self) -> None:
         engine, self._engine = self._engine, None

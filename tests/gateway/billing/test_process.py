@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from gateway.billing.process import alone
+from gateway.billing.process import Meter, alone
 from gateway.billing.shipper import Shipper
 from models.home import Home
 from models.store.client import PREFIX_ENV, URL_ENV, connect_async
@@ -211,3 +211,86 @@ async def test_it_waits_for_the_store_and_takes_its_leave(
     assert [event.id for event in await stream(redis, keys)] == ["r"], "the last word"
     assert await redis.exists(keys.usage_lease) == 0
     assert await redis.hkeys(keys.usage_watermarks) == []
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("how", ["killed", "silent"])
+async def test_what_was_used_while_the_store_was_away_is_billed_once_when_it_is_back(
+    how: str, keys: Keys, sockets: Path, tmp_path: Path
+) -> None:
+    """R7: within 10 s of its return."""
+    with EmbeddedRedis(Home(sockets).create()) as server:
+        meters = Meters(server.url, keys, Home(tmp_path))
+        async with connect_async(server.url) as redis:
+            ledger = Ledger(redis, keys)
+            await ledger.house()
+            watch = Watch()
+            desk = Desk(tmp_path, watch)
+            await ledger.pictures([picture(ledger_us(watch), "g", occupant("m-1", MEMORY))])
+            meters.start()
+            try:
+                await use(desk, 200)
+                assert server.pid is not None
+                if how == "killed":
+                    server.kill()
+                else:
+                    os.kill(server.pid, signal.SIGSTOP)
+                await use(desk, 2000)
+                await asyncio.sleep(7.0)
+                await use(desk, 200)
+                if how == "killed":
+                    server.start()
+                else:
+                    os.kill(server.pid, signal.SIGCONT)
+                watch.at_s += 2
+                desk.tick()
+                await ledger.controller(ledger_us(watch))
+
+                async def all_settled() -> bool:
+                    return bool(await redis.xlen(keys.usage_settled) >= 2400)
+
+                await until(all_settled, limit_s=30.0)
+                settled = await ledger.settled()
+                assert len({one.id for one in settled}) == len(settled) == 2400
+                ledger.now_us = ledger_us(watch)
+                assert (await ledger.totals())["requests"] == 2400
+            finally:
+                meters.kill_all()
+
+
+def ledger_us(watch: Watch) -> int:
+    return int((watch.unix_s + watch.at_s) * SECOND_US)
+
+
+async def use(desk: Desk, requests: int) -> None:
+    for _ in range(requests):
+        request = desk.request(f"r{desk.watch.at_s:.6f}")
+        desk.watch.at_s += 0.001
+        desk.over(request)
+    desk.tick()
+    await asyncio.sleep(0.7)
+
+
+async def test_operators_are_told_when_bills_get_old(redis: Redis, keys: Keys, tmp_path: Path) -> None:
+    watch = Watch()
+    ledger = Ledger(redis, keys)
+    meter = Meter(redis, keys, Home(tmp_path), "here", watch.clock(), "token")
+    await ledger.controller(ledger_us(watch))
+    await meter.settler.step()
+    meter._settles, meter._since_s = True, watch.at_s
+
+    async def alerts() -> int:
+        await meter._tell()
+        return int(await redis.xlen(keys.alerts))
+
+    assert await alerts() == 0
+    watch.at_s += 100
+    assert await alerts() == 0, "not for a short while"
+    watch.at_s += 30
+    assert [await alerts(), await alerts()] == [1, 1], "once"
+    assert meter.status().waits_for == "the controller"
+    await ledger.controller(ledger_us(watch))
+    await meter.settler.step()
+    assert await alerts() == 1
+    watch.at_s += 200
+    assert await alerts() == 2, "it is another time"

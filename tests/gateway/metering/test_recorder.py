@@ -213,6 +213,7 @@ def test_when_memory_is_full_too_nothing_more_is_served(tmp_path: Path, disk: Di
     refusal = desk.recorder.refusal()
     assert isinstance(refusal, Unavailable)
     assert "disk" in refusal.message
+    desk.over(desk.request("req_refused", None), status=refusal.status)
     desk.over(desk.request("req_late"))
     assert desk.recorder.lost == 1, "what was under way is counted as lost, not forgotten"
     disk.free = True

@@ -307,3 +307,21 @@ async def test_what_this_process_asks_of_itself(
     assert len(events) == 2
     assert events["batch-1"].completion_tokens == 3
     assert events["batch-1"].key_id == caller.key_id
+
+
+async def test_while_nothing_can_be_written_down_nothing_is_served(
+    served: World, books: Books, client: aiohttp.ClientSession
+) -> None:
+    assert served.gateway is not None
+    recorder = served.gateway.app.recorder
+    assert recorder is not None
+    recorder._log._most_waiting = 0
+    await until(lambda: recorder.full)
+    status, headers, answer = await served.chat(client, "m")
+    assert (status, headers["retry-after"]) == (503, "5")
+    assert "the disk" in answer["error"]["message"].lower()
+    assert served.engines["m-1"].seen == []
+    recorder._log._most_waiting = 1000
+    await until(lambda: not recorder.full)
+    status, _, _ = await served.chat(client, "m")
+    assert (status, books.only().status, recorder.lost) == (200, 200, 0)
