@@ -49,8 +49,11 @@ local function each(act)
   for i = at + 1, last do act(ARGV[i]) end
   at = last + 1
 end
-each(function(id) redis.call('xdel', KEYS[2], id) end)
-each(function(id) redis.call('xdel', KEYS[3], id) end)
+for _, stream in ipairs({KEYS[2], KEYS[3]}) do
+  local last = at + tonumber(ARGV[at])
+  for i = at + 1, last, 1000 do redis.call('xdel', stream, unpack(ARGV, i, math.min(last, i + 999))) end
+  at = last + 1
+end
 each(function(event) redis.call('xadd', KEYS[4], 'MAXLEN', '~', ARGV[4], '*', 'e', event) end)
 each(function(second) redis.call('xadd', KEYS[5], 'MAXLEN', '~', ARGV[5], '*', 'g', second) end)
 each(function(worker) redis.call('hdel', KEYS[7], worker) end)

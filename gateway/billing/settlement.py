@@ -15,7 +15,7 @@ from models.store.rollups import field as field_of
 from models.store.tenancy import HouseRecord, TenantRecord
 from models.store.usage import METRICS, GpuPicture, OpenRequest, SettledEvent, UsageEvent
 
-MOST_AT_ONCE = 2000  # events that are settled in one step: the store works on them in one go
+MOST_AT_ONCE = 1000  # events that are settled in one step: the store works on them in one go
 LONGEST_WINDOW_US = 600 * SECOND_US
 RESIDENT = "resident"  # the endpoint of what owners bear: it counts as no request
 FORGOTTEN_US = 86_400 * SECOND_US  # accounts of requests whose event does not come
@@ -56,11 +56,11 @@ class Rules:
     prices: Prices
 
 
-def window_end(state: State, held: Sequence[Read], known_us: int) -> int:
+def window_end(state: State, held: Sequence[Read], known_us: int, pictures: Sequence[GpuPicture] = ()) -> int:
     """A whole second: as far as all is known (``known_us``), and no further than one step is to go."""
     until_us = known_us // SECOND_US * SECOND_US
-    if state.until_us:
-        until_us = min(until_us, state.until_us + LONGEST_WINDOW_US)
+    since_us = state.until_us or min((picture.at_us for picture in pictures), default=until_us) // SECOND_US * SECOND_US
+    until_us = min(until_us, since_us + LONGEST_WINDOW_US)
     ended = [event.ended_us for _, event in held if event.ended_us <= until_us]
     if len(ended) > MOST_AT_ONCE:
         ended.sort()

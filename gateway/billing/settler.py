@@ -1,9 +1,9 @@
 """Settling: what is in the store's streams, up to where all of it is known, into rollups and settled events.
 
 All is known up to the earliest of the watermarks: of each gateway worker, of each machine that has some, and of the
-controller, which draws the GPUs. One that has not moved for GIVEN_UP_S is not waited for any more, if it is a worker's
-or a machine's; what it says later counts, without the GPU time that was settled meanwhile. The controller is waited
-for: without it nobody knows what was on the GPUs.
+controller, which draws the GPUs. One that was not seen to move for GIVEN_UP_S is not waited for any more, if it is a
+worker's or a machine's; what it says later counts, without the GPU time that was settled meanwhile. The controller is
+waited for: without it nobody knows what was on the GPUs.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Settler:
     _tariffs: list[Tariff] = field(default_factory=list)
     _held: list[Read] = field(default_factory=list)
     _pictures: list[tuple[str, GpuPicture]] = field(default_factory=list)
+    _moved: dict[bytes, tuple[int, float]] = field(default_factory=dict)  # watermarks, and when each came to be so
     _read_to: list[str] = field(default_factory=lambda: [BEGINNING, BEGINNING])
     _house: HouseRecord = field(default_factory=HouseRecord)
     _tenants: dict[str, TenantRecord] = field(default_factory=dict)
@@ -103,7 +104,7 @@ class Settler:
         tariffs = with_prices(self._tariffs, int(self.now() * SECOND_US), self._house, self._cards)
         rules = Rules(self._house, self._tenants, Prices(tariffs or self._tariffs))
         known_us = min(known.until_us, self._read_all_until())
-        until_us = window_end(self._state, self._held, known_us)
+        until_us = window_end(self._state, self._held, known_us, [picture for _, picture in self._pictures])
         self.waits_for = known.waits_for
         if until_us <= self._state.until_us and not self._ended(until_us) and tariffs is None:
             return False
@@ -171,7 +172,7 @@ class Settler:
         raws: Any = await self.redis.hgetall(self.keys.usage_watermarks)
         fleet = await self._controller_us()
         marks, dropped = [], []
-        given_up_us = int((self.now() - GIVEN_UP_S) * SECOND_US)
+        now_s, before, self._moved = self.now(), self._moved, {}
         for name, raw in raws.items():
             try:
                 mark = decode(raw, Watermark, f"{self.keys.usage_watermarks} {name.decode(errors='replace')}")
@@ -179,7 +180,10 @@ class Settler:
                 log.error("a watermark cannot be read and is not waited for", reason=str(broken))
                 dropped.append(name.decode(errors="surrogateescape"))
                 continue
-            if mark.until_us < given_up_us:
+            # By when it moved last, not by its time: clocks of processes may differ when one was set.
+            until_us, since_s = before.get(name, (-1, now_s))
+            self._moved[name] = moved = (mark.until_us, since_s if until_us == mark.until_us else now_s)
+            if now_s - moved[1] >= GIVEN_UP_S:
                 log.error("a worker's usage has not come for long and is not waited for", worker=mark.worker)
                 dropped.append(mark.worker)
             else:

@@ -279,7 +279,11 @@ class Counter:
             self.refused_us, self.frees_us = now_us, told.frees_us
             self.least_refused = told.free + max(0, self.free) + 1 if self.hard else ANYTHING
         elif asked.need:
-            self.refused_us = -ANYTHING
+            self.forget_refusal()
+
+    def forget_refusal(self) -> None:
+        """Something became free since."""
+        self.refused_us = -ANYTHING
 
     def refuses(self, units: int, now_us: int) -> bool:
         """The store refused as much a moment ago, and nothing has become free since."""

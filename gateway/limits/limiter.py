@@ -169,6 +169,7 @@ class Limiter:
             else:
                 counter.change(more, at_us)
             if more < 0 and (counter.left - counter.here + more) * TIGHT < counter.amount:
+                counter.forget_refusal()
                 self._bureau.hurry(counter)  # there was little left before: others may be refused for want of it
         if used.gpu_us or used.gib_us:
             plan.learn(used)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.billing.books import Books, Overtaken
-from gateway.billing.settlement import RESIDENT
+from gateway.billing.settlement import MOST_AT_ONCE, RESIDENT
 from gateway.billing.settler import GIVEN_UP_S, Settler
 from models.store.client import connect_async
 from models.store.codec import encode
@@ -240,7 +240,7 @@ async def test_more_than_one_step_can_take(ledger: Ledger) -> None:
     await ledger.until(T0 + 2 * SECOND_US)
     settler = ledger.settler()
     assert await settler.step()
-    assert settler.settled == 2000
+    assert settler.settled == MOST_AT_ONCE
     await settle(settler)
     assert (await ledger.totals())["requests"] == settler.settled == 4500
 
@@ -381,3 +381,25 @@ async def check(ledger: Ledger, world: World) -> None:
         wall += sum((end - one.at_us) * 1000 for one, end in zip(own, ends, strict=True) if one.present)
     assert sum(gpu.values()) == wall == sum((await ledger.gpu_totals("day")).values())
     assert wall == sum(row[-1] for one in await ledger.seconds() for row in one.rows)
+
+
+async def test_a_clock_that_was_set_makes_nobody_be_given_up(ledger: Ledger) -> None:
+    """A worker that began before that goes by another time than the meter, for a long while."""
+    await ledger.pictures([picture(T0, "g")])
+    settler = ledger.settler()
+    for second in range(1, 8):
+        await ledger.controller(T0 + 3600 * SECOND_US + second * 100 * SECOND_US)
+        await ledger.mark(T0 + second * 100 * SECOND_US, "behind")
+        ledger.now_us = T0 + 3600 * SECOND_US + second * 100 * SECOND_US
+        await settle(settler)
+        assert settler.settled_us == T0 + second * 100 * SECOND_US
+
+
+async def test_a_day_of_pictures_is_settled_bit_by_bit(ledger: Ledger) -> None:
+    await ledger.pictures([picture(T0, "g")])
+    await ledger.until(T0 + 4000 * SECOND_US)
+    settler = ledger.settler()
+    assert await settler.step()
+    assert settler.settled_us == T0 + 600 * SECOND_US
+    await settle(settler)
+    assert await ledger.gpu_totals() == {Use.FREE: 4000 * SECOND_NS}

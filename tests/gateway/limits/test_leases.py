@@ -121,6 +121,21 @@ def test_who_sends_one_request_after_another_is_never_told_that_two_are_under_wa
     play(story())
 
 
+def test_who_was_refused_passes_when_what_it_waited_for_has_ended(store: DirectStore, keys: Keys) -> None:
+    async def story() -> None:
+        worker = Worker(store, keys, loop_clock())
+        store.delay_s = 0.001
+        what = need(account(rule("concurrent", 1)))
+        for _ in range(20):
+            hold = await worker.take(what)
+            assert await worker.tries(what, 1) == 0
+            worker.limiter.settle(hold, used())
+            await asyncio.sleep(0.0005)
+        await worker.stop()
+
+    play(story())
+
+
 def test_of_a_dead_worker_requests_at_once_are_free_again_and_tokens_are_not(store: DirectStore, keys: Keys) -> None:
     async def story() -> None:
         dead, alive = (Worker(store, keys, loop_clock(), name, workers=2) for name in ("w1", "w2"))
