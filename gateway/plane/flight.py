@@ -142,42 +142,6 @@ class Flight(Metered, Paying):
             log.exception("unexpected error", request_id=self.exchange.request_id)
             self.fail(Unexpected(self.exchange.request_id))
 
-    @property
-    def account(self) -> Account | None:
-        return None if self._inquiry is None else self._inquiry.account
-
-    def _admit(self, inquiry: Inquiry) -> None:
-        claim = self._plane.admission.admit(inquiry, self)
-        if claim is not None:
-            self._send(claim)
-            return
-        self.exchange.held = True
-        self._held_since_s = self._plane.now()
-        self._starting = is_cold(self._plane.admission.find(self.exchange.model))
-        self._plane.held.add(self)
-
-    def admitted(self, claim: Claim) -> None:
-        """A held request has its place."""
-        self._note_wait(woken=claim.woken)
-        if self._mode is Mode.CLOSED:
-            self._plane.admission.give_back(claim, Outcome.LEFT)
-            return
-        self._send(claim)
-
-    def refused(self, error: GatewayError) -> None:
-        self._note_wait(woken=self._starting)
-        self.fail(error)
-
-    def _note_wait(self, *, woken: bool) -> None:
-        if self._held_since_s is not None:
-            waited_s = self._plane.now() - self._held_since_s
-            if woken:
-                self.exchange.wake_s += waited_s
-            else:
-                self.exchange.queue_s += waited_s
-            self._held_since_s = None
-            self._plane.held.discard(self)
-
     def comment(self) -> None:
         """While it is held: a sign of life, for callers whose patience is with silence rather than with time."""
         if self._held_since_s is None or not self.exchange.stream:
@@ -224,131 +188,6 @@ class Flight(Metered, Paying):
         if self._tells:
             body, self._wish = asking_for_usage(body)
         return body
-
-    def connected(self, upstream: Upstream) -> None:
-        if self._mode is Mode.CLOSED or self._claim is None:
-            upstream.abort()
-            return
-        self._upstream = upstream
-        if not self._at_once:
-            now_s = self._plane.now()
-            self.exchange.connect_s += now_s - self._sent_s
-            self._sent_s = now_s
-        if self._paused:
-            upstream.pause()
-
-    def answer(self, head: AnswerHead) -> None:
-        now_s = self.last_byte_s = self._plane.now()
-        self.exchange.engine_s = now_s - self._sent_s
-        self._status = head.status
-        self._collected: list[bytes] = []
-        self._size = 0
-        self.lines = head.lines
-        if head.status >= 400:
-            self._mode = Mode.ERROR
-        elif head.media.startswith(EVENTS):
-            self._mode = Mode.EVENTS
-            self._events = WholeEvents()
-            assert self._inquiry is not None
-            self._count = count_for(self.head.endpoint, self._inquiry.peek, self._wish)
-        elif (head.media.startswith("audio/") and head.length is None) or (head.length or 0) > WHOLE_ANSWER_BYTES:
-            # Sound is listened to while it is made: an engine that does not say how much there will be sends it so.
-            self._mode = Mode.STREAM
-            self._size = -1 if head.length is None else head.length
-            self._count_end()
-        else:
-            self._mode = Mode.WHOLE
-
-    def _count_end(self) -> None:
-        if b"json" in self.lines and self._inquiry is not None:
-            self._count = End(prompt_of(self._inquiry.peek))
-
-    def whole(self, head: AnswerHead, body: bytes) -> None:
-        exchange = self.exchange
-        self._upstream = None  # it is back in its pool
-        if head.status >= 400:
-            self.answer(head)
-            self._collected = [body[:LARGEST_BODY_BYTES]]
-            self._engine_refused()
-            return
-        if head.media.startswith(EVENTS) or self._began or len(body) > WHOLE_ANSWER_BYTES:
-            self.answer(head)
-            if body:
-                self.payload(body)
-            self.ended()
-            return
-        now_s = self._plane.now()
-        exchange.engine_s = now_s - self._sent_s
-        exchange.first_byte_s = now_s - exchange.started_s
-        self._out_whole(head.status, head.lines, body)
-
-    def payload(self, data: bytes) -> None:
-        self.last_byte_s = self._plane.lately_s
-        mode = self._mode
-        if mode is Mode.EVENTS:
-            assert self._events is not None
-            if ready := self._events.feed(data):
-                self._put_events(ready)
-        elif mode is Mode.STREAM:
-            if not self._began:
-                self._begin(self._status, self.lines, None if self._size < 0 else self._size)
-            self._put(data)
-        elif mode is Mode.WHOLE:
-            self._collected.append(data)
-            self._size += len(data)
-            if self._size > WHOLE_ANSWER_BYTES:
-                self._mode = Mode.STREAM
-                self._count_end()
-                self._begin(self._status, self.lines, None)
-                self._put(b"".join(self._collected))
-                self._collected = []
-        elif mode is Mode.ERROR and self._size < LARGEST_BODY_BYTES:
-            self._collected.append(data)
-            self._size += len(data)
-            if self._size >= LARGEST_BODY_BYTES:
-                self._drop_upstream()
-                self._engine_refused()
-
-    def chunks(self, data: bytes, payload_bytes: int) -> None:
-        """Whole events in whole chunks, on their way as they are but for what the caller did not ask for."""
-        self.last_byte_s = self._plane.lately_s
-        count = self._count
-        assert count is not None
-        if count.edits:
-            payload = count.feed(payload_of(data))
-            payload_bytes = len(payload)
-            if not payload_bytes:
-                return
-            data = framed(payload)
-        else:
-            count.feed(data)
-        if self.slot is not None:
-            self.slot.count(count.prompt, count.completion)
-        self.exchange.answer_bytes += payload_bytes
-        self.outlet.write_chunks(data, payload_bytes)
-
-    def ended(self) -> None:
-        """The engine's answer is complete."""
-        mode = self._mode
-        self._upstream = None  # it is back in its pool
-        if mode is Mode.ERROR:
-            self._engine_refused()
-            return
-        if mode is Mode.CLOSED:
-            return
-        if mode is Mode.WHOLE:
-            body = b"".join(self._collected)
-            self._first_byte()
-            self._out_whole(self._status, self.lines, body)
-            return
-        if mode is Mode.EVENTS:
-            assert self._events is not None
-            if rest := self._events.rest():
-                self._put_events(rest)
-        if not self._began:
-            self._begin(self._status, self.lines, None)
-        self._close(Outcome.OK, complete=True)
-        self.outlet.end()
 
     def lost(self, reason: str, *, connected: bool) -> None:
         """The connection to the engine broke, or none could be had."""
@@ -409,82 +248,6 @@ class Flight(Metered, Paying):
 
     # -- 4: to the caller --------------------------------------------------------------------------------------------
 
-    def _begin(self, status: int, head: bytes, length: int | None) -> None:
-        self._began = True
-        self.outlet.begin(status, head, length)
-
-    def _out_whole(self, status: int, head: bytes, body: bytes) -> None:
-        exchange = self.exchange
-        exchange.answer_bytes = len(body)
-        if b"json" in head:
-            exchange.usage = usage_of(body)
-        if self._tap is not None:
-            self._tap.feed(body)
-        self._close(Outcome.OK, status, complete=True)
-        if self._began:  # comments, while it was held
-            self.outlet.write(body)
-            self.outlet.end()
-        else:
-            self.outlet.whole(status, head, body)
-
-    def _first_byte(self) -> None:
-        if self.exchange.first_byte_s is None:
-            if self._claim is not None:
-                self._plane.admission.answered(self._claim)
-            self.exchange.first_byte_s = self._plane.now() - self.exchange.started_s
-
-    def _put_events(self, data: bytes) -> None:
-        if not self._began:
-            self._begin(self._status, self.lines, None)
-        assert self._events is not None
-        self._put(data)
-        self.takes_chunks = self._tap is None and self._events.empty
-
-    def _put(self, data: bytes) -> None:
-        count = self._count
-        if count is not None:
-            data = count.feed(data)
-            if not data:
-                return
-        if self.exchange.first_byte_s is None:
-            self._first_byte()
-            if self._plane.recorder is not None:
-                self._plane.recorder.note(self, self.account)
-        if count is not None and self.slot is not None:
-            self.slot.count(count.prompt, count.completion)
-        self.exchange.answer_bytes += len(data)
-        if self._tap is not None:
-            self._tap.feed(data)
-        self.outlet.write(data)
-
-    def fail(self, error: GatewayError) -> None:
-        """The answer is this error: as a whole, or as the last event of what was begun, if that is events."""
-        if self._mode is Mode.CLOSED:
-            return
-        raw = self._mode is Mode.STREAM
-        self.exchange.code = error.code
-        self._close(Outcome.OK, error.status, answered=self._is_charged(error))
-        endpoint, request_id = self.head.endpoint, self.exchange.request_id
-        if self._began and raw:
-            self.outlet.abort()
-        elif self._began:
-            self.outlet.write(error_event(error, endpoint.dialect, request_id))
-            self.outlet.end()
-        else:
-            self.outlet.whole(error.status, error_lines(error), error_body(error, endpoint.dialect, request_id))
-
-    def _cut_off(self, claim: Claim, outcome: Outcome) -> None:
-        """After the first byte: a stream of events ends with an error event, anything else stays unfinished."""
-        error = EngineLost(f"The engine of the model '{claim.model}' went away while it was answering.")
-        events = self._mode is Mode.EVENTS
-        self.exchange.broken, self.exchange.code = True, error.code
-        self._close(outcome)
-        if events:
-            self.outlet.write(error_event(error, self.head.endpoint.dialect, self.exchange.request_id))
-            self.outlet.end()
-        else:
-            self.outlet.abort()
-
     # -- the caller's side -------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
@@ -498,45 +261,14 @@ class Flight(Metered, Paying):
         self._drop_upstream()
         self._close(Outcome.LEFT, ClientGone.status)
 
-    def pause(self) -> None:
-        """The caller reads more slowly than the engine writes: the engine's socket waits, not our memory."""
-        self._paused = True
-        if self._upstream is not None:
-            self._upstream.pause()
-
-    def resume(self) -> None:
-        self._paused = False
-        self.last_byte_s = self._plane.now()
-        if self._upstream is not None:
-            self._upstream.resume()
-
     @property
     def waits_for_engine(self) -> bool:
         return self._claim is not None and not self._paused
-
-    @property
-    def claim(self) -> Claim | None:
-        return self._claim
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
         self._drop_upstream()
-
-    def _drop_upstream(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.abort()
-
-    def _land(self, outcome: Outcome) -> None:
-        """Its place is free again."""
-        claim, self._claim = self._claim, None
-        if claim is not None:
-            target = claim.target
-            self._plane.flying.discard(self)
-            self._plane.admission.give_back(claim, outcome)
-            if self._allowance is not None and target is not None:
-                self._allowance.ran(claim.shared_s, target)
 
     def _close(self, outcome: Outcome, status: int = 0, *, complete: bool = False, answered: bool = True) -> None:
         """Everything it held is given back, and its usage written down, once. What is left to the caller is to be sent.
