@@ -12,6 +12,7 @@ from gateway.dialects import dialect_of, error_body
 from gateway.errors import GatewayError, Unexpected
 from gateway.exchange import Exchange
 from gateway.plane.heads import RequestHead
+from gateway.plane.statuses import error_lines
 
 if TYPE_CHECKING:
     from gateway.plane.connection import Connection
@@ -119,8 +120,6 @@ class AsgiCall:
         if self.started:
             self._connection.abort()
             return
-        from gateway.plane.flight import error_lines
-
         self._exchange.code = error.code
         body = error_body(error, dialect_of(self._exchange.path), self._exchange.request_id)
         self._connection.whole(error.status, error_lines(error), body)

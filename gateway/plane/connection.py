@@ -154,15 +154,6 @@ class Connection(Intake, asyncio.Protocol):
 
     # -- a request -------------------------------------------------------------------------------------------------
 
-    def _bad_head(self, wrong: BadHead) -> None:
-        self._buffer = b""
-        self.exchange = self._new_exchange("", "")
-        self._refuse_connection(HeadNotValid(wrong.message, wrong.status))
-
-    def _new_exchange(self, method: str, path: str, given: str | None = None) -> Exchange:
-        request_id = request_ids.new_request_id() if given is None else request_ids.accept(given)
-        return Exchange(request_id, method, path, self._plane.now())
-
     def _begin_request(self, head: RequestHead, rest: bytes) -> None:
         plane = self._plane
         self._head = head
@@ -204,17 +195,6 @@ class Connection(Intake, asyncio.Protocol):
             self._write(CONTINUE)
         self._read_body(rest)
 
-    def _clear(self, head: RequestHead) -> None:
-        """Whose request it is, and whether they are heard. Raises AddressBlocked."""
-        guard = self._plane.guard
-        if self._peer is None:
-            assert self.transport is not None
-            self._peer = Peer.of(self.transport.get_extra_info("peername"))
-        if self._cleared == guard.generation:
-            head.address, head.cleared = self._peer.text, self._cleared
-        elif guard.clear(self._peer, head):
-            self._cleared = guard.generation
-
     def _begin_inference(self, head: RequestHead, exchange: Exchange) -> None:
         """Raises GatewayError. All that can be refused before the body is there is refused now."""
         plane, endpoint = self._plane, head.endpoint
@@ -244,51 +224,6 @@ class Connection(Intake, asyncio.Protocol):
             plane.check_head(head, endpoint)
             head.checked = True
         self._check_length(head)
-
-    async def _authenticate(self, key_hash: str) -> None:
-        """The store has to be asked; the body goes on coming in meanwhile."""
-        exchange, head = self.exchange, self._head
-        assert exchange is not None
-        assert head is not None
-        try:
-            record = await self._plane.authenticator.authenticate_hash(key_hash, INFERENCE)
-            self._recognised(record, exchange)
-            self._check_length(head)
-        except GatewayError as error:
-            self._task = None
-            self._refuse(error)
-            return
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            self._task = None
-            log.exception("unexpected error", request_id=exchange.request_id)
-            self._refuse(Unexpected(exchange.request_id))
-            return
-        self._task = None
-        exchange.auth_s = self._plane.now() - exchange.started_s
-        if self._state is State.ANSWER:
-            self._complete()
-        elif self._state is State.BODY and head.expects_continue and not self._size:
-            self._write(CONTINUE)
-
-    def _recognised(self, record: KeyRecord, exchange: Exchange) -> None:
-        """Raises Forbidden, CoolingDown."""
-        plane = self._plane
-        exchange.key_id, exchange.tenant, exchange.project = record.key_id, record.tenant, record.project
-        if plane.guard.watches_keys:
-            plane.guard.check_key(record.key_id)
-        self._account = account = plane.accounts.of(record)
-        account.asked += 1
-        if account.capped:
-            self._most_bytes = most_body_bytes(account.tenant, self._most_bytes)
-
-    def _check_length(self, head: RequestHead) -> None:
-        if (head.length or self._size) > self._most_bytes:
-            raise BodyTooLarge(self._most_bytes)
-
-    def _bad_body(self, wrong: BadChunk) -> None:
-        self._refuse(HeadNotValid(f"The request's body is not framed as HTTP asks: {wrong}."))
 
     def _take(self, payload: bytes) -> None:
         before, self._size = self._size, self._size + len(payload)
@@ -341,44 +276,6 @@ class Connection(Intake, asyncio.Protocol):
         flight.start(inquiry)
 
     # -- refusing ----------------------------------------------------------------------------------------------------
-
-    def _refuse(self, error: GatewayError) -> None:
-        """An answer before the request's end, or instead of looking at it."""
-        exchange, head = self.exchange, self._head
-        if self._answered or self._state in (State.LINGER, State.CLOSED):
-            return
-        assert exchange is not None
-        exchange.code = error.code
-        if self._call is not None:
-            self._call.cancel()
-            if self._call.started:
-                self.kill()
-                return
-        dialect = dialect_of(exchange.path)
-        if head is not None and head.endpoint is not None:
-            dialect = head.endpoint.dialect
-            if self._plane.recorder is not None:
-                self._plane.recorder.refused(exchange, error.status)
-        if self._state is State.BODY and not self._skips_rest():
-            self._keep = False
-        self.whole(error.status, error_lines(error), error_body(error, dialect, exchange.request_id))
-
-    def _skips_rest(self) -> bool:
-        """A short rest of a refused body is read over. One that the caller was asked to wait with may never come."""
-        head = self._head
-        return (
-            head is not None and not head.expects_continue and self._dechunker is None and self._left <= SKIPPED_BYTES
-        )
-
-    def _refuse_connection(self, error: GatewayError) -> None:
-        """For what is not even a request."""
-        assert self.exchange is not None
-        self._reset()
-        self._keep = False
-        self._state = State.BODY
-        self._left = SKIPPED_BYTES + 1
-        self.exchange.code = error.code
-        self.whole(error.status, error_lines(error), error_body(error, Dialect.OPENAI, self.exchange.request_id))
 
     # -- between requests ----------------------------------------------------------------------------------------------
 

@@ -2,16 +2,15 @@
 
 No task and no future belong to it on the usual way: each step is called by the event before it. The steps:
 1. ``start``: the body is looked at, the model found, what it may use reserved (``granted`` later, if not at once).
-2. ``_admit``: a place on a replica, at once or later (``admitted``), or a refusal.
-3. ``_send``: to the engine; ``connected``, ``answer``, ``payload`` and ``ended`` are what comes back.
-4. Out to the caller. Until the first byte of that, a lost engine means another try (R2); after it, an error event.
+2. ``_admit``: a place on a replica, at once or later, or a refusal (``gateway.plane.seated``).
+3. ``_send``: to the engine. What comes back goes to the caller (``gateway.plane.relay``). Until the first byte of that,
+   a lost engine means another try (R2); after it, an error event.
 ``_close`` settles everything exactly once, however it ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,73 +19,33 @@ import structlog
 from gateway import forms
 from gateway.admit import Claim, Outcome
 from gateway.capabilities import check_capability
-from gateway.dialects import error_body, error_event
 from gateway.endpoints import BodyKind
-from gateway.engine_errors import LARGEST_BODY_BYTES, EngineNotReady, rewrite
-from gateway.errors import ClientGone, EngineLost, GatewayError, Unexpected
+from gateway.engine_errors import EngineNotReady, rewrite
+from gateway.errors import ClientGone, GatewayError, Unexpected
 from gateway.exchange import Exchange
 from gateway.headers import first, lines, to_engine
 from gateway.inquiry import Inquiry
-from gateway.metering.counting import Count, End, count_for, prompt_of
-from gateway.metering.metered import Metered
 from gateway.metering.wishes import ENDPOINTS as TELLING
 from gateway.metering.wishes import RUNTIME as TELLS
-from gateway.metering.wishes import Wish, asking_for_usage
-from gateway.plane.chunks import framed, payload_of
-from gateway.plane.heads import AnswerHead, RequestHead
-from gateway.plane.outlet import Extension, Outlet, Tap
-from gateway.plane.paying import Paying
-from gateway.plane.upstream import EVENTS, Upstream
-from gateway.routing import is_cold
-from gateway.sse import WholeEvents
-from gateway.usage import usage_of
+from gateway.metering.wishes import asking_for_usage
+from gateway.plane.heads import RequestHead
+from gateway.plane.outlet import Extension, Outlet
+from gateway.plane.relay import Mode, Relay
 
 if TYPE_CHECKING:
-    from gateway.accounts import Account
     from gateway.plane.plane import Plane
 
-# An unstreamed answer up to this size is read whole before its head goes out: until then it can still be tried again.
-WHOLE_ANSWER_BYTES = 1 << 20
 EVENT_HEAD = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 HELD_COMMENT = b": waiting for the model\n\n"
 
 log = structlog.get_logger(__name__)
 
 
-class Mode(Enum):
-    WAITING = auto()  # for the head of an answer
-    ERROR = auto()  # the engine refused; what it says is being read
-    WHOLE = auto()  # being read before any of it goes out
-    EVENTS = auto()
-    STREAM = auto()  # bytes as they come
-    CLOSED = auto()
-
-
-class Flight(Metered, Paying):
+class Flight(Relay):
     """``outlet``: where the answer goes. ``exchange``: its facts."""
 
-    # Defaults of the class: a request sets only what it comes to need.
-    takes_chunks = False
-    sent_again = False
-    last_byte_s: float | None = None  # of the engine, or when it was asked
-    lines = b""
-    _upstream: Upstream | None = None
-    _mode = Mode.WAITING
-    _size = 0
-    _status = 0
-    _events: WholeEvents | None = None
-    _count: Count | None = None  # of what is passed on
     _tells = False  # its engine can be asked to tell tokens with each event
-    _wish: Wish | None = None  # what the caller wants to be told of tokens, where the engine was asked for more
-    _tap: Tap | None = None
-    _extension: Extension | None = None
     _task: asyncio.Task[None] | None = None
-    _began = False  # something was sent to the caller
-    _held_since_s: float | None = None
-    _sent_s = 0.0
-    _at_once = False  # the connection to the engine was there already
-    _paused = False
-    _starting = False  # what it is held for is a start, not a busy replica
 
     def __init__(self, plane: Plane, outlet: Outlet, exchange: Exchange, head: RequestHead) -> None:
         self._plane = plane
@@ -112,7 +71,6 @@ class Flight(Metered, Paying):
             inquiry.account.check_model(route, inquiry.peek.model)
             extension = plane.extensions.get(inquiry.endpoint.name)
             if extension is not None and extension.wants(inquiry):
-                self._extension = extension
                 self._task = asyncio.get_running_loop().create_task(self._prepare(extension, inquiry))
                 return
             self._reserve(inquiry)
@@ -150,7 +108,7 @@ class Flight(Metered, Paying):
             self._begin(200, EVENT_HEAD, None)
         self.outlet.write(HELD_COMMENT)
 
-    # -- 3: to the engine and back -----------------------------------------------------------------------------------
+    # -- 3: to the engine, perhaps to another one ---------------------------------------------------------------------
 
     def _send(self, claim: Claim) -> None:
         self._claim = claim
@@ -210,24 +168,13 @@ class Flight(Metered, Paying):
         if self._mode in (Mode.EVENTS, Mode.STREAM) and self._began and self.exchange.first_byte_s is not None:
             self._cut_off(claim, outcome)
             return
-        again = self._plane.admission.may_retry(claim, self.exchange.retries)
-        self._land(outcome)
-        if not again:
-            message = f"The engine of the model '{claim.model}' went away {self.exchange.retries + 1} times; try again."
-            self.fail(EngineLost(message, retry_after_s=1))
-            return
-        self.exchange.retries += 1
+        self._plane.flying.discard(self)
+        self._again(claim, inquiry, outcome)
+
+    def _begin_anew(self) -> None:
         self._mode = Mode.WAITING
         self.takes_chunks = False
         self._count = None
-        if self._plane.recorder is not None:
-            self._plane.recorder.left(self)
-            self._plane.recorder.note(self, self.account)  # where it was is known to nobody else until it is over
-        inquiry.avoid = (*inquiry.avoid, claim.replica)
-        try:
-            self._admit(inquiry)
-        except GatewayError as error:
-            self.fail(error)
 
     def _engine_refused(self) -> None:
         claim, inquiry = self._claim, self._inquiry
@@ -246,9 +193,7 @@ class Flight(Metered, Paying):
         else:
             self.fail(error)
 
-    # -- 4: to the caller --------------------------------------------------------------------------------------------
-
-    # -- the caller's side -------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
         """The caller left: whatever it had, a place in the queue or in an engine, is free again."""
@@ -262,10 +207,8 @@ class Flight(Metered, Paying):
         self._close(Outcome.LEFT, ClientGone.status)
 
     @property
-    def waits_for_engine(self) -> bool:
-        return self._claim is not None and not self._paused
-
-    # -- the end -----------------------------------------------------------------------------------------------------
+    def _is_over(self) -> bool:
+        return self._mode is Mode.CLOSED
 
     def _stop(self) -> None:
         self._drop_upstream()
@@ -279,8 +222,8 @@ class Flight(Metered, Paying):
         self._mode = Mode.CLOSED
         self._upstream = None
         if self._held_since_s is not None:
-            self._plane.admission.leave(self)
-            self._note_wait(woken=self._starting)
+            self._leave_queue()
+        self._plane.flying.discard(self)
         self._land(outcome)
         if self._count is not None:
             self.exchange.usage, self.estimated = self._count.usage(complete=complete)
@@ -298,11 +241,6 @@ class Flight(Metered, Paying):
         if self._task is not None:
             task, self._task = self._task, None
             task.cancel()
-
-
-def error_lines(error: GatewayError) -> bytes:
-    given = [(name.encode(), value.encode()) for name, value in error.headers()]
-    return lines([(b"content-type", b"application/json"), *given])
 
 
 def renamed(inquiry: Inquiry, name: str) -> bytes:

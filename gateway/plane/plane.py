@@ -34,6 +34,7 @@ from gateway.peek import check_content_type, peek, peek_beside
 from gateway.plane.flight import Flight
 from gateway.plane.heads import RequestHead
 from gateway.plane.outlet import Extension
+from gateway.plane.seated import Seated
 from gateway.plane.upstream import TICK_S as SWEEP_S
 from gateway.plane.upstream import Upstreams
 from gateway.settings import Limits
@@ -88,7 +89,7 @@ class Plane:
     connections: set[Connection] = field(default_factory=set)
     flying: set[Flight] = field(default_factory=set)  # at an engine
     tunnels: set[Tunnel] = field(default_factory=set)  # likewise
-    held: set[Flight] = field(default_factory=set)
+    held: set[Seated] = field(default_factory=set)
     now: Callable[[], float] = field(init=False)
     lately_s: float = field(init=False)  # the time of the last tick, for what need not be known exactly
     date_line: bytes = field(init=False)
@@ -197,8 +198,8 @@ class Plane:
             self.recorder.tick(self.flying)
         if self.limits.hold_comments_s and now_s >= self._comments_at_s:
             self._comments_at_s = now_s + self.limits.hold_comments_s
-            for flight in tuple(self.held):
-                flight.comment()
+            for held in tuple(self.held):
+                held.comment()
         if self.limiter is not None and now_s >= self._bill_at_s:
             self._bill_at_s = now_s + BILL_S
             running: list[Flight | Tunnel] = [*self.flying, *self.tunnels]

@@ -2,9 +2,9 @@
 
 1. ``begin``: the caller's key and the model's name are looked at; the connection becomes the tunnel's.
 2. ``_admit``: a place on a replica, at once or later; it is kept for as long as the WebSocket is open.
-3. ``_connect``: a connection of its own to the engine, and the same request on it. Until the engine has said that it
+3. ``_send``: a connection of its own to the engine, and the same request on it. Until the engine has said that it
    switches, a lost one means another try (R2).
-4. ``_open``: what one side sends goes to the other; who reads slowly makes the other one wait. When one side ends, so
+4. ``answered``: from then on what one side sends goes to the other; who reads slowly makes the other one wait. When one side ends, so
    does the other.
 ``_close`` settles everything exactly once, however it ends.
 """
@@ -28,32 +28,28 @@ from gateway.errors import ClientGone, EngineLost, GatewayError, Unauthorized, U
 from gateway.exchange import Exchange
 from gateway.headers import lines
 from gateway.inquiry import Inquiry, Peek
-from gateway.metering.metered import Metered
+from gateway.plane.engine_end import EngineEnd
 from gateway.plane.handshake import (
     SWITCHING,
     check_upgrade,
     key_hash_of,
     model_of,
     opened,
-    parse_opening,
     protocols_of,
     request_to,
 )
 from gateway.plane.heads import AnswerHead, BadHead, RequestHead
 from gateway.plane.intake import State
-from gateway.plane.paying import Paying
+from gateway.plane.seated import Seated
 from gateway.plane.statuses import status_line
-from gateway.plane.upstream import CONNECT_TIMEOUT_S, LONGEST_HEAD_BYTES, no_delay
-from gateway.routing import is_cold
+from gateway.plane.upstream import CONNECT_TIMEOUT_S
 from models.store.records import KeyRecord
 
 if TYPE_CHECKING:
-    from gateway.accounts import Account
     from gateway.plane.connection import Connection
     from gateway.plane.plane import Plane
 
 NEVER_S = float("inf")
-LAST_BYTES_S = 0.5  # that an engine has to take what it was sent last; its caller is gone, and its slot is to be free
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +62,7 @@ class Mode(Enum):
     CLOSED = auto()
 
 
-class Tunnel(Metered, Paying, asyncio.Protocol):
+class Tunnel(Seated, asyncio.Protocol):
     """The caller's end. ``deadline_s``: as of a connection (``Plane.tick``), when ``expire`` is called."""
 
     def __init__(self, plane: Plane, connection: Connection, head: RequestHead, exchange: Exchange) -> None:
@@ -78,12 +74,8 @@ class Tunnel(Metered, Paying, asyncio.Protocol):
         self._connection = connection
         self._head = head
         self._mode = Mode.WAITING
-        self._inquiry: Inquiry | None = None
-        self._claim: Claim | None = None
         self._engine: EngineEnd | None = None
         self._task: asyncio.Task[None] | None = None
-        self._held_since_s: float | None = None
-        self._starting = False
         self._early: list[bytes] = []  # sent before the other side was there to hear it
 
     # -- 1: until the caller is known --------------------------------------------------------------------------------
@@ -160,41 +152,15 @@ class Tunnel(Metered, Paying, asyncio.Protocol):
         """Raises GatewayError."""
         self._mode = Mode.WAITING
         self.deadline_s = NEVER_S  # admission looks after those that wait
-        claim = self._plane.admission.admit(inquiry, self)
-        if claim is not None:
-            self._connect(claim)
-            return
-        self.exchange.held = True
-        self._held_since_s = self._plane.now()
-        self._starting = is_cold(self._plane.admission.find(inquiry.peek.model))
+        super()._admit(inquiry)
 
     @property
-    def account(self) -> Account | None:
-        return None if self._inquiry is None else self._inquiry.account
-
-    def admitted(self, claim: Claim) -> None:
-        self._note_wait(woken=claim.woken)
-        if self._mode is Mode.CLOSED:
-            self._plane.admission.give_back(claim, Outcome.LEFT)
-            return
-        self._connect(claim)
-
-    def refused(self, error: GatewayError) -> None:
-        self._note_wait(woken=self._starting)
-        self.fail(error)
-
-    def _note_wait(self, *, woken: bool) -> None:
-        if self._held_since_s is None:
-            return
-        waited_s, self._held_since_s = self._plane.now() - self._held_since_s, None
-        if woken:
-            self.exchange.wake_s += waited_s
-        else:
-            self.exchange.queue_s += waited_s
+    def _is_over(self) -> bool:
+        return self._mode is Mode.CLOSED
 
     # -- 3: until the engine has switched ----------------------------------------------------------------------------
 
-    def _connect(self, claim: Claim) -> None:
+    def _send(self, claim: Claim) -> None:
         self._claim = claim
         self._plane.tunnels.add(self)
         self._mode = Mode.OPENING
@@ -276,7 +242,7 @@ class Tunnel(Metered, Paying, asyncio.Protocol):
         assert inquiry is not None
         error = rewrite(status, body, endpoint=inquiry.endpoint, model=claim.model, request_id=self.exchange.request_id)
         if isinstance(error, EngineNotReady):
-            self._again(claim, inquiry, Outcome.BUSY)
+            self._go_elsewhere(claim, inquiry, Outcome.BUSY)
         else:
             self.fail(error)
 
@@ -289,25 +255,12 @@ class Tunnel(Metered, Paying, asyncio.Protocol):
             self._close(Outcome.OK)  # an engine may end a WebSocket; how, is between it and the caller
             return
         log.info("engine lost", request_id=self.exchange.request_id, replica=claim.replica, reason=reason)
-        self._again(claim, inquiry, outcome)
+        self._go_elsewhere(claim, inquiry, outcome)
 
-    def _again(self, claim: Claim, inquiry: Inquiry, outcome: Outcome) -> None:
-        again = self._plane.admission.may_retry(claim, self.exchange.retries)
+    def _go_elsewhere(self, claim: Claim, inquiry: Inquiry, outcome: Outcome) -> None:
         self._drop_engine()
-        self._land(outcome)
-        if not again:
-            message = f"The engine of the model '{claim.model}' went away {self.exchange.retries + 1} times; try again."
-            self.fail(EngineLost(message, retry_after_s=1))
-            return
-        if self._plane.recorder is not None:
-            self._plane.recorder.left(self)
-            self._plane.recorder.note(self, self.account)
-        self.exchange.retries += 1
-        inquiry.avoid = (*inquiry.avoid, claim.replica)
-        try:
-            self._admit(inquiry)
-        except GatewayError as error:
-            self.fail(error)
+        self._plane.tunnels.discard(self)
+        self._again(claim, inquiry, outcome)
 
     # -- 4: bytes both ways ------------------------------------------------------------------------------------------
 
@@ -419,10 +372,10 @@ class Tunnel(Metered, Paying, asyncio.Protocol):
         self._mode = Mode.CLOSED
         self.deadline_s = self._plane.now() + self._plane.limits.linger_s
         if self._held_since_s is not None:
-            self._plane.admission.leave(self)
-            self._note_wait(woken=self._starting)
+            self._leave_queue()
         self._stop_task()
         self._drop_engine()
+        self._plane.tunnels.discard(self)
         self._land(outcome)
         if self._plane.recorder is not None:
             self._plane.recorder.over(self, self.exchange.status, self.account)
@@ -432,15 +385,6 @@ class Tunnel(Metered, Paying, asyncio.Protocol):
     def _end(self) -> None:
         self._plane.observe(self.exchange)
         self.transport.close()
-
-    def _land(self, outcome: Outcome) -> None:
-        claim, self._claim = self._claim, None
-        if claim is not None:
-            target = claim.target
-            self._plane.tunnels.discard(self)
-            self._plane.admission.give_back(claim, outcome)
-            if self._allowance is not None and target is not None:
-                self._allowance.ran(claim.shared_s, target)
 
     def _stop(self) -> None:
         """A WebSocket that is open has no place for an error: it ends."""
@@ -456,94 +400,3 @@ class Tunnel(Metered, Paying, asyncio.Protocol):
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-
-
-class EngineEnd(asyncio.Protocol):
-    """The engine's end: first an answer with a head, then bytes for as long as it lasts."""
-
-    def __init__(self, tunnel: Tunnel) -> None:
-        self._tunnel: Tunnel | None = tunnel
-        self._transport: asyncio.Transport | None = None
-        self._head: AnswerHead | None = None
-        self._buffer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit from it
-        no_delay(transport)
-        if self._tunnel is None:
-            self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        tunnel = self._tunnel
-        if tunnel is None:
-            return
-        if self._head is not None and self._head.status == SWITCHING:
-            tunnel.sent(data)
-            return
-        self._buffer += data
-        if self._head is None:
-            self._read_head(tunnel)
-        elif len(self._buffer) >= self._expected():
-            tunnel.complained(self._head.status, self._buffer)
-
-    def _read_head(self, tunnel: Tunnel) -> None:
-        end = self._buffer.find(b"\r\n\r\n") + 4
-        if end < 4:
-            if len(self._buffer) > LONGEST_HEAD_BYTES:
-                tunnel.lost("the head of its answer is too long")
-            return
-        raw, self._buffer = self._buffer[:end], self._buffer[end:]
-        try:
-            head = parse_opening(raw)
-        except BadHead as wrong:
-            tunnel.lost(wrong.message)
-            return
-        self._head = head
-        rest = self._buffer
-        tunnel.answered(head, rest if head.status == SWITCHING else b"")
-        if head.status != SWITCHING and len(rest) >= self._expected():
-            tunnel.complained(head.status, rest)
-
-    def _expected(self) -> int:
-        """How much of a refusal is read: as long as it says to be; else until it ends."""
-        assert self._head is not None
-        for name, value in self._head.headers:
-            if name == b"content-length" and value.isdigit() and len(value) < 10:
-                return min(int(value), LARGEST_BODY_BYTES)
-        return LARGEST_BODY_BYTES
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def pause_writing(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.resume_reading()
-
-    def pause_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        tunnel, self._tunnel = self._tunnel, None
-        if tunnel is None:
-            return
-        if self._head is not None and self._head.status != SWITCHING:
-            tunnel.complained(self._head.status, self._buffer)
-        else:
-            tunnel.lost("the connection broke")
-
-    def end(self) -> None:
-        """The caller is gone, or this engine is not wanted any more. What was written goes out before it closes."""
-        self._tunnel = None
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.close()
-            asyncio.get_running_loop().call_later(LAST_BYTES_S, self._transport.abort)
