@@ -28,7 +28,7 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-cluster test-long test-gpu lint loadtest chaos bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-tenants bench-packing bench-residency bench-autoscale fuzz clean
+.PHONY: help venv run test test-cluster test-long test-gpu lint loadtest chaos bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-tenants bench-metering bench-packing bench-residency bench-autoscale fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ bench-peers: venv ## install the peers of bench-gateway that are Python packages
 
 bench-tenants: venv ## what a quiet tenant feels of a noisy one at ten times its share (3 min)
 	@$(BIN)/python -m loadtests.tenants $(ARGS)
+
+bench-metering: venv ## what limits and metering cost a request, and how fast events are settled (2 min)
+	@$(BIN)/python -m loadtests.metering $(ARGS)
 
 bench-packing bench-residency bench-autoscale: bench-%: venv ## policies against their goals; DATA=dir SEEDS=42..51 ONLY=P1
 	@$(BIN)/python -m loadtests.policies.$* --data "$(DATA)" --seeds "$(SEEDS)" --only "$(ONLY)" $(ARGS)

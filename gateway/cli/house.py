@@ -94,6 +94,8 @@ def change(
     fields |= {} if cool_down is None else {"cool_down": parse_cool_down(cool_down)}
     if trusted_proxy is not None:
         fields["trusted_proxies"] = () if "none" in trusted_proxy else tuple(trusted_proxy)
+    if not fields and key_limit is no_key_limit is model_limit is no_model_limit is None:
+        raise AskedWrongly("nothing to change is named", code="usage", cure="see: roundhouse house set --help")
 
     def work(known: Tenancy, _: float) -> Changed:
         limits = {}

@@ -15,7 +15,7 @@ from gateway.cli.store_access import changed, known, plain, show_change
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from models.store.tenancy import HouseRecord, PriceLine
+    from models.store.tenancy import HouseRecord, PriceLine, PriceList
 
 app = typer.Typer(help="Price lists: by token, request, GPU-second and GiB-second.", rich_markup_mode=None)
 UNITS = ("input_token", "cached_token", "output_token", "gpu_second", "gib_second", "request")
@@ -47,7 +47,7 @@ def change(
     json: Json = False,
 ) -> None:
     """Price a model in a list, which is made if there is none of the name; units that are not named stay as they are.
-    The first line that fits a model counts: exact ids come before patterns."""
+    The first line that fits a model counts; a line goes before those that fit all of its models."""
     from models.store.house_edits import Changed, price_setting
     from models.store.tenants import Tenancy
 
@@ -64,8 +64,8 @@ def change(
         return price_setting(known, with_line(known.house, name, model, prices), default=default)
 
     house = changed(home, work, dry_run=dry_run)
-    found = plain(house.price_lists[name])
-    show_change(f"{model} in {name}: {_said(found, model)} {house.currency}", found, json=json, dry_run=dry_run)
+    found = house.price_lists[name]
+    show_change(f"{model} in {name}: {_said(found, model)} {house.currency}", plain(found), json=json, dry_run=dry_run)
 
 
 @app.command()
@@ -135,9 +135,10 @@ def delete(
 
 
 def with_line(house: HouseRecord, name: str, model: str, prices: dict[str, Decimal]) -> Any:
-    """The list with this line; one for an exact id goes before the patterns, so that it counts."""
+    """The list with this line: a new one goes before what fits all of its models, so that it counts."""
     import msgspec
 
+    from models.store.checks import covers, is_pattern
     from models.store.tenancy import PriceLine, PriceList
 
     found = house.price_lists.get(name, PriceList(name=name))
@@ -147,8 +148,12 @@ def with_line(house: HouseRecord, name: str, model: str, prices: dict[str, Decim
         lines[at] = msgspec.structs.replace(lines[at], **prices)
     else:
         new = PriceLine(model=model, **prices)
-        exact = next((index for index, line in enumerate(lines) if is_pattern(line.model)), len(lines))
-        lines.insert(len(lines) if is_pattern(model) else exact, new)
+        wider = (
+            index
+            for index, line in enumerate(lines)
+            if covers(line.model, model) or (is_pattern(line.model) and not is_pattern(model))
+        )
+        lines.insert(next(wider, len(lines)), new)
     return PriceList(name=name, lines=tuple(lines))
 
 
@@ -165,10 +170,6 @@ def without_line(house: HouseRecord, name: str, model: str) -> Any:
     return PriceList(name=name, lines=lines)
 
 
-def is_pattern(model: str) -> bool:
-    return any(character in model for character in "*?[")
-
-
 def _prices(options: dict[str, str]) -> dict[str, Decimal]:
     from models.catalog.errors import WrongValue
     from models.store.price_text import parse_price
@@ -179,10 +180,10 @@ def _prices(options: dict[str, str]) -> dict[str, Decimal]:
         raise AskedWrongly(wrong.message, code="usage", cure=wrong.cure) from None
 
 
-def _said(prices: dict[str, Any], model: str) -> str:
-    line = next(line for line in prices["lines"] if line["model"] == model)
+def _said(prices: PriceList, model: str) -> str:
+    line = next(line for line in prices.lines if line.model == model)
     return (
-        ", ".join(f"{unit.replace('_', ' ')} {line[unit]}" for unit in UNITS if line[unit] not in (None, "0")) or "free"
+        ", ".join(f"{unit.replace('_', ' ')} {cell}" for unit in UNITS if (cell := _cell(getattr(line, unit)))) or "free"
     )
 
 

@@ -12,61 +12,44 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from gateway import request_ids
-from gateway.abuse.caps import most_body_bytes
-from gateway.abuse.guard import Peer
-from gateway.accounts import Account
-from gateway.auth import INFERENCE
-from gateway.dialects import Dialect, dialect_of, error_body
-from gateway.errors import (
-    BodyTooLarge,
-    GatewayError,
-    HeadNotValid,
-    MethodNotAllowed,
-    RequestTimeout,
-    Unauthorized,
-    Unexpected,
-)
+from gateway.errors import BodyTooLarge, GatewayError, MethodNotAllowed, RequestTimeout, Unexpected
 from gateway.exchange import Exchange
 from gateway.plane.asgi import AsgiCall
-from gateway.plane.chunks import BadChunk, Dechunker
-from gateway.plane.flight import Flight, error_lines
-from gateway.plane.heads import BadHead, RequestHead
-from gateway.plane.intake import NEVER_S, Intake, State
+from gateway.plane.chunks import Dechunker
+from gateway.plane.flight import Flight
+from gateway.plane.heads import RequestHead
+from gateway.plane.intake import NEVER_S, State
+from gateway.plane.recognising import CONTINUE, Recognising
 from gateway.plane.upstream import no_delay
 
 if TYPE_CHECKING:
     from gateway.plane.plane import Plane
-    from models.store.records import KeyRecord
 
-SKIPPED_BYTES = 64 << 10  # a refused body that is this small is read over, and the connection lives on
 MOVES_ON_BYTES = 64 << 10  # of an upload, within the time that a request has
 SMALL_CHUNK_BYTES = 64  # in the mean, of a body with thousands of chunks: more would cost time for nothing
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 
 log = structlog.get_logger(__name__)
 
 
-class Connection(Intake, asyncio.Protocol):
-    __slots__ = ("_account", "_body", "_call", "_cleared", "_most_bytes", "_peer", "_size", "_task")
+class Connection(Recognising, asyncio.Protocol):
+    __slots__ = ("_body",)
 
     def __init__(self, plane: Plane) -> None:
         super().__init__()
         self._plane = plane
         self.transport: asyncio.Transport | None = None
         self.exchange: Exchange | None = None
-        self._peer: Peer | None = None  # once it is known
-        self._cleared = -1  # in which generation of the guard all that comes from there was let through
+        self._peer = None
+        self._cleared = -1
         self._reset()
 
     def _reset(self) -> None:
         """For the next request."""
         self._head: RequestHead | None = None
         self._flight: Flight | None = None
-        self._call: AsgiCall | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._account: Account | None = None
+        self._call = None
+        self._task = None
+        self._account = None
         self._dechunker: Dechunker | None = None
         self._body: bytes | bytearray = b""
         self._size = 0
@@ -206,20 +189,7 @@ class Connection(Intake, asyncio.Protocol):
             if head.method == "OPTIONS":
                 return
             raise MethodNotAllowed(head.method, head.path, (endpoint.method, "OPTIONS"))
-        try:
-            if head.key_hash is None:
-                head.key_hash = plane.authenticator.hash_of(head.headers)
-            record = plane.authenticator.recall(head.key_hash, INFERENCE)
-        except Unauthorized:
-            plane.guard.check_stranger(head.address)
-            raise
-        self._most_bytes = min(endpoint.most_body_bytes or plane.limits.max_body_bytes, plane.limits.max_body_bytes)
-        if record is None:
-            if not plane.authenticator.has_seen(head.key_hash):
-                plane.guard.check_stranger(head.address)
-            self._task = asyncio.get_running_loop().create_task(self._authenticate(head.key_hash))
-        else:
-            self._recognised(record, exchange)  # and auth_s stays 0: nothing had to be waited for
+        self._recognise(head, endpoint, exchange)
         if not head.checked:
             plane.check_head(head, endpoint)
             head.checked = True
@@ -240,9 +210,8 @@ class Connection(Intake, asyncio.Protocol):
             self._body = payload
         else:
             if isinstance(self._body, bytes):
-                self._body = bytearray(
-                    self._body
-                )  # not a list: a million pieces of a byte would be fifty times as large
+                # Not a list: a million pieces of a byte would be fifty times as large.
+                self._body = bytearray(self._body)
             self._body += payload
 
     def _request_is_whole(self) -> None:
@@ -274,8 +243,6 @@ class Connection(Intake, asyncio.Protocol):
             flight.fail(Unexpected(exchange.request_id))
             return
         flight.start(inquiry)
-
-    # -- refusing ----------------------------------------------------------------------------------------------------
 
     # -- between requests ----------------------------------------------------------------------------------------------
 

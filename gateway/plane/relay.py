@@ -194,7 +194,7 @@ class Relay(Seated):
         self._close(Outcome.OK, complete=True)
         self.outlet.end()
 
-    # -- to the caller --------------------------------------------------------------------------------------------------
+    # -- to the caller -------------------------------------------------------------------------------------------------
 
     def _begin(self, status: int, head: bytes, length: int | None) -> None:
         self._began = True

@@ -4,8 +4,8 @@
 2. ``_admit``: a place on a replica, at once or later; it is kept for as long as the WebSocket is open.
 3. ``_send``: a connection of its own to the engine, and the same request on it. Until the engine has said that it
    switches, a lost one means another try (R2).
-4. ``answered``: from then on what one side sends goes to the other; who reads slowly makes the other one wait. When one side ends, so
-   does the other.
+4. ``answered``: what one side sends goes to the other; who reads slowly makes the other one wait. When one side ends,
+   so does the other.
 ``_close`` settles everything exactly once, however it ends.
 """
 
@@ -24,7 +24,7 @@ from gateway.auth import INFERENCE
 from gateway.capabilities import check_capability
 from gateway.dialects import error_body
 from gateway.engine_errors import LARGEST_BODY_BYTES, EngineNotReady, rewrite
-from gateway.errors import ClientGone, EngineLost, GatewayError, Unauthorized, Unexpected
+from gateway.errors import ClientGone, GatewayError, Unauthorized, Unexpected
 from gateway.exchange import Exchange
 from gateway.headers import lines
 from gateway.inquiry import Inquiry, Peek

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable
 from decimal import Decimal
+from fnmatch import fnmatchcase
 
 from models.catalog.errors import WrongValue
 from models.store.errors import TenancyRefused
@@ -133,11 +134,26 @@ def check_price_list(prices: PriceList) -> None:
         _check_patterns((line.model,), f"{at}.model")
         if line.model in seen:
             raise TenancyRefused(f"{line.model!r} has a price already; only the first counts", f"{at}.model")
+        wider = next((other.model for other in prices.lines[:index] if covers(other.model, line.model)), None)
+        if wider is not None:
+            said = f"{line.model!r} would never count: {wider!r} before it fits all that it fits; write it above that"
+            raise TenancyRefused(said, f"{at}.model")
         seen.add(line.model)
         for unit in PriceLine.__struct_fields__:
             value = getattr(line, unit)
             if isinstance(value, Decimal):
                 _check_price(value, f"{at}.{unit}")
+
+
+def is_pattern(model: str) -> bool:
+    return any(character in model for character in "*?[")
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """All that the pattern ``narrow`` fits, ``wide`` fits, too, as far as that is plain to see."""
+    if not is_pattern(narrow):
+        return fnmatchcase(narrow, wide)
+    return wide.endswith("*") and not is_pattern(wide[:-1]) and narrow.startswith(wide[:-1])
 
 
 def check_name(name: str, field: str, noun: str) -> None:
