@@ -174,12 +174,13 @@ def caller_of(record: KeyRecord, tenant: TenantRecord) -> Caller:
         project=record.project,
         share=tenant.guaranteed_share,
         key_weight=record.weight,
+        key=record,
     )
 
 
 def record_of(caller: Caller) -> KeyRecord:
-    """Of one whose key was not seen here."""
-    return KeyRecord(
+    """Of one that is not known here, or not any more."""
+    return caller.key or KeyRecord(
         key_id=caller.key_id,
         name=caller.name,
         scopes=(),

@@ -186,6 +186,7 @@ def _lifespan(
         assert limiter is not None
         assert health is not None
         plane.recorder = recorder = Recorder(deps.home, deps.worker, deps.clock)
+        limiter.follow(lambda: recorder.written)
         notices = Notices(deps.redis, deps.keys, deps.clock)
         plane.guard.on_key_cooled = notices.key_cooled
         # Redis may not be there yet: the tasks keep trying, and the port answers from the first moment.

@@ -193,15 +193,19 @@ class ConcurrencyReached(LimitReached):
     code = "concurrency_limit"
 
 
-class BudgetExceeded(LimitReached):
-    """A budget does not hold what the request can cost."""
-
-    type = "insufficient_quota"
-    code = "budget_exceeded"
+class NeverSoMuch(LimitReached):
+    """The request alone is more than the limit, or than is left of it for long: to try again soon is no use."""
 
     def headers(self) -> list[tuple[str, str]]:
         # The OpenAI and Anthropic SDKs obey the second one: it would be the same in a moment.
         return [*super().headers(), ("x-should-retry", "false")]
+
+
+class BudgetExceeded(NeverSoMuch):
+    """A budget does not hold what the request can cost."""
+
+    type = "insufficient_quota"
+    code = "budget_exceeded"
 
 
 class ClientGone(GatewayError):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
 
-from gateway.documents import answer, shape
+from gateway.documents import Version, answer, shape
 from gateway.tenancy_calls import TenancyCalls
 from gateway.tenancy_documents import BlockList, HouseView, PriceLists
 from gateway.tenancy_fields import BlockFields, Fields, HouseFields, PriceFields, WebhookFields, webhook_of
@@ -16,8 +16,6 @@ from gateway.tenancy_views import without_secrets
 from models.store import house_edits
 from models.store.tenancy import Block, HouseRecord, PriceList
 from models.store.tenants import Edit, Tenancy
-
-Version = Annotated[int | None, Query(ge=0, description="Refuse if anything was changed since this version")]
 
 
 class PriceListFields(Fields):

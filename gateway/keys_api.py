@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
 
-from gateway.documents import answer, shape
+from gateway.documents import Version, answer, shape
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.tenancy_calls import TenancyCalls, refusal
 from gateway.tenancy_documents import KeyList, NewKey
@@ -19,7 +19,6 @@ from models.store.api_keys import LONGEST_NAME, CreatedKey, KeyRefused, build_ke
 from models.store.records import KeyRecord
 
 LONGEST_OVERLAP_S = 365 * 86_400.0
-Version = Annotated[int | None, Query(ge=0, description="Refuse if anything was changed since this version")]
 
 
 class NewKeyFields(KeyFields):

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.endpoints import Endpoint
 from gateway.errors import InvalidRequest, UnsupportedMediaType
-from gateway.greed import Caps, check_prompts, check_schemas, judge
+from gateway.greed import Caps, check_prompts, check_schemas, judge, texts
 from gateway.gunzip import ENCODINGS
 from gateway.image_urls import embedded_bytes, may_have_urls, refuse_urls
 from gateway.inquiry import Peek
@@ -60,14 +60,16 @@ def peek(body: bytes, endpoint: Endpoint, caps: Caps, hosts: frozenset[str]) -> 
     head = b"" if found.head is None else bytes(found.head)
     _check_parts(found, head, shape, endpoint, caps, hosts)
     asked = _prompt_tokens(head, len(body))
+    prefix = _prefix(found, head, shape)
     if not shape.generates:
-        return Peek(model, found.stream is True, asked, _prefix(found, head, shape))
+        again_bytes = _again_bytes(found, head, shape) if endpoint.capability == "score" else 0
+        return Peek(model, found.stream is True, asked, prefix, again_bytes=again_bytes)
     answer = shape.answer_of(found)
     bounded = type(answer) is int and answer > 0
     choices = 1 if found.n is None else _times(found.n)
-    likely = (answer if bounded else USUAL_ANSWER_TOKENS) * choices
-    prefix = _prefix(found, head, shape)
-    return Peek(model, found.stream is True, asked + likely, prefix, likely, bounded, choices)
+    prompts = texts(head) if shape.batch else 1
+    likely = (answer if bounded else USUAL_ANSWER_TOKENS) * choices * prompts
+    return Peek(model, found.stream is True, asked + likely, prefix, likely, bounded, choices, prompts)
 
 
 def peek_beside(body: bytes, model: str, caps: Caps) -> Peek:
@@ -158,6 +160,13 @@ def _prompt_tokens(head: bytes, body_bytes: int) -> int:
     if body_bytes > LARGE_BODY_BYTES:
         body_bytes -= embedded_bytes(head)
     return body_bytes // BYTES_PER_TOKEN or 1
+
+
+def _again_bytes(found: Fields, head: bytes, shape: Shape) -> int:
+    """Of a text that is compared to several: it is read with each of them."""
+    sides = [head, *(bytes(raw) for name in shape.texts if (raw := getattr(found, name)) is not None)]
+    counts = [texts(raw) for raw in sides]
+    return (max(counts) - 1) * sum(len(raw) for raw, count in zip(sides, counts, strict=True) if count == 1)
 
 
 def _times(n: Any) -> int:

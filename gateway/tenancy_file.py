@@ -26,7 +26,7 @@ from gateway.tenancy_fields import (
 )
 from models.store.api_keys import has_ended
 from models.store.audit import HIDDEN
-from models.store.checks import check_house, check_name, check_tenant
+from models.store.checks import check_house, check_name, check_price_list, check_tenant
 from models.store.errors import TenancyRefused
 from models.store.house_edits import PRICED, blocked_name, is_over
 from models.store.limit_text import limit_text
@@ -77,7 +77,8 @@ def applying(
             verb = "create" if before is None else "delete" if after is None else "set"
             edits.append(Edit(Place.TENANT, name, after, f"tenant.{verb}", name))
     found = differences(known, house, tenants)
-    return edits, Applied(version=known.version, dry_run=dry_run, differences=found, new_secrets=secrets)
+    new_secrets = {} if dry_run else secrets
+    return edits, Applied(version=known.version, dry_run=dry_run, differences=found, new_secrets=new_secrets)
 
 
 def differences(known: Tenancy, house: HouseRecord, tenants: Mapping[str, TenantRecord]) -> tuple[Difference, ...]:
@@ -160,6 +161,8 @@ def _project(before: ProjectRecord | None, name: str, section: ProjectFields) ->
 
 def _check(known: Tenancy, house: HouseRecord, tenants: Mapping[str, TenantRecord], now_unix_s: float) -> None:
     """All of it together, as each leans on others. Raises TenancyRefused."""
+    for name, prices in house.price_lists.items():
+        with_path(f"prices.{name}", lambda prices=prices: check_price_list(prices))
     with_path("house", lambda: check_house(house))
     for name, tenant in tenants.items():
         with_path("tenants", lambda name=name: check_name(name, name, "tenant"))

@@ -11,7 +11,10 @@ from redis.asyncio import Redis
 from gateway.tenant_book import TenantBook
 from models.store.errors import StoreDataError
 from models.store.keys import Keys
+from models.store.tenancy import TenantRecord
 from models.store.tenants import decode_house, decode_tenants
+
+UNREADABLE = "its settings cannot be read; the operator's log says why"
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +28,8 @@ class TenancyReader:
     async def look(self) -> bool:
         """Whether the version is another one than was known, of tenants, the house or keys. Raises RedisError.
 
-        What cannot be read is told, and the last that could be stays in force.
+        What cannot be read is told, and the last that could be stays in force. A tenant of which there is none is
+        refused until then.
         """
         raw = await self.redis.get(self.keys.tenancy_version)
         if int(raw or 0) == self.book.version:
@@ -41,6 +45,9 @@ class TenancyReader:
         except StoreDataError as broken:
             log.error("the house's rules cannot be read; the last ones stay in force", reason=str(broken))
             read_house = self.book.house
-        if self.book.offer(version, read_house, decode_tenants(tenants, self.book.tenants)):
+        known = decode_tenants(tenants, self.book.tenants)
+        for name in {name.decode(errors="replace") for name in tenants} - known.keys():
+            known[name] = TenantRecord(tenant_id=name, blocked=UNREADABLE)  # its budgets must not vanish
+        if self.book.offer(version, read_house, known):
             log.info("tenants", version=version, tenants=len(self.book.tenants))
         return True

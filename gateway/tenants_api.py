@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import Field
 
-from gateway.documents import answer, shape
+from gateway.documents import Version, answer, shape
 from gateway.tenancy_calls import TenancyCalls
 from gateway.tenancy_documents import Applied, TenantList, TenantView
 from gateway.tenancy_fields import ProjectFields, TenantFields
@@ -17,8 +17,6 @@ from gateway.tenancy_views import keys_of, tenant_view, views, working_keys
 from models.store import tenant_edits
 from models.store.tenancy import Caps, TenantRecord
 from models.store.tenants import Tenancy
-
-Version = Annotated[int | None, Query(ge=0, description="Refuse if anything was changed since this version")]
 
 
 class NewTenant(TenantFields):

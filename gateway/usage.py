@@ -14,6 +14,7 @@ _NAME = b'"usage":'
 _NULLS = (b"null", b" null")
 LONGEST_LINE_BYTES = 1 << 20  # of what is longer, only the end is kept: that is where the usage is
 END_BYTES = 16 << 10
+MOST_TOKENS = (1 << 32) - 1
 LONG_BYTES = 2 << 10
 
 
@@ -164,13 +165,17 @@ def _decode(document: bytes) -> _Document | None:
 
 
 def tokens_of(counts: Counts, earlier: Counts | None = None) -> Usage:
-    """``earlier``: Anthropic's first event counts the prompt, its last one need only count the answer."""
+    """``earlier``: Anthropic's first event counts the prompt, its last one need only count the answer. Whatever an
+    engine says, nobody is paid for asking."""
     prompt = _prompt(counts)
     if not prompt and earlier is not None:
         prompt = _prompt(earlier)
     completion = counts.completion_tokens or counts.output_tokens or 0
     cached = _cached(counts) or (0 if earlier is None else _cached(earlier))
-    return Usage(prompt, completion, cached)
+    if 0 <= cached <= prompt <= MOST_TOKENS and 0 <= completion <= MOST_TOKENS:
+        return Usage(prompt, completion, cached)
+    prompt = max(0, min(MOST_TOKENS, prompt))
+    return Usage(prompt, max(0, min(MOST_TOKENS, completion)), max(0, min(prompt, cached)))
 
 
 def _prompt(counts: Counts) -> int:

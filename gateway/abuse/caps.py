@@ -34,6 +34,21 @@ def check_caps(caps: Caps, endpoint: Endpoint, peek: Peek, body: bytes) -> bytes
     most = caps.max_body_bytes
     if most is not None and len(body) > most:
         raise BodyTooLarge(most)
+    check_prompt(caps, endpoint, peek)
+    field, most = ANSWER_FIELDS.get(endpoint.name), caps.max_answer_tokens
+    if field is None or most is None:
+        return body
+    if not peek.bounded:
+        return _bounded(body, field, min(most, UNSAID.get(endpoint.name, most)))
+    if peek.answer_tokens > most * peek.choices * peek.prompts:
+        raise InvalidRequest(
+            f"The parameter '{field}' is above the {most} tokens that your tenant may ask for.", param=field, code=CODE
+        )
+    return body
+
+
+def check_prompt(caps: Caps, endpoint: Endpoint, peek: Peek) -> None:
+    """Raises InvalidRequest."""
     prompt_tokens, most = peek.tokens - peek.answer_tokens, caps.max_prompt_tokens
     if most is not None and endpoint.uses_tokens and prompt_tokens > most:
         raise InvalidRequest(
@@ -41,16 +56,6 @@ def check_caps(caps: Caps, endpoint: Endpoint, peek: Peek, body: bytes) -> bytes
             param=endpoint.prompt_field,
             code="prompt_above_limit",
         )
-    field, most = ANSWER_FIELDS.get(endpoint.name), caps.max_answer_tokens
-    if field is None or most is None:
-        return body
-    if not peek.bounded:
-        return _bounded(body, field, min(most, UNSAID.get(endpoint.name, most)))
-    if peek.answer_tokens > most * peek.choices:
-        raise InvalidRequest(
-            f"The parameter '{field}' is above the {most} tokens that your tenant may ask for.", param=field, code=CODE
-        )
-    return body
 
 
 def _bounded(body: bytes, field: str, most: int) -> bytes:

@@ -20,16 +20,18 @@ KNOWN_FOR_S = 5.0
 
 
 class Keyring:
-    """All keys by id, looked up rarely: only requests name a key by its hash."""
+    """All keys by id, looked up when they changed, and now and then: only requests name a key by its hash."""
 
     def __init__(self, redis: Redis, keys: Keys, clock: Clock, accounts: Accounts) -> None:
         self._redis, self._keys, self._clock, self._accounts = redis, keys, clock, accounts
         self._records: dict[str, KeyRecord] = {}
         self._until_s = float("-inf")
+        self._version = -1  # of the book, which is one with that of the keys
 
     async def caller_of(self, key_id: str) -> Caller | None:
         """None when the key works no more. Raises StoreUnavailable, Forbidden (its tenant is blocked for now)."""
-        if self._clock.monotonic() >= self._until_s:
+        version = self._accounts.book.version
+        if version != self._version or self._clock.monotonic() >= self._until_s:
             async with asking_redis():
                 raw = await cast(Awaitable[dict[Any, Any]], self._redis.hgetall(self._keys.api_keys))
             now_unix_s = self._clock.unix()
@@ -41,6 +43,6 @@ class Keyring:
             # One that is as it was stays the same object, and so does its account.
             known = self._records
             self._records = {name: known[name] if known.get(name) == now else now for name, now in found.items()}
-            self._until_s = self._clock.monotonic() + KNOWN_FOR_S
+            self._until_s, self._version = self._clock.monotonic() + KNOWN_FOR_S, version
         record = self._records.get(key_id)
         return None if record is None else self._accounts.of(record).caller

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from gateway.billing.pricing import Tariff
 from gateway.billing.settlement import Settlement
 from gateway.billing.sweep import Place, State
+from gateway.limits.reading import Correction
 from models.store.codec import encode
 from models.store.keys import Keys
 from models.store.rollups import DAY_S, DAYS_KEPT_S, HOUR_S, HOURS_KEPT_S
@@ -38,7 +39,8 @@ log = structlog.get_logger(__name__)
 # ARGV: mark before, state, prices ('' as they are), settled's most, seconds' most, then five lists, each with its
 # length before it: events' entries, pictures' entries, settled events, seconds, watermarks to drop; then, as JSON, for
 # each of the hashes: when it expires (Unix milliseconds), and field and amount of each. Amounts are texts: a number of
-# Lua's would not hold all of them.
+# Lua's would not hold all of them. Last, of the budgets' counters that follow as keys: field, amount, and for how many
+# milliseconds to keep one that is new (0: for good).
 _SETTLE = """
 if (redis.call('getrange', KEYS[1], 0, 31) or '') ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[1], ARGV[2])
@@ -61,6 +63,13 @@ for k, sums in ipairs(cjson.decode(ARGV[at])) do
   local key = KEYS[k + 7]
   for i = 2, #sums, 2 do redis.call('hincrby', key, sums[i], sums[i + 1]) end
   redis.call('pexpireat', key, sums[1])
+end
+local counters = cjson.decode(ARGV[at + 1])
+for k, one in ipairs(counters) do
+  local key = KEYS[#KEYS - #counters + k]
+  local new = redis.call('exists', key) == 0
+  redis.pcall('hincrby', key, one[1], one[2])
+  if new and one[3] ~= '0' then redis.call('pexpire', key, one[3]) end
 end
 return 1
 """
@@ -158,9 +167,10 @@ class Books:
         pictures: Sequence[str],
         tariffs: Sequence[Tariff] | None,
         dropped: Sequence[str] = (),
+        charges: Sequence[Correction] = (),
     ) -> None:
         """``pictures``: entries that are in the state now. ``tariffs``: None where they are as they were; ``dropped``:
-        workers that are not waited for any more. Raises Overtaken."""
+        workers that are not waited for any more; ``charges``: of budgets. Raises Overtaken."""
         keys = self._keys
         mark = os.urandom(MARK_BYTES // 2).hex().encode()
         seconds = [encode(_second(at, sums)) for at, sums in sorted(done.swept.seconds.items())]
@@ -187,10 +197,10 @@ class Books:
                 expires_ms = (_begin_s(name) + whole_s + kept_s) * 1000
                 amounts = (part for place, amount in fields.items() for part in (place, str(amount)))
                 sums_of.append([str(expires_ms), *amounts])
-        args.append(encode(sums_of))
+        args += [encode(sums_of), encode([(one.field, str(one.units), str(one.keep_ms)) for one in charges])]
         names = [
             keys.usage_settling, keys.usage_events, keys.gpu_timeline, keys.usage_settled, keys.gpu_seconds,
-            keys.usage_prices, keys.usage_watermarks, *hashes,
+            keys.usage_prices, keys.usage_watermarks, *hashes, *(one.key for one in charges),
         ]  # fmt: skip
         if not await self._settle(keys=names, args=args):
             raise Overtaken("another meter has settled since, or the store has forgotten it")

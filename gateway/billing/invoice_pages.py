@@ -78,7 +78,8 @@ def invoice_html(invoice: Invoice) -> str:
         f'<footer class="quiet"><p>Each request is priced by itself, and its price rounded to a billionth of the '
         f"currency; the lines add up to {exact(invoice.total)} {escape(invoice.currency)} exactly. Only the amount due "
         "is rounded once more, half to even. A GPU-second is one second of a whole GPU: requests that run on it at the "
-        "same time share it.</p></footer>\n</body></html>\n"
+        "same time share it. Requests that were refused at once are counted, and cost nothing.</p></footer>\n"
+        "</body></html>\n"
     )
 
 

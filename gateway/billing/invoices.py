@@ -129,11 +129,20 @@ def make_invoice(
         month=month,
         currency=currency,
         final=final,
-        lines=tuple(InvoiceLine(project=at[0], model=at[1], **sums) for at, sums in sorted(lines.items())),
+        lines=tuple(
+            InvoiceLine(project=at[0], model=at[1], **sums)
+            for at, sums in sorted(lines.items())
+            if _used_anything(sums)
+        ),
         keys=tuple(_share(what, names.get(what, ""), each) for what, each in sorted(keys.items(), key=_dearest)),
         days=tuple(_share(what, "", each) for what, each in sorted(days.items())),
         total=total,
     )
+
+
+def _used_anything(sums: Mapping[str, int]) -> bool:
+    """Else there were only requests that were refused."""
+    return any(value for metric, value in sums.items() if metric != "requests")
 
 
 def _share(what: str, name: str, sums: list[int]) -> Share:

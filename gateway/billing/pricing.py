@@ -1,7 +1,7 @@
 """What a request costs, by the prices that held when it ended. Pure.
 
 Each line is amount times price, exact, and rounded once to a whole NANO, halves to the even one. A request that came to
-nothing by no fault of its caller's (5xx, 429) costs nothing.
+nothing by no fault of its caller's (5xx, 429), or was refused before it ran, costs nothing.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Prices:
         self, event: UsageEvent, gpu_ns: int, memory_kib_ms: int, start_gpu_ns: int, requests: int = 1
     ) -> dict[str, int]:
         """Unit -> NANO; units that cost nothing are left out."""
-        if event.status >= 500 or event.status == 429:
+        if event.status >= 500 or event.status == 429 or (event.status >= 400 and not event.runs):
             return {}
         rates = self.rates(event.ended_us, event.price_list, event.model)
         amounts = (

@@ -13,7 +13,7 @@ from gateway.billing.timeline import SECOND_US
 from models.store.rollups import HOUR_S, hour_of
 from models.store.rollups import field as field_of
 from models.store.tenancy import HouseRecord, TenantRecord
-from models.store.usage import METRICS, GpuPicture, OpenRequest, SettledEvent, UsageEvent
+from models.store.usage import METRICS, GpuPicture, OpenRequest, Run, SettledEvent, UsageEvent, identity_of
 
 MOST_AT_ONCE = 1000  # events that are settled in one step: the store works on them in one go
 LONGEST_WINDOW_US = 600 * SECOND_US
@@ -87,7 +87,7 @@ def settle(
     for entry, event in held:
         if len(done.entries) >= MOST_AT_ONCE:
             break
-        name = account_of(event.key_id, event.id)
+        name = identity_of(event)
         if event.ended_us <= state.until_us and name not in awaits:
             done.entries.append(entry)
             _put(done, _settled(event, state.accounts.pop(name, NOTHING), rules.prices, 1), 1)
@@ -99,40 +99,42 @@ def settle(
     return done
 
 
-def account_of(key_id: str, request_id: str) -> str:
-    """Callers may name their requests as others do theirs."""
-    return f"{key_id} {request_id}"
-
-
 def _stays(state: State, held: Sequence[Read], opens: Iterable[OpenRequest], until_us: int) -> tuple[list[Stay], int]:
     since_us, late_us = state.until_us, 0
     stays: list[Stay] = []
-    told = set[tuple[str, str]]()
+    told = set[str]()
     if until_us <= since_us:
         return stays, late_us
     for _, event in held:
         if not event.runs:
             continue
-        name = account_of(event.key_id, event.id)
+        name = identity_of(event)
         who = Who(event.tenant, event.project, event.key_id, event.model)
         known = name in state.accounts or not since_us
+        told.add(name)
         for run in event.runs:
-            told.add((name, run.replica))
-            from_us, to_us = run.from_us, run.from_us + run.us
-            if from_us < since_us and not known:
-                late_us += min(to_us, since_us) - from_us
-            if max(from_us, since_us) < min(to_us, until_us):
-                begins = from_us >= since_us
-                stays.append(Stay(name, who, run.replica, max(from_us, since_us), to_us, begins, event.wake_us > 0))
+            if run.from_us < since_us and not known:
+                late_us += min(run.from_us + run.us, since_us) - run.from_us
+            stays += _stay(name, who, run, event.wake_us, since_us, until_us)
     for one in opens:
-        name = account_of(one.key_id, one.id)
-        # An event says the same, and how it ended.
-        if (name, one.replica) not in told and max(one.from_us, since_us) < until_us:
-            who = Who(one.tenant, one.project, one.key_id, one.model)
-            begins = one.from_us >= since_us
-            from_us = max(one.from_us, since_us)
-            stays.append(Stay(name, who, one.replica, from_us, until_us + 1, begins, one.wake_us > 0))
+        name = identity_of(one)
+        if name in told:
+            continue  # its event says the same, and how it ended
+        who = Who(one.tenant, one.project, one.key_id, one.model)
+        runs = one.runs
+        if one.replica:
+            runs += (Run(replica=one.replica, from_us=one.from_us, us=max(0, until_us + 1 - one.from_us)),)
+        for run in runs:
+            stays += _stay(name, who, run, one.wake_us, since_us, until_us)
     return stays, late_us
+
+
+def _stay(name: str, who: Who, run: Run, wake_us: int, since_us: int, until_us: int) -> list[Stay]:
+    """What of it lies in this window, which may be nothing."""
+    from_us, to_us = max(run.from_us, since_us), run.from_us + run.us
+    if from_us >= min(to_us, until_us):
+        return []
+    return [Stay(name, who, run.replica, from_us, to_us, run.from_us >= since_us, wake_us > 0)]
 
 
 def _settled(event: UsageEvent, used: Account, prices: Prices, requests: int) -> SettledEvent:
@@ -199,7 +201,7 @@ def _forget(state: State, held: Sequence[Read]) -> int:
     old_us = state.until_us - FORGOTTEN_US
     old = [name for name, account in state.accounts.items() if account.seen_us < old_us]
     if old:
-        keep = {account_of(event.key_id, event.id) for _, event in held}
+        keep = {identity_of(event) for _, event in held}
         for name in old:
             if name not in keep:
                 del state.accounts[name]

@@ -19,17 +19,21 @@ from redis.asyncio import Redis
 
 from gateway.billing import timeline
 from gateway.billing.books import BEGINNING, SETTLED_MAX, Books, Overtaken
+from gateway.billing.late_charges import Holders, late_charges
 from gateway.billing.pricing import Prices, Tariff, with_prices
-from gateway.billing.settlement import Read, Rules, Settlement, account_of, settle, window_end
+from gateway.billing.remains import Reckoning
+from gateway.billing.settlement import Read, Rules, Settlement, settle, window_end
 from gateway.billing.sweep import State
 from gateway.billing.timeline import SECOND_US
 from gateway.route_reader import RouteReader
+from models.store.api_keys import decode_keys
 from models.store.codec import decode
 from models.store.errors import StoreDataError
 from models.store.keys import Keys
+from models.store.records import KeyRecord
 from models.store.tenancy import HouseRecord, TenantRecord
 from models.store.tenants import decode_house, decode_tenants
-from models.store.usage import GpuPicture, OpenRequest, Watermark
+from models.store.usage import GpuPicture, OpenRequest, Watermark, identity_of
 
 GIVEN_UP_S = 300.0
 MOST_HELD = 200_000  # events that are read ahead, and pictures
@@ -65,6 +69,7 @@ class Settler:
     late_us: int = 0
     waits_for: str = ""
     _books: Books = field(init=False)
+    _reckoning: Reckoning = field(init=False)
     _state: State | None = None
     _tariffs: list[Tariff] = field(default_factory=list)
     _held: list[Read] = field(default_factory=list)
@@ -73,6 +78,7 @@ class Settler:
     _read_to: list[str] = field(default_factory=lambda: [BEGINNING, BEGINNING])
     _house: HouseRecord = field(default_factory=HouseRecord)
     _tenants: dict[str, TenantRecord] = field(default_factory=dict)
+    _api_keys: dict[str, KeyRecord] = field(default_factory=dict)
     _cards: dict[str, dict[str, str]] = field(default_factory=dict)
     _routes: RouteReader = field(default_factory=RouteReader)
     _version: bytes | None = None  # of the house and the tenants
@@ -80,6 +86,7 @@ class Settler:
 
     def __post_init__(self) -> None:
         self._books = Books(self.redis, self.keys, self.kept)
+        self._reckoning = Reckoning(self.redis, self.keys)
 
     @property
     def settled_us(self) -> int:
@@ -100,7 +107,10 @@ class Settler:
         assert self._state is not None
         await self._look_at_rules()
         known = await self._look()  # before the streams: what it is about is in them by then
+        await self._reckoning.look(self._state)
         await self._read()
+        if len(self._held) < MOST_HELD:  # all that there is
+            await self._reckoning.set_right(self._state, (event for _, event in self._held))
         tariffs = with_prices(self._tariffs, int(self.now() * SECOND_US), self._house, self._cards)
         rules = Rules(self._house, self._tenants, Prices(tariffs or self._tariffs))
         known_us = min(known.until_us, self._read_all_until())
@@ -112,9 +122,11 @@ class Settler:
         ready = timeline.ripe(pictures, until_us)
         begun = self._held[: bisect_left(self._held, until_us, key=_began_us)]
         done = settle(self._state, begun, known.opens, pictures[:ready], until_us, rules)
+        self._reckoning.note(self._state, done.settled)
         entries = [entry for entry, _ in self._pictures[:ready]]
         try:
-            await self._books.write(self._state, done, entries, tariffs, known.dropped)
+            charges = late_charges(self.keys, done.settled, Holders(self._house, self._tenants, self._api_keys))
+            await self._books.write(self._state, done, entries, tariffs, known.dropped, charges)
         except Overtaken:
             self.forget()
             raise
@@ -130,9 +142,7 @@ class Settler:
     def _ended(self, until_us: int) -> bool:
         assert self._state is not None
         awaits = self._state.awaits()
-        return any(
-            event.ended_us <= until_us and account_of(event.key_id, event.id) not in awaits for _, event in self._held
-        )
+        return any(event.ended_us <= until_us and identity_of(event) not in awaits for _, event in self._held)
 
     def _read_all_until(self) -> int:
         """Where more is in the stream than is held: up to when all that ended has probably been read, which workers
@@ -216,6 +226,8 @@ class Settler:
             except StoreDataError as broken:
                 log.error("the house's rules cannot be read; the last ones stay in force", reason=str(broken))
             self._tenants = decode_tenants(tenants, self._tenants)
+            api_keys: Any = await self.redis.hgetall(self.keys.api_keys)
+            self._api_keys = {record.key_id: record for record in decode_keys(api_keys).values()}
             self._version = version
         try:
             table = await self._routes.newest(self.redis, self.keys.routes, self._routes_version)

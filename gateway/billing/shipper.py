@@ -2,8 +2,9 @@
 
 A script compares how far the store has a spool with where the events begin, so it does not matter who ships them, nor
 how often: after an end at any moment, or after the store has lost what came last, it goes on from where the store is.
-With the last events of a look goes its watermark (``gateway.metering.reader``). The machine has a watermark of its own:
-every worker that was there by then is known to the store.
+With the last events of a look goes its watermark (``gateway.metering.reader``), and with a dead worker's last ones word
+of what its budgets were not told (``gateway.billing.remains``). The machine has a watermark of its own: every worker
+that was there by then is known to the store.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
+from gateway.billing.remains import remains_of
 from gateway.metering.reader import Look, Spool, SpoolError, clear_away, spools
 from models.home import Home
 from models.store.codec import encode
@@ -31,15 +33,16 @@ MACHINE = "machine:"
 
 log = structlog.get_logger(__name__)
 
-# KEYS: shipped, events, watermarks. ARGV: spool, offset before, offset after, worker, its watermark: "" as it is,
-# "-" for it to go; then events.
+# KEYS: shipped, events, watermarks, remains. ARGV: spool, offset before, offset after, worker, its watermark: "" as it
+# is, "-" for it to go; its remains, "" for none; then events.
 _SHIP = """
 local found = redis.call('hget', KEYS[1], ARGV[1]) or '0'
 if found ~= ARGV[2] then return found end
-for i = 6, #ARGV do redis.call('xadd', KEYS[2], '*', 'e', ARGV[i]) end
+for i = 7, #ARGV do redis.call('xadd', KEYS[2], '*', 'e', ARGV[i]) end
 if ARGV[3] ~= ARGV[2] then redis.call('hset', KEYS[1], ARGV[1], ARGV[3]) end
 if ARGV[5] == '-' then redis.call('hdel', KEYS[3], ARGV[4])
 elseif ARGV[5] ~= '' then redis.call('hset', KEYS[3], ARGV[4], ARGV[5]) end
+if ARGV[6] ~= '' then redis.call('hset', KEYS[4], ARGV[4], ARGV[6]) end
 return 1
 """
 
@@ -122,11 +125,15 @@ class Shipper:
     async def _ship(self, known: _Known, look: Look) -> None:
         """Until the end of that look, and its watermark with the last of it."""
         name = f"{self.machine}/{look.watermark.worker}"
-        last = "-" if look.finished else encode(look.watermark).decode()
+        last, word = encode(look.watermark), b""
+        if look.finished:
+            remains = await remains_of(self.redis, self.keys, known.spool)
+            last, word = b"-", b"" if remains is None else encode(remains)
         while True:
             batch = await asyncio.to_thread(known.spool.read, known.offset, EVENTS_AT_ONCE)
             done = batch.offset >= look.end or not batch.events
-            said = await self._call(name, known, batch.offset, last if done else "", batch.events)
+            ending = (last, word) if done else (b"", b"")
+            said = await self._call(name, known, batch.offset, ending, batch.events)
             if said != 1:  # the store knows better how far it is
                 known.offset = int(said)
                 continue
@@ -138,9 +145,12 @@ class Shipper:
             if done:
                 return
 
-    async def _call(self, name: str, known: _Known, offset: int, mark: str, events: list[UsageEvent]) -> Any:
-        names = [self.keys.usage_shipped, self.keys.usage_events, self.keys.usage_watermarks]
-        args: list[Any] = [name, known.offset, offset, known.spool.worker, mark, *map(encode, events)]
+    async def _call(
+        self, name: str, known: _Known, offset: int, ending: tuple[bytes, bytes], events: list[UsageEvent]
+    ) -> Any:
+        keys = self.keys
+        names = [keys.usage_shipped, keys.usage_events, keys.usage_watermarks, keys.usage_remains]
+        args: list[Any] = [name, known.offset, offset, known.spool.worker, *ending, *map(encode, events)]
         return await self._script(keys=names, args=args)
 
     async def _remove(self, known: _Known) -> None:

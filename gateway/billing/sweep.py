@@ -17,6 +17,7 @@ from gateway.billing import starts, timeline
 from gateway.billing.shares import Segment, Stay, Who, share
 from gateway.billing.starts import Start, Waiter
 from gateway.billing.timeline import SECOND_US
+from models.store.remains import Remainder
 from models.store.rollups import hour_of
 from models.store.tenancy import Bearer, HouseRecord
 from models.store.usage import GpuPicture, Use
@@ -36,13 +37,15 @@ class Account(msgspec.Struct, kw_only=True):  # it grows
 
 
 class State(msgspec.Struct, kw_only=True):  # it goes on
-    """What the sweep goes on from. ``accounts``: of requests, ``residents``: hour -> tenant -> model."""
+    """What the sweep goes on from. ``accounts``: of requests, ``residents``: hour -> tenant -> model.
+    ``remains``: by workers, kept for ``gateway.billing.remains``."""
 
     until_us: int = 0
     gpus: dict[str, GpuPicture] = msgspec.field(default_factory=dict)
     accounts: dict[str, Account] = msgspec.field(default_factory=dict)
     starts: list[Start] = msgspec.field(default_factory=list)
     residents: dict[str, dict[str, dict[str, Account]]] = msgspec.field(default_factory=dict)
+    remains: dict[str, Remainder] = msgspec.field(default_factory=dict)
 
     def account(self, name: str) -> Account:
         found = self.accounts.get(name)

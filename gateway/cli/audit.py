@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.store.tenancy import AuditRecord
 
 LONGEST_SHOWN = 160
+NOTHING: tuple[Any, ...] = (None, "", [], {}, 0)
 Since = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="How far back: 24h, 7d; default: all", show_default=False)
 ]
@@ -58,16 +59,29 @@ def audit(
 
 
 def changes(act: AuditRecord) -> str:
-    """``weight 1 -> 2``: of records the fields that differ, else what there is."""
+    """``weight 1 -> 2``: of records the fields that differ, of new ones and those that are gone what they say."""
     before, after = act.before, act.after
     if isinstance(before, dict) and isinstance(after, dict):
+        old, new = _leaves(before), _leaves(after)
         parts = [
-            f"{name} {_short(before.get(name))} -> {_short(after.get(name))}"
-            for name in {**before, **after}
-            if before.get(name) != after.get(name)
+            f"{name} {_short(old.get(name))} -> {_short(new.get(name))}"
+            for name in {**old, **new}
+            if old.get(name) != new.get(name)
         ]
-        return ", ".join(parts)[:LONGEST_SHOWN]
-    return _short(after if after is not None else before)[:LONGEST_SHOWN]
+    elif isinstance(found := after if after is not None else before, dict):
+        parts = [f"{name} {_short(value)}" for name, value in _leaves(found).items() if value not in NOTHING]
+    else:
+        parts = [_short(found)]
+    text = ", ".join(parts)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+
+
+def _leaves(record: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """By their paths."""
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        found |= _leaves(value, f"{path}{name}.") if isinstance(value, dict) and value else {f"{path}{name}": value}
+    return found
 
 
 def _short(value: Any) -> str:

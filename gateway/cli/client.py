@@ -155,7 +155,9 @@ def _refused(refusal: urllib.error.HTTPError) -> CliError:
     except (ValueError, LookupError, TypeError, AttributeError, OSError):
         message, code = f"the service answered {refusal.code} {refusal.reason}", "unexpected_answer"
     cure = "what serves goes on; see what is wrong: roundhouse doctor" if code == "store_unavailable" else ""
-    if refusal.code in (401, 403):
+    if code == "address_blocked":
+        cure = "on a machine of the service: roundhouse house unblock ADDRESS (roundhouse house show lists blocks)"
+    elif refusal.code in (401, 403):
         cure = "give a key with the scope admin in ROUNDHOUSE_ADMIN_KEY (admin:read is enough to look, not to change)"
     kind = AskedWrongly if code in WRONG_CODES else Refused
     return kind(message, code=code, cure=cure, details={"status": refusal.code})

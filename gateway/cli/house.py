@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.errors import AskedWrongly
 from gateway.cli.house_webhooks import app as webhooks_app
-from gateway.cli.key_options import expires_unix_s, given, seconds, with_limits
+from gateway.cli.key_options import expires_unix_s, given, nothing_named, seconds, with_limits
 from gateway.cli.options import DryRun, HomeFolder, Json
 from gateway.cli.output import show_json, show_text
 from gateway.cli.store_access import changed, known, plain, show_change
@@ -95,7 +95,7 @@ def change(
     if trusted_proxy is not None:
         fields["trusted_proxies"] = () if "none" in trusted_proxy else tuple(trusted_proxy)
     if not fields and key_limit is no_key_limit is model_limit is no_model_limit is None:
-        raise AskedWrongly("nothing to change is named", code="usage", cure="see: roundhouse house set --help")
+        raise nothing_named("house set")
 
     def work(known: Tenancy, _: float) -> Changed:
         limits = {}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.errors import CliError
+from gateway.cli.errors import AskedWrongly, CliError
 from gateway.cli.options import DryRun, HomeFolder, Json
 from gateway.cli.output import say, show_json, show_table, show_text
 from gateway.cli.store_access import changed, known, plain, show_change
@@ -48,6 +48,8 @@ def add(
     from gateway.tenancy_fields import WebhookFields, webhook_of
     from models.store.house_edits import webhook_adding
 
+    if not private and _is_private(url):
+        raise AskedWrongly(f"{url} is not on the internet", code="usage", cure="if it is meant: --private")
     asked = WebhookFields(url=url, events=tuple(event or ("*",)), tenant=tenant, allow_private=private)
 
     def work(known: Tenancy, _: float) -> tuple[list[Edit], dict[str, str]]:
@@ -95,3 +97,13 @@ def try_out(home: HomeFolder = None, json: Json = False) -> None:
         show_table(("URL", "TENANT", "OUTCOME"), rows, "")
     if not all(one["ok"] for one in told):
         raise typer.Exit(1)
+
+
+def _is_private(url: str) -> bool:
+    """Of an address in place of a name; names are looked up when they are called."""
+    from urllib.parse import urlsplit
+
+    from gateway.abuse.networks import is_public, parse_address
+
+    address = parse_address(urlsplit(url).hostname or "")
+    return address is not None and not is_public(address)

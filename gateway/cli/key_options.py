@@ -91,7 +91,7 @@ def key_fields(
     if models is not None:
         fields["models"] = patterns(models)
     if endpoints is not None:
-        fields["endpoints"] = patterns(endpoints)
+        fields["endpoints"] = endpoint_patterns(endpoints)
     if limits is not None or no_limits is not None:
         fields["limits"] = with_limits(record.limits if record is not None else (), limits, no_limits)
     if expires is not None:
@@ -101,6 +101,27 @@ def key_fields(
 
 def given(**options: object) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def nothing_named(command: str) -> AskedWrongly:
+    return AskedWrongly("nothing to change is named", code="usage", cure=f"see: roundhouse {command} --help")
+
+
+def endpoint_patterns(found: Iterable[str]) -> tuple[str, ...]:
+    """Raises AskedWrongly for one that fits no endpoint, and would let its key call nothing."""
+    from fnmatch import fnmatchcase
+
+    from gateway.endpoints import ENDPOINTS
+
+    kept = patterns(found)
+    for pattern in kept:
+        if not any(fnmatchcase(name, pattern) for one in ENDPOINTS for name in (one.name, one.path)):
+            raise AskedWrongly(
+                f"--endpoint: {pattern[:80]!r} fits no endpoint",
+                code="usage",
+                cure=f"choose from {', '.join(one.name for one in ENDPOINTS)}, paths such as /v1/audio/*, or all",
+            )
+    return kept
 
 
 def patterns(found: Iterable[str]) -> tuple[str, ...]:

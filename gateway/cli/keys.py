@@ -21,6 +21,8 @@ from gateway.cli.key_options import (
     Tenant,
     Weight,
     key_fields,
+    limits_shown,
+    nothing_named,
 )
 from gateway.cli.options import DryRun, HomeFolder, Json
 from gateway.cli.output import say, show_json, show_table, show_text
@@ -90,12 +92,13 @@ def list_all(tenant: Tenant = None, home: HomeFolder = None, json: Json = False)
             f"{record.prefix}...",
             record.tenant if record.project == "default" else f"{record.tenant}/{record.project}",
             ", ".join(record.scopes),
+            limits_shown({"limits": record.limits}),
             _date(record.created_unix_s),
             _state(record, now_s),
         )
         for record in records
     )
-    show_table(("ID", "NAME", "KEY", "TENANT", "SCOPES", "CREATED", "STATE"), rows, "There are no keys yet.")
+    show_table(("ID", "NAME", "KEY", "TENANT", "SCOPES", "LIMITS", "CREATED", "STATE"), rows, "There are no keys yet.")
 
 
 @app.command("set")
@@ -129,6 +132,8 @@ def change(
         )  # fmt: skip
         fields |= {} if name is None else {"name": name}
         fields |= {} if scope is None else {"scopes": tuple(scope)}
+        if not fields:
+            raise nothing_named("keys set")
         edits, record = setting(known, which, fields)
         return list(edits), record
 

@@ -183,7 +183,8 @@ def _prices(options: dict[str, str]) -> dict[str, Decimal]:
 def _said(prices: PriceList, model: str) -> str:
     line = next(line for line in prices.lines if line.model == model)
     return (
-        ", ".join(f"{unit.replace('_', ' ')} {cell}" for unit in UNITS if (cell := _cell(getattr(line, unit)))) or "free"
+        ", ".join(f"{unit.replace('_', ' ')} {cell}" for unit in UNITS if (cell := _cell(getattr(line, unit))))
+        or "free"
     )
 
 

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.key_options import Limit, Model, NoLimit, Priority, Weight, given, limits_shown, patterns, with_limits
+from gateway.cli.key_options import (
+    Limit,
+    Model,
+    NoLimit,
+    Priority,
+    Weight,
+    given,
+    limits_shown,
+    nothing_named,
+    patterns,
+    with_limits,
+)
 from gateway.cli.options import DryRun, HomeFolder, Json
 from gateway.cli.output import show_json, show_table, show_text
 from gateway.cli.store_access import changed, known, plain, show_change
@@ -95,6 +106,8 @@ def change(
         name=name, limit=limit, no_limit=no_limit, model=model, weight=weight, share=share, priority=priority,
         prices=prices, max_body=max_body, max_prompt=max_prompt, max_answer=max_answer,
     )  # fmt: skip
+    if not options:
+        raise nothing_named("tenants set")
 
     def work(known: Tenancy, _: float) -> Changed:
         return setting(known, tenant_id, _fields(options, find_tenant(known, tenant_id)))

@@ -152,7 +152,7 @@ def requests(
         for each in found["data"]
     )
     columns = ("ENDED", "ID", "TENANT", "KEY", "MODEL", "STATUS", "INPUT", "OUTPUT", "GPU-S", "COST")
-    show_table(columns, rows, "No request was settled yet.")
+    show_table(columns, rows, "No such request is settled; what was used is on the books some seconds later.")
 
 
 def _ask(home: HomeFolder, path: str, as_csv: bool, json: bool, **query: object) -> Any:

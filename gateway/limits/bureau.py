@@ -60,6 +60,7 @@ class Bureau:
     ) -> None:  # fmt: skip
         self._script = redis.register_script(SCRIPT)
         self._alerts, self._clock, self._now_us = keys.alerts, clock, now_us
+        self._notes = keys.limit_notes(worker)
         self._worker, self._workers, self._taker = worker, workers, taker
         self._waiting: dict[Seat, Waiting] = {}
         self._attended: dict[Counter, None] = {}
@@ -67,6 +68,7 @@ class Bureau:
         self._hurried: dict[Counter, None] = {}
         self._asked_s = self._synced_s = float("-inf")
         self.away = False
+        self.written: Callable[[], int] = lambda: 0  # how far this worker's log of usage is
 
     # -- called on the way of a request ------------------------------------------------------------------------------
 
@@ -113,12 +115,15 @@ class Bureau:
         self.away = True
         self._decide_alone()
         for counter in self._attended:
-            counter.chunk = 0
+            counter.chunk, counter.closing = 0, True
         with contextlib.suppress(*_DOWN):
             async with asyncio.timeout(GIVE_UP_S):
                 for _ in range(2):  # what was on its way, and the rest
                     for part in _parts(list(self._attended)):
-                        await self._call([(counter, counter.report(self._now_us(), 0, 0)) for counter in part])
+                        await self._call([(counter, self._last_report(counter)) for counter in part])
+
+    def _last_report(self, counter: Counter) -> Ask:
+        return counter.report(self._now_us(), self.written(), 0, 0)
 
     async def _until_due(self) -> None:
         """Somebody waits, something is to be put back in a hurry, or it is time to report."""
@@ -166,7 +171,8 @@ class Bureau:
         if not parts and (self.away or asking):
             parts = [[]]  # only whether it is there
         for part in parts:
-            reports = [(counter, counter.report(now_us, *needs.get(counter, (0, 0)))) for counter in part]
+            written = self.written()
+            reports = [(counter, counter.report(now_us, written, *needs.get(counter, (0, 0)))) for counter in part]
             if not await self._ask_store(reports):
                 return
         for waiting in asking:
@@ -204,24 +210,36 @@ class Bureau:
 
     def _decide_alone(self) -> None:
         for one in list(self._waiting.values()):
-            if self._waiting.get(one.seat) is not one:
-                continue  # it left when another was told
-            del self._waiting[one.seat]
-            try:
-                hold = self._taker.take_alone(one)
-            except GatewayError as error:
-                _tell(one.seat.not_granted, error)
-            else:
-                _tell(one.seat.granted, hold)
+            if self._waiting.get(one.seat) is one:  # else it left when another was told
+                self._decide(one)
+
+    def _decide(self, one: Waiting) -> None:
+        """Without the store's word."""
+        del self._waiting[one.seat]
+        try:
+            hold = self._taker.take_alone(one)
+        except GatewayError as error:
+            _tell(one.seat.not_granted, error)
+        else:
+            _tell(one.seat.granted, hold)
 
     async def _call(self, reports: list[tuple[Counter, Ask]]) -> None:
-        keys = [self._alerts, *(counter.key for counter, _ in reports)]
+        keys = [self._alerts, self._notes, *(counter.key for counter, _ in reports)]
         asks = [ask for _, ask in reports]
         args = arguments(self._now_us(), self._worker, max(1, self._workers()), asks)
         answers: Any = await self._script(keys=keys, args=args)
         now_us = self._now_us()
         for (counter, ask), answer in zip(reports, answers, strict=True):
-            counter.hear(Told(*answer), ask, now_us)
+            if answer:
+                self._hear(counter, Told(*answer), ask, now_us)
+            elif not counter.broken:
+                counter.broken = True
+                log.error("a limit cannot be counted: something else is in its place", key=counter.key)
+
+    def _hear(self, counter: Counter, told: Told, ask: Ask, now_us: int) -> None:
+        if counter.broken:
+            log.info("a limit is counted again", key=counter.key)
+        counter.hear(told, ask, now_us)
 
     def _try(self, waiting: Waiting) -> bool:
         """Whether that is settled."""
@@ -252,6 +270,14 @@ class Bureau:
                 self.hurry(other.counter)
             _tell(waiting.seat.not_granted, refusal(counter, units, now_us))
             return
+        self._do_without(waiting)
+
+    def _do_without(self, waiting: Waiting) -> None:
+        """Nothing but counters that the store cannot count is in its way: as for all while the store is away."""
+        zipped = zip(waiting.plan.entries, waiting.taken, strict=True)
+        missing = [entry.counter for entry, units in zipped if units > entry.counter.free]
+        if missing and all(counter.broken for counter in missing):
+            self._decide(waiting)
 
     def _let_go(self, now_us: int) -> None:
         for counter in [one for one in self._attended if one.is_idle(now_us)]:

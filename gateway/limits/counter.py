@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.accounts import Placed
+from gateway.limits.notes import about_of, note_of
 from gateway.limits.script import Ask, Told
 from gateway.limits.windows import NEVER_US, SECOND_US, SLOTS, Shape, Window
 
@@ -12,6 +13,7 @@ LEASED_FOR_US = SECOND_US  # what was not used for so long is given back
 REFUSED_FOR_US = 100_000  # the store is not asked again about what it refused for so long
 MOST_OF = 50  # of the amount no worker leases more than one part in so many
 RENEW_US = 5 * SECOND_US
+NOTED_US = 15 * SECOND_US  # what is reserved of budgets is told again, so that a log is read from there on at most
 TIGHT = 4  # with less than one part in so many left, what is put back is told at once
 
 
@@ -22,17 +24,21 @@ class Counter:
     """
 
     __slots__ = (
+        "about",
         "active",
         "ahead_us",
         "alarms",
         "amount",
         "asked_us",
+        "broken",
         "chunk",
         "chunked_us",
+        "closing",
         "exceeded",
         "frees_us",
         "hard",
         "heard_us",
+        "held",
         "here",
         "key",
         "lease",
@@ -41,6 +47,7 @@ class Counter:
         "most",
         "n",
         "newest",
+        "noted",
         "open",
         "others",
         "own",
@@ -86,6 +93,11 @@ class Counter:
         self.workers = 1
         self.alarms: tuple[tuple[str, int, str], ...] = ()
         self.exceeded = ""
+        self.about = about_of(placed) if self.shape is Shape.CALENDAR else ""
+        self.held: dict[int, int] = {}  # of a budget, by slots: what is reserved for requests under way
+        self.noted = False  # the store has a note of that
+        self.closing = False
+        self.broken = False  # the store has something else in its place
 
     def __repr__(self) -> str:
         return f"<{self.key} left {self.left - self.here} of {self.amount}, free {self.most - self.here}>"
@@ -95,6 +107,7 @@ class Counter:
         self.placed = placed
         self.left += placed.rule.units - self.amount
         self.amount = placed.rule.units
+        self.about = about_of(placed) if self.shape is Shape.CALENDAR else ""
 
     # -- using -------------------------------------------------------------------------------------------------------
 
@@ -138,6 +151,25 @@ class Counter:
         self.here += units
         if self.hard:
             self.most += units
+
+    def began(self, units: int, at_us: int) -> None:
+        """A hold: so much of what is used is only reserved."""
+        self.open += 1
+        if units and self.about:
+            self.hold(units, at_us)
+
+    def ended(self, units: int, at_us: int) -> None:
+        self.open -= 1
+        if units and self.about:
+            self.hold(-units, at_us)
+
+    def hold(self, units: int, at_us: int) -> None:
+        """Of a budget: so much more (or less) is reserved for one that was admitted at that time."""
+        now = at_us >= self.slot_begins_us and self.slot_ends_us
+        slot = self.slot if now else self.window.slot(at_us + self.ahead_us)
+        held = self.held.pop(slot, 0) + units
+        if held:
+            self.held[slot] = held
 
     @property
     def free(self) -> int:
@@ -195,29 +227,35 @@ class Counter:
         held = self.lease or (self.shape is Shape.AT_ONCE and self.here)
         if held and now_us - self.reported_us >= RENEW_US:
             return True
+        if self.noted and self._is_quiet(now_us):
+            return True
         return bool(self.open) and now_us - self.heard_us >= self._stale_us
 
     @property
     def _stale_us(self) -> int:
         if self.shape is Shape.SLIDING:
             return max(SECOND_US, self.window.length_us // 30)
-        return RENEW_US if self.shape is Shape.AT_ONCE else 60 * SECOND_US
+        return RENEW_US if self.shape is Shape.AT_ONCE else NOTED_US
 
     def is_idle(self, now_us: int) -> bool:
         """Nothing is held, the store knows all, and nobody has asked for a while."""
+        return not self.noted and self._is_quiet(now_us)
+
+    def _is_quiet(self, now_us: int) -> bool:
         if self.open or self.here or self.pending or self.lease or self.want or self.sent is not None:
             return False
         return now_us - max(self.touched_us, self.asked_us, self.reported_us) > SECOND_US
 
-    def report(self, now_us: int, total: int, least: int) -> Ask:
+    def report(self, now_us: int, written: int, total: int, least: int) -> Ask:
         """What is to be told now. One that was not answered is told again as it was, but for what is needed.
 
-        ``total``: what requests wait for, what is in hand included; ``least``: the smallest of them.
+        ``written``: how far this worker's log of usage is. ``total``: what requests wait for, what is in hand included;
+        ``least``: the smallest of them.
         """
         if now_us >= self.slot_ends_us:
             self.roll(now_us)
         if self.sent is None:
-            self._write_report(now_us, total)
+            self._write_report(now_us, written, total)
         assert self.sent is not None
         free = max(0, self.free)
         need = max(0, total - free) + self.want
@@ -232,9 +270,10 @@ class Counter:
             old.n, self.shape, self.amount, self.slot, self.window.slot_us, self.window.length_us or 60 * SECOND_US,
             -1 if ends_us >= NEVER_US else ends_us, old.slots, old.spent, old.keep,
             self.here if self.shape is Shape.AT_ONCE else 0, need, least, extra, self.alarms, self.exceeded,
+            self.about, old.note, old.last,
         )  # fmt: skip
 
-    def _write_report(self, now_us: int, total: int) -> None:
+    def _write_report(self, now_us: int, written: int, total: int) -> None:
         spent = self.lease - self.free if self.hard else 0
         self._size_chunk(now_us, spent)
         if self.shape is not Shape.AT_ONCE:
@@ -242,13 +281,25 @@ class Counter:
         keep = max(0, min(self.free, max(self.chunk, total))) if self.hard else 0
         if self.hard:
             self.most = self.here + keep if self.shape is Shape.AT_ONCE else keep
+        note, last = self._write_note(now_us, written, total)
         self.n += 1
         self.lease = keep
         slots = sorted(self.pending.items())
-        self.sent = Ask(self.n, 0, 0, 0, 0, 0, 0, slots, spent, keep, 0, 0, 0, 0, (), "")
+        self.sent = Ask(self.n, 0, 0, 0, 0, 0, 0, slots, spent, keep, 0, 0, 0, 0, (), "", "", note, last)
         for slot, units in slots:
             self.own[slot] = self.own.get(slot, 0) + units
         self.pending, self.since = {}, 0
+
+    def _write_note(self, now_us: int, written: int, total: int) -> tuple[str, bool]:
+        """What the store is to keep of what is reserved; True: nothing any more."""
+        if not self.about:
+            return "", False
+        if not self.open:
+            self.held = {}
+            if not total and (self.closing or (self.noted and self._is_quiet(now_us))):
+                return "", True
+        self.noted = True
+        return note_of(written, self.held), False
 
     def _size_chunk(self, now_us: int, spent: int) -> None:
         """Twice what was used since a tenth of a second, and a little less than before at most."""
@@ -260,7 +311,9 @@ class Counter:
 
     def hear(self, told: Told, asked: Ask, now_us: int) -> None:
         """The answer to the last report."""
-        self.sent = None
+        self.sent, self.broken = None, False
+        if asked.last and not told.lease:
+            self.noted = False
         ahead_us = told.now_us - now_us
         if ahead_us > self.ahead_us:
             self.ahead_us = ahead_us

@@ -11,8 +11,9 @@ from gateway.limits.plan import Plan
 class Hold:
     """What was reserved for one request. Given back or made up for by ``Limiter.settle``, once.
 
-    ``taken``: units of each of the plan's entries. ``at_us``: when it was admitted. ``by_time``: it is to be held
-    against its budgets while it runs (``Limiter.extend``).
+    ``taken``: units of each of the plan's ``others``; what was taken of the usual ones follows from ``need``.
+    ``at_us``: when it was admitted. ``by_time``: it is to be held against its budgets while it runs
+    (``Limiter.extend``).
     """
 
     __slots__ = ("at_us", "need", "plan", "settled", "taken")
@@ -28,7 +29,8 @@ class Hold:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A request that waits for the store's word. ``again_us``: it is asked a second time, not before then."""
+    """A request that waits for the store's word. ``taken``: units of each of the plan's ``entries``. ``again_us``: it
+    is asked a second time, not before then."""
 
     plan: Plan
     need: Need

@@ -60,28 +60,46 @@ class Limiter:
         """
         plan = self._plan(need.account, need.route)
         now_us = self._now_us()
-        taken = []
-        for entry in plan.entries:
-            counter, kind = entry.counter, entry.kind
+        tokens = need.input_tokens + need.output_tokens
+        for counter in plan.requests:
             if now_us >= counter.slot_ends_us:
                 self._touch(counter, now_us)
-            if kind == "request":
-                units = 1
-            elif kind == "tokens":
-                units = need.input_tokens + need.output_tokens
-            else:
-                units = entry.most(need)
+            if counter.here >= counter.most:
+                return self._reserve_more(plan, need, now_us)
+        for counter in plan.tokens:
+            if now_us >= counter.slot_ends_us:
+                self._touch(counter, now_us)
+            if counter.here + tokens > counter.most and tokens:
+                return self._reserve_more(plan, need, now_us)
+        taken = []
+        for entry in plan.others:
+            counter, units = entry.counter, entry.most(need)
+            if now_us >= counter.slot_ends_us:
+                self._touch(counter, now_us)
             if counter.here + units > counter.most and units:
                 return self._reserve_more(plan, need, now_us)
             taken.append(units)
         return self._take(plan, need, taken, now_us)
 
     def _take(self, plan: Plan, need: Need, taken: list[int], now_us: int) -> Hold:
-        for entry, units in zip(plan.entries, taken, strict=True):
-            counter = entry.counter
-            counter.here += units
+        """``taken``: of ``plan.others``."""
+        tokens = need.input_tokens + need.output_tokens
+        for counter in plan.requests:
+            counter.here += 1
             counter.open += 1
+        for counter in plan.tokens:
+            counter.here += tokens
+            counter.open += 1
+        if taken:
+            for entry, units in zip(plan.others, taken, strict=True):
+                entry.counter.here += units
+                entry.counter.began(units, now_us)
         return Hold(plan, need, taken, now_us)
+
+    def _take_every(self, plan: Plan, need: Need, taken: list[int], now_us: int) -> Hold:
+        """``taken``: of ``plan.entries``."""
+        others = [units for entry, units in zip(plan.entries, taken, strict=True) if not entry.usual]
+        return self._take(plan, need, others, now_us)
 
     def _reserve_more(self, plan: Plan, need: Need, now_us: int) -> Hold | None:
         """Not all of it is in hand. 1. The store is away. 2. It refused as much a moment ago. 3. It is to be asked."""
@@ -111,7 +129,7 @@ class Limiter:
             short.append((counter, units))
         for counter, units in short:  # what is not in hand is taken all the same
             counter.most += units
-        return self._take(plan, need, taken, now_us)
+        return self._take_every(plan, need, taken, now_us)
 
     def ask(self, need: Need, seat: Seat) -> None:
         """After ``reserve`` gave None. The seat is told, within 200 ms whatever the store does."""
@@ -136,7 +154,7 @@ class Limiter:
                 self._touch(counter, now_us)
             if units > counter.free and units:
                 return None
-        return self._take(waiting.plan, waiting.need, waiting.taken, now_us)
+        return self._take_every(waiting.plan, waiting.need, waiting.taken, now_us)
 
     def take_alone(self, waiting: Waiting) -> Hold:
         """Raises LimitReached, StoreUnavailable."""
@@ -149,30 +167,45 @@ class Limiter:
         if hold.settled:
             return
         hold.settled = True
-        plan, at_us = hold.plan, hold.at_us
-        answered = used.answered
-        for entry, units in zip(plan.entries, hold.taken, strict=True):
-            counter, kind = entry.counter, entry.kind
+        plan, need, at_us = hold.plan, hold.need, hold.at_us
+        for counter in plan.requests:
             counter.open -= 1
-            if kind == "request" and answered:
-                continue
-            now_used = used.input_tokens + used.output_tokens if kind == "tokens" else entry.used(used)
-            more = now_used - units
-            if not more:
-                continue
-            if counter.shape is Shape.AT_ONCE:
+            if not used.answered:
+                self._change(counter, -1, at_us)
+        more = used.input_tokens + used.output_tokens - need.input_tokens - need.output_tokens
+        for counter in plan.tokens:
+            counter.open -= 1
+            if more and at_us >= counter.slot_begins_us and counter.slot_ends_us:  # ``_change`` without its calls
                 counter.here += more
-            elif at_us >= counter.slot_begins_us and counter.slot_ends_us:  # as ``change``, which is told the rest
-                counter.here += more
-                if counter.hard:
-                    counter.most += more
-            else:
-                counter.change(more, at_us)
-            if more < 0 and (counter.left - counter.here + more) * TIGHT < counter.amount:
-                counter.forget_refusal()
-                self._bureau.hurry(counter)  # there was little left before: others may be refused for want of it
+                counter.most += more
+                if more < 0 and (counter.left - counter.here + more) * TIGHT < counter.amount:
+                    self._put_back(counter)
+            elif more:
+                self._change(counter, more, at_us)
+        if plan.others:
+            self._settle_others(hold, used)
+
+    def _settle_others(self, hold: Hold, used: Used) -> None:
+        plan, at_us = hold.plan, hold.at_us
+        for entry, units in zip(plan.others, hold.taken, strict=True):
+            entry.counter.ended(units, at_us)
+            if more := entry.used(used) - units:
+                self._change(entry.counter, more, at_us)
         if used.gpu_us or used.gib_us:
             plan.learn(used)
+
+    def _change(self, counter: Counter, more: int, at_us: int) -> None:
+        if counter.shape is Shape.AT_ONCE:
+            counter.here += more
+        else:
+            counter.change(more, at_us)
+        if more < 0 and (counter.left - counter.here + more) * TIGHT < counter.amount:
+            self._put_back(counter)
+
+    def _put_back(self, counter: Counter) -> None:
+        """There was little left before: others may be refused for want of it."""
+        counter.forget_refusal()
+        self._bureau.hurry(counter)
 
     def extend(self, hold: Hold, gpu_us: int, gib_us: int) -> bool:
         """It has used so much so far, in all, and goes on; False: a hard budget has no more for it.
@@ -185,7 +218,7 @@ class Limiter:
             return True
         plan, now_us, good = hold.plan, self._now_us(), True
         ahead_gpu_us, ahead_gib_us = plan.ahead
-        for at, entry in enumerate(plan.entries):
+        for at, entry in enumerate(plan.others):
             if not (entry.by_time and entry.is_budget):
                 continue
             counter, units = entry.counter, hold.taken[at]
@@ -197,10 +230,12 @@ class Limiter:
             if aim - units <= counter.free:
                 counter.here += aim - units
                 hold.taken[at] = aim
+                counter.hold(aim - units, hold.at_us)
                 continue
             far = entry.so_far(hold.need, gpu_us, gib_us)
             if far > units:
                 counter.charge(far - units, now_us)
+                counter.hold(far - units, hold.at_us)
                 hold.taken[at] = units = far
                 good = good and (self._bureau.away or not counter.refused_lately(now_us))
             counter.want += aim - units
@@ -209,8 +244,12 @@ class Limiter:
 
     def headers(self, account: Account, route: ModelRoute) -> bytes:
         """The x-ratelimit-* lines as they are now, of the tightest rule of each kind."""
+        return self.told(self._plan(account, route))
+
+    def told(self, plan: Plan) -> bytes:
+        """``headers``, by the plan of a hold."""
         now_us, lines = self._now_us(), b""
-        for teller in self._plan(account, route).tellers:
+        for teller in plan.tellers:
             lines += teller.lines(now_us)
         return lines
 
@@ -219,6 +258,10 @@ class Limiter:
     def store_is_silent(self) -> None:
         """Another part of the worker waited for the store in vain: nobody waits for it again for a while."""
         self._bureau.store_is_silent()
+
+    def follow(self, written: Callable[[], int]) -> None:
+        """``written``: how far the log is that its worker's usage is in (``gateway.metering.recorder``)."""
+        self._bureau.written = written
 
     async def run(self) -> None:
         await self._bureau.run()

@@ -18,33 +18,24 @@ _TOKENS = (What.TOKENS, What.INPUT_TOKENS, What.OUTPUT_TOKENS)
 
 
 class Entry:
-    """One rule. ``kind``: its ``what``, for those that the usual requests have; "" for all others."""
+    """One rule. ``usual``: a rate of requests or of tokens, which nearly every account has, and no more than that."""
 
-    __slots__ = ("costs", "counter", "kind", "plan", "what")
+    __slots__ = ("by_time", "costs", "counter", "is_budget", "plan", "usual", "what")
 
     def __init__(self, plan: Plan, placed: Placed, counter: Counter) -> None:
         self.plan, self.counter = plan, counter
         self.what = placed.rule.what
         self.costs = plan.costs
-        likely = counter.hard and not placed.rule.is_budget
-        self.kind = ""
-        if self.what in (What.REQUESTS, What.TOKENS) and likely:
-            self.kind = "request" if self.what is What.REQUESTS else "tokens"
-
-    @property
-    def is_budget(self) -> bool:
-        return self.counter.hard and self.counter.placed.rule.is_budget
-
-    @property
-    def by_time(self) -> bool:
-        return self.what is What.GPU_SECONDS or (self.what is What.MONEY and self.costs.by_time)
+        self.is_budget = counter.hard and placed.rule.is_budget
+        self.by_time = self.what is What.GPU_SECONDS or (self.what is What.MONEY and self.costs.by_time)
+        self.usual = self.what in (What.REQUESTS, What.TOKENS) and counter.hard and not self.is_budget
 
     def most(self, need: Need) -> int:
         """What is reserved for a request."""
-        what, counter = self.what, self.counter
+        what = self.what
         if what is What.CONCURRENT:
             return 1
-        if not counter.hard:
+        if not self.counter.hard:
             return 0  # nothing is held back for it: it is counted when it is known
         if what is What.REQUESTS:
             return 1
@@ -77,9 +68,11 @@ class Entry:
 
 
 class Plan:
-    """``entries``: in the order in which rules are asked. ``usual``: GPU time and GiB time of its requests (us)."""
+    """``entries``: in the order in which rules are asked. The same once more by what is taken of them, which is all
+    that most requests need: ``requests``, where each takes one, ``tokens``, where each takes as many as it may have,
+    and ``others``. ``usual``: GPU time and GiB time of its requests (us)."""
 
-    __slots__ = ("ahead", "by_time", "costs", "entries", "route", "tellers", "usual")
+    __slots__ = ("ahead", "by_time", "costs", "entries", "others", "requests", "route", "tellers", "tokens", "usual")
 
     def __init__(self, route: ModelRoute, costs: Costs, ruled: Sequence[tuple[Placed, Counter]]) -> None:
         self.route, self.costs = route, costs
@@ -90,6 +83,10 @@ class Plan:
         self.ahead = (round(share * AHEAD_US), memory_bytes * AHEAD_US // GIB)
         self.entries = tuple(Entry(self, placed, counter) for placed, counter in ruled)
         self.by_time = any(entry.by_time and entry.is_budget for entry in self.entries)
+        usual = [entry for entry in self.entries if entry.usual]
+        self.requests = tuple(entry.counter for entry in usual if entry.what is What.REQUESTS)
+        self.tokens = tuple(entry.counter for entry in usual if entry.what is What.TOKENS)
+        self.others = tuple(entry for entry in self.entries if not entry.usual)
         requests = [entry.counter for entry in self.entries if entry.what is What.REQUESTS and entry.counter.hard]
         tokens = [entry.counter for entry in self.entries if entry.what in _TOKENS and entry.counter.hard]
         named = (("requests", requests), ("tokens", tokens))

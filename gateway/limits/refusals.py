@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from gateway.errors import BudgetExceeded, ConcurrencyReached, LimitReached, StoreUnavailable
+from gateway.errors import BudgetExceeded, ConcurrencyReached, LimitReached, NeverSoMuch, StoreUnavailable
 from gateway.limits.counter import Counter
 from gateway.limits.windows import NEVER_US, SECOND_US, Shape
 from models.store.tenancy import UNITS_OF, LimitRule, What
@@ -13,8 +13,8 @@ from models.store.tenancy import UNITS_OF, LimitRule, What
 SOON_S = 1.0
 LONGEST_S = 366 * 86_400.0
 _WORDS = {
-    What.REQUESTS: "requests", What.TOKENS: "tokens", What.INPUT_TOKENS: "input tokens",
-    What.OUTPUT_TOKENS: "output tokens", What.GPU_SECONDS: "GPU-seconds", What.MONEY: "of money",
+    What.REQUESTS: " requests", What.TOKENS: " tokens", What.INPUT_TOKENS: " input tokens",
+    What.OUTPUT_TOKENS: " output tokens", What.GPU_SECONDS: " GPU-seconds", What.MONEY: "",
 }  # fmt: skip
 _BY_TOKENS = frozenset({What.TOKENS, What.OUTPUT_TOKENS, What.MONEY})
 
@@ -33,9 +33,10 @@ def refusal(counter: Counter, units: int, now_us: int) -> LimitReached:
     frees_us = _frees_us(counter, units)
     per = {"ever": "in all"}.get(rule.per, f"per {rule.per}")
     used = _shown(rule, counter.amount - counter.remaining)
-    fact = f"{whose} may use {amount:f} {_WORDS[rule.what]} {per}{of}: {used} are used or reserved"
+    use, take = ("spend", "cost") if rule.what is What.MONEY else ("use", "take")
+    fact = f"{whose} may {use} {amount:f}{_WORDS[rule.what]} {per}{of}: {used} are used or reserved"
     if rule.what is not What.REQUESTS:
-        fact += f", and this request can take {_shown(rule, units)}"
+        fact += f", and this request can {take} {_shown(rule, units)}"
     wait_s = min(LONGEST_S, max(0, frees_us - counter.ahead_us - now_us) / SECOND_US) if frees_us else SOON_S
     if units > counter.amount:
         when = "It is never free for so much at once"
@@ -49,7 +50,7 @@ def refusal(counter: Counter, units: int, now_us: int) -> LimitReached:
     if rule.what is What.INPUT_TOKENS:
         cure = "a shorter prompt, or "
     message = f"{fact}. {when}; {cure}a higher limit from your operator would help."
-    kind = BudgetExceeded if rule.is_budget else LimitReached
+    kind = BudgetExceeded if rule.is_budget else NeverSoMuch if units > counter.amount else LimitReached
     return kind(message, retry_after_s=wait_s)
 
 

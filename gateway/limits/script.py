@@ -8,6 +8,7 @@ A counter is a hash:
 | ``w:`` worker | what that worker has in hand: ``number lease in-use until``, as of its report of that number |
 | ``x:`` worker | of one that is not heard of any more: where its lease is counted: ``slot lease number until`` |
 | ``t`` | the latest time that any worker told: time never goes back here |
+| ``o:`` worker | of a calendar's, what it had reserved as of that report: ``written slot units ...`` |
 | ``a:`` share | when it was last told that so much is used; ``e``: that somebody was refused |
 
 A worker reports what it used, slot by slot, how much of its lease that was and how much it keeps; and asks for more. A
@@ -15,6 +16,12 @@ report that came before, by its number, is not counted again. What is in hand co
 workers together never have more than the amount. Who asks for what is there gets it; beyond that only small chunks are
 lent. What a worker had in hand that is not heard of any more counts as used, until it comes back after all; of what is
 counted at once it is free again.
+
+What is reserved for requests under way is counted in slots like what is used. In a budget that would stay so until its
+period ends, were their worker killed. So each report says how much of what was counted there is of that kind, by slots,
+and how far the worker's log of usage was (``written``: an offset, ``gateway.metering.reader``): what lies beyond it in
+that log is counted at most as reserved. A hash lists the counters of each worker: there the meter finds them when it
+has shipped the last of a dead worker's log, and sets them right (``gateway.limits.notes``).
 """
 
 from __future__ import annotations
@@ -43,7 +50,8 @@ local SLIDING, CALENDAR, AT_ONCE, SLOTS = 0, 1, 2, """
 local function whole(n) return string.format('%.0f', n) end
 
 local function read(key)
-  local all = redis.call('HGETALL', key)
+  local all = redis.pcall('HGETALL', key)
+  if all.err then return nil end  -- it is no hash: somebody else's
   local it = {t = now, slots = {}, hands = {}, lost = {}, marks = {}}
   for i = 1, #all, 2 do
     local field, value = all[i], all[i + 1]
@@ -59,7 +67,7 @@ local function read(key)
       local at, lease, n, till = string.match(value, '^(%d+) (%d+) (%d+) (%d+)$')
       it.lost[string.sub(field, 3)] = {at = tonumber(at), lease = tonumber(lease), n = tonumber(n),
         till = tonumber(till)}
-    else it.marks[field] = tonumber(value) end
+    elseif kind ~= 'o:' then it.marks[field] = tonumber(value) end
   end
   return it
 end
@@ -161,6 +169,20 @@ local function tell(key, it, ask, field, used, head)
     head .. ',"used":' .. whole(used) .. ',"at":' .. whole(it.t) .. '}')
 end
 
+local function note(key, ask, kept)
+  if ask.about == '' then return end
+  if ask.last and kept == 0 then
+    redis.call('HDEL', key, 'o:' .. me)
+    redis.call('HDEL', KEYS[2], key)
+    return
+  end
+  redis.call('HSET', key, 'o:' .. me, ask.note)
+  redis.call('HSET', KEYS[2], key, ask.about)
+  redis.call('PEXPIRE', KEYS[2], '"""
+    + str(OLD_PERIODS_MS)
+    + """')
+end
+
 local function keep_for(key, it, ask)
   if ask.shape == CALENDAR and ask.ends < 0 then redis.call('PERSIST', key) return end
   local ms = 2 * lease_us / 1000 + 60000
@@ -173,6 +195,7 @@ end
 
 local function count(key, ask)
   local it = read(key)
+  if not it then return {} end
   forget_old(key, it, ask)
   write_off(key, it, ask)
   local hand, kept, again = mine(key, it), 0, 0
@@ -212,13 +235,14 @@ local function count(key, ask)
     if sum >= alarm[2] then tell(key, it, ask, alarm[1], sum, alarm[3]) end
   end
   if refused == 1 and ask.exceeded ~= '' then tell(key, it, ask, 'e', sum, ask.exceeded) end
+  note(key, ask, kept)
   keep_for(key, it, ask)
   return {used + busy, kept, refused, when, it.t, newest, live, again, math.max(0, free - given)}
 end
 
 local answers = {}
 for i, ask in ipairs(asks) do
-  answers[i] = count(KEYS[i + 1], ask)
+  answers[i] = count(KEYS[i + 2], ask)
 end
 return answers
 """
@@ -231,6 +255,8 @@ class Ask(msgspec.Struct, frozen=True):
     of which the smallest takes ``least``; ``extra``: what it could do with besides.
 
     ``slot``, ``ends``: a calendar's present period; -1: it has no end. ``alarms``: (field, units, head of an alert).
+    ``about``: of a calendar's, the rule and its place (``gateway.limits.notes``), ``note``: what is written of it,
+    ``last``: nothing any more.
     """
 
     n: int
@@ -249,6 +275,9 @@ class Ask(msgspec.Struct, frozen=True):
     extra: int
     alarms: tuple[tuple[str, int, str], ...]
     exceeded: str
+    about: str = ""
+    note: str = ""
+    last: bool = False
 
 
 class Told(NamedTuple):

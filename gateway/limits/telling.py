@@ -14,12 +14,11 @@ _NEVER = b"876000h0m0s"  # what is for ever comes back no sooner than in a hundr
 class Teller:
     """Of one kind, requests or tokens: three lines, of the rule that has least left."""
 
-    __slots__ = ("_counter", "_counters", "_heads", "_newest", "_only", "_reset_line", "_stands_until_us", "_tail")
+    __slots__ = ("_counter", "_first", "_heads", "_newest", "_others", "_reset_line", "_stands_until_us", "_tail")
 
     def __init__(self, kind: str, counters: Sequence[Counter]) -> None:
         name = kind.encode()
-        self._counters = tuple(counters)
-        self._only = counters[0] if len(counters) == 1 else None
+        self._first, self._others = counters[0], tuple(counters[1:])
         self._heads = {
             counter: b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: " % (name, counter.amount, name)
             for counter in counters
@@ -31,14 +30,16 @@ class Teller:
         self._newest = 0
 
     def lines(self, now_us: int) -> bytes:
-        counter = self._only or min(self._counters, key=_left)
-        here = counter.here
-        left = counter.left - here
+        counter = self._first
+        left = counter.left - counter.here
+        for other in self._others:
+            if other.left - other.here < left:
+                counter, left = other, other.left - other.here
         if left < 0:
             left = 0
         elif left > counter.amount:
             left = counter.amount
-        newest = counter.slot if here > 0 or counter.since > 0 else counter.newest
+        newest = counter.slot if counter.here > 0 or counter.since > 0 else counter.newest
         if now_us >= self._stands_until_us or newest != self._newest or counter is not self._counter:
             self._set_reset(counter, newest, now_us)
         return b"%b%d%b" % (self._heads[counter], left, self._reset_line)
@@ -54,10 +55,6 @@ class Teller:
             self._stands_until_us = now_us + resets_us - (seconds - 1) * SECOND_US
         self._counter, self._newest = counter, newest
         self._reset_line = b"%b%b\r\n" % (self._tail, duration(ms))
-
-
-def _left(counter: Counter) -> int:
-    return counter.left - counter.here
 
 
 @lru_cache(maxsize=8192)

@@ -21,6 +21,7 @@ import fcntl
 import mmap
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ from gateway.metering.recorder import BEING_MADE
 from gateway.metering.segment import SegmentReader, SpoolError, check_format
 from gateway.metering.slots import open_in
 from models.home import Home
-from models.store.usage import UsageEvent, Watermark
+from models.store.usage import UsageEvent, Watermark, identity_of
 
 __all__ = ["Batch", "Look", "Spool", "SpoolError", "clear_away", "spools"]
 
@@ -116,6 +117,17 @@ class Spool:
             offset = offset_of(reader.number + 1, FIRST)
         return Batch(events, offset, lost)
 
+    def beyond(self, offset: int) -> Iterator[tuple[UsageEvent, int]]:
+        """All events after it, and where each of them ends. Raises SpoolError, OSError."""
+        number, place = place_of(offset)
+        for segment in segments_of(self.folder):
+            if segment.number >= number:
+                events: list[UsageEvent] = []
+                places: list[int] = []
+                first = max(place, FIRST) if segment.number == number else FIRST
+                self._open(segment).read(first, events, 1 << 40, places)
+                yield from zip(events, (offset_of(segment.number, end) for end in places), strict=True)
+
     def finish(self) -> bool:
         """Of a dead worker: what it had under way becomes events of its log. False while it lives.
 
@@ -130,7 +142,7 @@ class Spool:
         number, _ = place_of(self._end(hint))
         # It may have been killed after it wrote an event, and before it cleared the request's slot.
         written = self._last_event(segments)
-        opens = [one for one in open_in(self.folder) if written is None or one.record.id != written]
+        opens = [one for one in open_in(self.folder) if identity_of(one.request()) != written]
         write_last(self.folder, number + 1, [one.event(until_us, self.worker) for one in opens])
         return True
 
@@ -177,12 +189,12 @@ class Spool:
         return end
 
     def _last_event(self, segments: list[Segment]) -> str | None:
-        """The id of the last one in the log."""
+        """Which one is the last in the log."""
         for segment in reversed(segments):
             events: list[UsageEvent] = []
             self._open(segment).read(FIRST, events, 1 << 40)
             if events:
-                return events[-1].id
+                return identity_of(events[-1])
         return None
 
     def _is_over(self, number: int) -> bool:

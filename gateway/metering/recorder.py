@@ -239,6 +239,11 @@ class Recorder:
             self._words[UNTIL_WORD] = until_us
 
     @property
+    def written(self) -> int:
+        """How far its log is: an offset (``gateway.metering.reader``)."""
+        return self._log.end
+
+    @property
     def waiting(self) -> int:
         """Events that are in memory only, because the disk is full."""
         return len(self._log.waiting)

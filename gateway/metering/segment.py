@@ -30,8 +30,11 @@ class SegmentReader:
         self._reading = Reading(worker)
         self._known_to = FIRST  # texts before it were read
 
-    def read(self, place: int, events: list[UsageEvent], most: int) -> int:
-        """Adds to ``events`` until they are ``most``; where to go on. Raises SpoolError."""
+    def read(self, place: int, events: list[UsageEvent], most: int, places: list[int] | None = None) -> int:
+        """Adds to ``events`` until they are ``most``; where to go on. ``places``: where each of them ends.
+
+        Raises SpoolError.
+        """
         self._go_to(place)
         try:
             for after, content in walk(self._data, place):
@@ -39,6 +42,8 @@ class SegmentReader:
                 place = self._known_to = after
                 if event is not None:
                     events.append(event)
+                    if places is not None:
+                        places.append(after)
                     if len(events) >= most:
                         break
         except (ValueError, KeyError, struct.error) as wrong:

@@ -193,7 +193,8 @@ class Connection(Recognising, asyncio.Protocol):
         if not head.checked:
             plane.check_head(head, endpoint)
             head.checked = True
-        self._check_length(head)
+        if self._left > self._most_bytes:
+            raise BodyTooLarge(self._most_bytes)
 
     def _take(self, payload: bytes) -> None:
         before, self._size = self._size, self._size + len(payload)

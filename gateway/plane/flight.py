@@ -73,7 +73,7 @@ class Flight(Relay):
             if extension is not None and extension.wants(inquiry):
                 self._task = asyncio.get_running_loop().create_task(self._prepare(extension, inquiry))
                 return
-            self._reserve(inquiry)
+            self._reserve(inquiry, route)
         except GatewayError as error:
             self.fail(error)
         except Exception:
@@ -91,7 +91,7 @@ class Flight(Relay):
                 self.outlet.whole(ready.status, ready.head, ready.body)
                 return
             self._tap = extension.tap(inquiry, self.exchange.request_id)
-            self._reserve(inquiry)
+            self._reserve(inquiry, self._plane.admission.find(self.exchange.model))
         except GatewayError as error:
             self.fail(error)
         except asyncio.CancelledError:
@@ -116,7 +116,9 @@ class Flight(Relay):
         exchange, inquiry, head = self.exchange, self._inquiry, self.head
         assert inquiry is not None
         exchange.replica = claim.replica
-        body = self._body_for(inquiry, claim)
+        body = inquiry.body
+        if self._tells or claim.serves_as is not None:
+            body = self._body_for(inquiry, claim)
         pool = self._plane.upstreams.pool(claim.endpoint)
         endpoint = inquiry.endpoint
         path = endpoint.engine_path or endpoint.path
@@ -228,10 +230,11 @@ class Flight(Relay):
         if self._count is not None:
             self.exchange.usage, self.estimated = self._count.usage(complete=complete)
         if self._plane.recorder is not None:
-            self._plane.recorder.over(self, self.exchange.status if self._began else status, self.account)
-        if self._allowance is not None:
-            ran = self.exchange.replica is not None
-            self._allowance.settle(self, self.exchange.usage, answered=answered and ran)
+            # Signs of life while it was held are no answer, though their caller was told 200 with them.
+            told = self._began and (self.exchange.first_byte_s is not None or not status)
+            self._plane.recorder.over(self, self.exchange.status if told else status, self.account)
+        if self._limiter is not None:
+            self._settle(self._limiter, answered=answered)
         if self._tap is not None:
             tap, self._tap = self._tap, None
             if complete:

@@ -154,17 +154,12 @@ class Plane:
             body = check_caps(account.tenant.caps, endpoint, found, body)
         caller = account.caller
         timeout_s = self.limits.hold_timeout_s if head.timeout is None else hold_timeout(head.timeout)
+        session = 0 if head.session is None else zlib.crc32(head.session) | 1 << 32
+        ranked = caller.priority if head.priority is None else priority(head.priority, caller)
+        deadline_s = exchange.started_s + timeout_s
+        # By place: by name it takes three times as long.
         return Inquiry(
-            endpoint=endpoint,
-            account=account,
-            caller=caller,
-            headers=head.headers,
-            body=body,
-            peek=found,
-            deadline_s=exchange.started_s + timeout_s,
-            session=0 if head.session is None else zlib.crc32(head.session) | 1 << 32,
-            priority=caller.priority if head.priority is None else priority(head.priority, caller),
-            path_model=head.path_model,
+            endpoint, account, caller, head.headers, body, found, deadline_s, session, ranked, head.path_model
         )
 
     def open_tunnel(self, connection: Connection, head: RequestHead, exchange: Exchange) -> None:
@@ -200,11 +195,9 @@ class Plane:
             self._comments_at_s = now_s + self.limits.hold_comments_s
             for held in tuple(self.held):
                 held.comment()
-        if self.limiter is not None and now_s >= self._bill_at_s:
+        if now_s >= self._bill_at_s:
             self._bill_at_s = now_s + BILL_S
-            running: list[Flight | Tunnel] = [*self.flying, *self.tunnels]
-            for each in running:
-                each.bill(now_s)
+            self._look_at_running(now_s)
         if now_s < self._sweep_at_s:
             return
         self._sweep_at_s = now_s + SWEEP_S
@@ -212,6 +205,14 @@ class Plane:
             connection.expire(now_s)
         self._ask_the_silent(now_s)
         self.upstreams.tick()
+
+    def _look_at_running(self, now_s: float) -> None:
+        if self.limiter is not None:
+            running: list[Flight | Tunnel] = [*self.flying, *self.tunnels]
+            for each in running:
+                each.bill(now_s)
+        for tunnel in tuple(self.tunnels):
+            tunnel.look_again()
 
     def _ask_the_silent(self, now_s: float) -> None:
         if self.health is None:

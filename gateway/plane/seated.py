@@ -109,5 +109,5 @@ class Seated(Metered, Paying):
         if claim is not None:
             target = claim.target
             self._plane.admission.give_back(claim, outcome)
-            if self._allowance is not None and target is not None:
-                self._allowance.ran(claim.shared_s, target)
+            if self._hold is not None and target is not None:
+                self._ran(claim.shared_s, target)

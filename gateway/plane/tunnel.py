@@ -29,19 +29,12 @@ from gateway.exchange import Exchange
 from gateway.headers import lines
 from gateway.inquiry import Inquiry, Peek
 from gateway.plane.engine_end import EngineEnd
-from gateway.plane.handshake import (
-    SWITCHING,
-    check_upgrade,
-    key_hash_of,
-    model_of,
-    opened,
-    protocols_of,
-    request_to,
-)
+from gateway.plane.handshake import SWITCHING, check_upgrade, key_hash_of, model_of, opened, protocols_of, request_to
 from gateway.plane.heads import AnswerHead, BadHead, RequestHead
 from gateway.plane.intake import State
 from gateway.plane.seated import Seated
 from gateway.plane.statuses import status_line
+from gateway.plane.staying import Staying
 from gateway.plane.upstream import CONNECT_TIMEOUT_S
 from models.store.records import KeyRecord
 
@@ -62,7 +55,7 @@ class Mode(Enum):
     CLOSED = auto()
 
 
-class Tunnel(Seated, asyncio.Protocol):
+class Tunnel(Seated, Staying, asyncio.Protocol):
     """The caller's end. ``deadline_s``: as of a connection (``Plane.tick``), when ``expire`` is called."""
 
     def __init__(self, plane: Plane, connection: Connection, head: RequestHead, exchange: Exchange) -> None:
@@ -85,7 +78,7 @@ class Tunnel(Seated, asyncio.Protocol):
         check_upgrade(self._head, self._head.endpoint)
         plane = self._plane
         try:
-            key_hash = key_hash_of(self._head.headers, plane.authenticator.hash_of)
+            self._key_hash = key_hash = key_hash_of(self._head.headers, plane.authenticator.hash_of)
             record = plane.authenticator.recall(key_hash, INFERENCE)
         except Unauthorized:
             plane.guard.check_stranger(self.exchange.address)
@@ -139,7 +132,7 @@ class Tunnel(Seated, asyncio.Protocol):
             exchange.model = route.model_id
             check_capability(route, head.endpoint)
             account.check_model(route, model)
-            self._reserve(inquiry)
+            self._reserve(inquiry, route)
         except GatewayError as error:
             self.fail(error)
         except Exception:
@@ -324,6 +317,16 @@ class Tunnel(Seated, asyncio.Protocol):
         else:
             self._close(Outcome.OK)
 
+    def look_again(self) -> None:
+        """Whether it may stay. To be asked once a second."""
+        if self._mode is Mode.OPEN and (self._task is None or self._task.done()):
+            self._look_at_caller()
+
+    def _may_not(self, error: GatewayError) -> None:
+        self._task = None
+        self.exchange.code = error.code
+        self._close(Outcome.OK)
+
     def drain(self) -> None:
         """An open WebSocket goes on for as long as the worker may take to end."""
 
@@ -379,8 +382,8 @@ class Tunnel(Seated, asyncio.Protocol):
         self._land(outcome)
         if self._plane.recorder is not None:
             self._plane.recorder.over(self, self.exchange.status, self.account)
-        if self._allowance is not None:
-            self._allowance.settle(self, self.exchange.usage, answered=answered and self.exchange.replica is not None)
+        if self._limiter is not None:
+            self._settle(self._limiter, answered=answered)
 
     def _end(self) -> None:
         self._plane.observe(self.exchange)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from gateway.abuse.caps import check_prompt
 from gateway.clock import Clock
 from gateway.endpoints import Endpoint
 from gateway.errors import InvalidRequest
@@ -73,6 +74,7 @@ class ResponsesExtension:
                 raise InvalidRequest(message, param="previous_response_id", code="conversation_too_long")
             ancestors = tuple(turn.id for turn in turns)
             inquiry.peek = self._look(body, inquiry.endpoint)
+            check_prompt(inquiry.account.tenant.caps, inquiry.endpoint, inquiry.peek)
         if asked.background:  # 2
             return await self._later(inquiry, fields, body, items, ancestors)
         inquiry.body = body if asked.store is False else RememberedBody.of(body, items, ancestors)  # 3

@@ -1,8 +1,9 @@
 """``python -m loadtests.gateway.whole``: the gateway as ``roundhouse up`` runs it, with all that an answer meets there.
 
 A worker (or several) with its Redis and its meter: keys are looked up, limits reserved and settled, requests metered
-and settled into sums. What the controller would write, the routing table, is written once. Only the gateway runs on the
-cores that this was started on; Redis and the meter have the others, as on a machine that is not made of one core.
+and settled into sums. What the controller would write is written: the routing table and what is on a GPU once, and
+every second that it is there. Only the gateway runs on the cores that this was started on; Redis and the meter have the
+others, as on a machine that is not made of one core.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,10 +25,14 @@ from typing import Any
 import redis
 
 from loadtests.gateway.cores import children_on
+from loadtests.gateway.traffic import MODELS
+from models.store.codec import encode
+from models.store.usage import GpuPicture, Occupant, Phase
 
 PREFIX = "roundhouse"
 START_S = 20.0
 STOP_S = 5.0
+RULE_S = 1.0
 KEY_ID = "key_benchmark"
 # So high that nothing is refused; all three of a request's amounts are counted, at two places.
 LIMITS = (
@@ -50,7 +56,9 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         with children_on(others):
             stack.enter_context(child(["models.store.server", "--home", str(given.home)], environ))
-            write(given.home, given.routes.read_text(), given.key_file.read_text().strip())
+            client = write(given.home, given.routes.read_text(), given.key_file.read_text().strip())
+        threading.Thread(target=rule, args=(client, given.routes.read_bytes()), daemon=True).start()
+        with children_on(others):
             stack.enter_context(child(["gateway.billing", "--home", str(given.home)], environ))
         words = ["gateway.server", "--home", str(given.home), "--port", str(given.port), "--access-log", "errors"]
         words += ["--workers", str(given.workers)]
@@ -72,7 +80,7 @@ def child(words: Sequence[str], environ: Mapping[str, str]) -> Iterator[subproce
             process.wait()
 
 
-def write(home: Path, routes: str, key: str) -> None:
+def write(home: Path, routes: str, key: str) -> redis.Redis:
     """What the gateway is to find: its routes, one key and its tenant. Raises redis.RedisError."""
     client = redis.Redis(unix_socket_path=str(home / "run" / "redis.sock"))
     give_up_s = time.monotonic() + START_S
@@ -88,7 +96,24 @@ def write(home: Path, routes: str, key: str) -> None:
     client.hset(f"{PREFIX}:api-keys", digest, json.dumps(key_record()))
     client.hset(f"{PREFIX}:tenants", "default", json.dumps(TENANT))
     client.set(f"{PREFIX}:routes", routes)
-    client.close()
+    return client
+
+
+def rule(client: redis.Redis, routes: bytes) -> None:
+    """The controller's part: what the meter goes by. Of thousands of models those are on the GPU that are called."""
+    found: Any = [model for model in json.loads(routes)["models"] if model["model_id"] in MODELS]
+    occupants = tuple(
+        Occupant(one["replica_id"], model["model_id"], "", one["memory_bytes"], Phase.SERVING)
+        for model in found
+        for one in model["replicas"]
+    )
+    size = sum(one.bytes for one in occupants)
+    picture = GpuPicture(int(time.time() * 1e6), "gpu", "node", "owned", size, True, True, occupants)
+    client.xadd(f"{PREFIX}:gpu-timeline", {"g": encode(picture)})
+    while True:
+        with contextlib.suppress(redis.RedisError):  # its end is that of the benchmark
+            client.set(f"{PREFIX}:fleet", encode({"seq": 1, "updated_unix_s": time.time(), "nodes": []}))
+        time.sleep(RULE_S)
 
 
 def key_record() -> dict[str, Any]:

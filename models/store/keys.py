@@ -34,6 +34,7 @@
 | tenancy_version | string | CLI, admin API | one more with each change of those and of keys; on ``tenancy_channel`` |
 | audit | stream, capped | CLI, admin API | field ``a``: AuditRecord |
 | limit(place, rule) | hash, expires | gateway | what is used, by slots of its window; what workers have in hand |
+| limit_notes(worker) | hash, expires | gateway | its counters that may have something reserved -> their rule |
 | alerts | stream, capped | gateway, meter | field ``a``: Alert, what webhooks are to be told |
 | alert_told(place) | string, expires | gateway | its webhooks were told, and for a while are not again |
 | webhooks_read | string | meter | the alert up to which webhooks have their deliveries |
@@ -43,6 +44,7 @@
 | usage_events | stream | meter | field ``e``: UsageEvent, once each; trimmed when settled |
 | usage_shipped | hash | meter | spool -> how far it is in ``usage_events`` |
 | usage_watermarks | hash | meter | worker -> Watermark |
+| usage_remains | hash | meter | worker that has died -> Remains: what its budgets were not told |
 | gpu_timeline | stream | controller | field ``g``: GpuPicture; trimmed when settled |
 | usage_settling | string | meter | how far the settling is, and what it goes on from |
 | usage_lease | string, expires | meter | the process that settles |
@@ -217,6 +219,9 @@ class Keys:
         """``place``: key:ID, project:TENANT/NAME, tenant:ID or model:house. ``rule``: its name."""
         return f"{self.prefix}:limit:{place}:{rule}"
 
+    def limit_notes(self, worker: str) -> str:
+        return f"{self.prefix}:limit-notes:{worker}"
+
     @property
     def alerts(self) -> str:
         return f"{self.prefix}:alerts"
@@ -251,6 +256,10 @@ class Keys:
     @property
     def usage_watermarks(self) -> str:
         return f"{self.prefix}:usage:watermarks"
+
+    @property
+    def usage_remains(self) -> str:
+        return f"{self.prefix}:usage:remains"
 
     @property
     def gpu_timeline(self) -> str:

@@ -1,7 +1,8 @@
 """Tenants, the house's rules and API keys as they are kept in Redis: read together, and changed in one step.
 
-A change is worked out on what was read and written only if none of what it replaces has become another meanwhile. With
-it go a new version, which gateways look at, and the audit log's word of it: there is nothing half-done.
+A change is worked out on what was read and written only if all of that is still so: a key is of a tenant that there is,
+a price list in use stays. With it go a new version, which gateways look at, and the audit log's word of it: there is
+nothing half-done.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _TRIES = 20  # of a change that others keep overtaking
 _NOBODY: Mapping[str, TenantRecord] = {}
 _log = logging.getLogger(__name__)
 
-# KEYS: tenants, house, api_keys, tenancy_version, audit. ARGV: version that must be ("": whichever), tenancy channel,
+# KEYS: tenants, house, api_keys, tenancy_version, audit. ARGV: version that must be, tenancy channel,
 # keys channel, audit's field, its most, then for each edit: place, field, before, after ("": none), audit record.
 _COMMIT = """
 local of = {tenant = KEYS[1], key = KEYS[3]}
@@ -36,7 +37,7 @@ local function now(place, name)
   if place == 'house' then return redis.call('get', KEYS[2]) end
   return redis.call('hget', of[place], name)
 end
-if ARGV[1] ~= '' and (redis.call('get', KEYS[4]) or '0') ~= ARGV[1] then return -1 end
+if (redis.call('get', KEYS[4]) or '0') ~= ARGV[1] then return -1 end
 for i = 6, #ARGV, 5 do
   if (now(ARGV[i], ARGV[i + 1]) or '') ~= ARGV[i + 2] then return -1 end
 end
@@ -149,7 +150,7 @@ def change(
         if version is not None and known.version != version:
             break
         edits, result = work(known)
-        if not edits or _commit(client, keys, known, edits, who, now_unix_s, version):
+        if not edits or _commit(client, keys, known, edits, who, now_unix_s):
             return result
     raise ChangedMeanwhile("somebody else changed this meanwhile; look at it again")
 
@@ -161,15 +162,8 @@ def _commit(
     edits: Sequence[Edit],
     who: Who,
     now_unix_s: float,
-    version: int | None,
 ) -> bool:
-    args: list[Any] = [
-        "" if version is None else version,
-        keys.tenancy_channel,
-        keys.api_keys_channel,
-        FIELD,
-        AUDIT_MAX,
-    ]
+    args: list[Any] = [known.version, keys.tenancy_channel, keys.api_keys_channel, FIELD, AUDIT_MAX]
     for edit in edits:
         after = b"" if edit.after is None else encode(edit.after)
         args += [edit.place.value, edit.name, known.raw.get((edit.place.value, edit.name), b""), after]

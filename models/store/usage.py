@@ -69,6 +69,16 @@ class OpenRequest(Struct, frozen=True):
     runs: tuple[Run, ...] = ()
 
 
+def identity_of(request: UsageEvent | OpenRequest) -> str:
+    """Of one that has run: callers may name their requests as others do theirs, and all of them alike; when it first
+    ran is its own."""
+    if request.runs:
+        begun_us = request.runs[0].from_us
+    else:
+        begun_us = request.from_us if isinstance(request, OpenRequest) else request.started_us
+    return f"{request.key_id} {request.id} {begun_us}"
+
+
 class Watermark(Struct, frozen=True):
     """Of one gateway worker: every request that ended before ``until_us`` is in the stream, and every one that was on a
     replica then is in ``open``."""

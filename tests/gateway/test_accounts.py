@@ -226,6 +226,14 @@ class TestKeeping:
         unseen = known.of_caller(Caller("acme", key_id="key_new", project="web", key_weight=3.0))
         assert (unseen.caller.weight, unseen.caller.key_weight, unseen.key.key_id) == (2.0, 3.0, "key_new")
 
+    def test_its_keys_limits_hold_for_them_however_many_have_called_since(self) -> None:
+        known = accounts()
+        limited = key(models=("org/*",), limits=(parse_limit("money=1/month"),))
+        caller = known.of(limited).caller
+        for number in range(MOST_KNOWN):
+            known.of(key(f"other-{number}"))
+        assert known.of_caller(caller).key == limited
+
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.floats(1, 3)), max_size=8))
 def test_the_book_says_whether_anything_is_new(states: list[dict[str, float]]) -> None:

@@ -62,3 +62,16 @@ async def test_what_cannot_be_read_leaves_the_last_that_could(redis: Redis, keys
     await written(redis, keys, {"currency": 7}, a={"tenant_id": []}, b=TenantRecord(tenant_id="b"))
     await reader.look()
     assert (book.house.currency, book.tenants["a"].weight, set(book.tenants)) == ("EUR", 2.0, {"a", "b"})
+
+
+async def test_nobody_calls_without_limits_because_these_cannot_be_read(redis: Redis, keys: Keys) -> None:
+    """A worker that begins knows nothing of before."""
+    book = TenantBook(awaited=True)
+    reader = TenancyReader(redis, keys, book)
+    await written(redis, keys, HouseRecord(), a={"tenant_id": "a", "limits": "none"}, b=TenantRecord(tenant_id="b"))
+    await reader.look()
+    assert "cannot be read" in book.tenants["a"].blocked
+    assert book.tenants["b"].blocked == ""
+    await written(redis, keys, HouseRecord(), a=TenantRecord(tenant_id="a"))
+    await reader.look()
+    assert book.tenants["a"].blocked == ""

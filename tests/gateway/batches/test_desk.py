@@ -20,12 +20,14 @@ from gateway.batches.records import BatchRecord
 from gateway.clock import Clock
 from gateway.ending import end
 from gateway.inquiry import Caller
+from gateway.tenant_book import TenantBook
 from models.store.api_keys import build_key
 from models.store.client import connect_async
 from models.store.codec import encode
 from models.store.embedded import EmbeddedRedis
 from models.store.keys import Keys
 from models.store.lease import Lease
+from models.store.tenancy import HouseRecord
 from tests.gateway.batches.bench import OWNER, Bench, Fuse
 from tests.gateway.world import until, until_async
 
@@ -152,7 +154,8 @@ async def test_what_was_never_written_down_is_cleared_away(office: Office) -> No
 async def test_a_keyring_knows_who_may_go_on(redis_server: EmbeddedRedis, keys: Keys) -> None:
     redis = connect_async(redis_server.url)
     now = [0.0]
-    keyring = Keyring(redis, keys, Clock(monotonic=lambda: now[0]), Accounts())
+    book = TenantBook()
+    keyring = Keyring(redis, keys, Clock(monotonic=lambda: now[0]), Accounts(book))
     mine, admins = build_key("mine", ["inference"], 0), build_key("admins", ["admin"], 0)
     for key in (mine, admins):
         await redis.hset(keys.api_keys, key.digest, encode(key.record))
@@ -165,4 +168,7 @@ async def test_a_keyring_knows_who_may_go_on(redis_server: EmbeddedRedis, keys: 
     await redis.hset(keys.api_keys, mine.digest, json.dumps(revoked))
     now[0] += KNOWN_FOR_S
     assert await keyring.caller_of(mine.record.key_id) is None
+    await redis.hset(keys.api_keys, mine.digest, encode(mine.record))
+    book.offer(1, HouseRecord(), {})
+    assert await keyring.caller_of(mine.record.key_id) is not None, "what was changed is known with its version"
     await redis.aclose()

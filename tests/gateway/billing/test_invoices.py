@@ -64,6 +64,13 @@ def test_lines_are_by_project_and_model_and_shares_by_key_and_day() -> None:
     assert made.number == "2026-11-acme"
 
 
+def test_a_model_of_which_all_was_refused_is_no_line() -> None:
+    refused = DaySums("2026-11-03", "acme", "web", "key_1", "unknown", {"requests": 3})
+    made = invoice(used(5), refused)
+    assert [line.model for line in made.lines] == ["m"]
+    assert [(share.what, share.requests) for share in made.keys] == [("key_1", 4)]
+
+
 def test_gpu_time_that_owners_bear_is_a_line_of_its_own() -> None:
     made = invoice(used(5), used(7, key="", project=""))
     assert [(line.project, line.cost) for line in made.lines] == [("", 7), ("default", 5)]

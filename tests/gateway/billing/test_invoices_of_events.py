@@ -100,8 +100,8 @@ async def _compare(read: Reading, settled: list[SettledEvent]) -> None:
     for where, invoice in invoices.items():
         assert invoice.total == costs[where] == sum(line.cost for line in invoice.lines)
     assert sum(invoice.total for invoice in invoices.values()) == sum(event.cost for event in settled)
+    assert sum(share.requests for invoice in invoices.values() for share in invoice.keys) == len(settled)
     of_lines = [line for invoice in invoices.values() for line in invoice.lines]
-    assert sum(line.requests for line in of_lines) == len(settled)
     assert sum(line.prompt_tokens for line in of_lines) == sum(event.prompt_tokens for event in settled)
 
 

@@ -59,6 +59,11 @@ def test_what_came_to_nothing_costs_nothing(status: int) -> None:
     assert prices().lines(event("r", "a", 0, 1, status=status), 10**9, 10**9, 10**9) == {}
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 499])
+def test_what_was_refused_before_it_ran_costs_nothing(status: int) -> None:
+    assert prices().lines(event("r", "a", 0, 1, status=status, runs=()), 0, 0, 0) == {}
+
+
 @pytest.mark.parametrize("status", [200, 400, 499])
 def test_what_the_caller_ended_or_asked_wrongly_costs(status: int) -> None:
     lines = prices().lines(event("r", "a", 0, 1, status=status), 10**9, 0, 10**9)

@@ -14,13 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.accounts import Placed
 from gateway.billing.books import Books, Overtaken
 from gateway.billing.settlement import MOST_AT_ONCE, RESIDENT
 from gateway.billing.settler import GIVEN_UP_S, Settler
+from gateway.limits.reading import usage_of
 from models.store.client import connect_async
 from models.store.codec import encode
 from models.store.embedded import EmbeddedRedis
 from models.store.keys import Keys
+from models.store.limit_text import parse_limit
+from models.store.records import KeyRecord
 from models.store.tenancy import Bearer, TenantRecord
 from models.store.usage import METRICS, GpuPicture, OpenRequest, Phase, Run, UsageEvent, Use
 from tests.gateway.billing.gpu_worlds import LONGEST_US, MEMORY, T0, World, occupant, picture, worlds
@@ -92,6 +96,22 @@ async def test_a_long_request_is_followed_while_it_runs(ledger: Ledger) -> None:
     assert settled.gpu_ns == 4_500_000_000
 
 
+async def test_requests_of_one_name_are_billed_each_by_itself(ledger: Ledger) -> None:
+    """A caller may give all of its requests one id: what ends meanwhile does not hide what goes on."""
+    await ledger.pictures([picture(T0, "g", occupant("a", MEMORY))])
+    settler = ledger.settler()
+    for second in range(1, 5):
+        await ledger.events([event("same", "a", T0 + (second - 1) * SECOND_US + 7, 1000)])
+        await ledger.until(T0 + second * SECOND_US, [opened("same", "a", T0)])
+        await settle(settler)
+    await ledger.events([event("same", "a", T0, 9 * SECOND_US // 2)])
+    await ledger.until(T0 + 6 * SECOND_US)
+    await settle(settler)
+    used = [one.gpu_ns for one in await ledger.settled()]
+    assert used == [500_000] * 4 + [4_500_000_000 - 4 * 500_000]
+    assert settler.late_us == 0
+
+
 async def test_each_second_is_shown_and_adds_up(ledger: Ledger) -> None:
     await ledger.pictures([picture(T0, name, occupant("a", MEMORY // 3)) for name in ("g0", "g1")])
     await ledger.events([event(f"r{number}", "a", T0 + 7 * number, 300_011) for number in range(7)])
@@ -151,17 +171,16 @@ async def test_a_try_that_was_lost_counts_where_it_was(ledger: Ledger) -> None:
     settler = ledger.settler()
     await ledger.until(T0 + SECOND_US, [opened("r", "a", T0)])
     await settle(settler)
-    await ledger.until(T0 + 3 * SECOND_US, [opened("r", "b", T0 + 2 * SECOND_US)])
+    lost = Run(replica="a", from_us=T0, us=SECOND_US * 3 // 2)
+    await ledger.until(T0 + 3 * SECOND_US, [opened("r", "b", T0 + 2 * SECOND_US, runs=(lost,))])
     await settle(settler)
-    runs = (
-        Run(replica="a", from_us=T0, us=SECOND_US * 3 // 2),
-        Run(replica="b", from_us=T0 + 2 * SECOND_US, us=2 * SECOND_US),
-    )
+    runs = (lost, Run(replica="b", from_us=T0 + 2 * SECOND_US, us=2 * SECOND_US))
     await ledger.events([event("r", "b", T0, 4 * SECOND_US, runs=runs)])
     await ledger.until(T0 + 5 * SECOND_US)
     await settle(settler)
     (settled,) = await ledger.settled()
-    assert settled.gpu_ns == SECOND_NS // 2 + SECOND_NS, "half a second on the first was settled before it was known"
+    assert settled.gpu_ns == SECOND_NS * 3 // 4 + SECOND_NS
+    assert settler.late_us == 0
 
 
 async def test_callers_may_name_their_requests_alike(ledger: Ledger) -> None:
@@ -265,6 +284,38 @@ async def test_a_start_is_borne_by_who_waited(ledger: Ledger) -> None:
     await settle(ledger.settler())
     assert [one.start_gpu_ns for one in await ledger.settled()] == [1_500_000_000, 1_500_000_000]
     assert (await ledger.totals())["start_gpu_ns"] == (await ledger.gpu_totals())[Use.STARTING] == 3 * SECOND_NS
+
+
+async def test_a_start_is_held_against_budgets_when_it_is_settled(ledger: Ledger) -> None:
+    """The worker that let it in could not know of it: who wakes models again and again would pay for none of it."""
+    key = KeyRecord(
+        key_id="k", name="k", scopes=("inference",), prefix="", created_unix_s=0.0,
+        limits=(parse_limit("money=5/month"), parse_limit("tokens=5/day"), parse_limit("requests=5/1m")),
+    )  # fmt: skip
+    tenant = TenantRecord(
+        tenant_id="t", limits=(parse_limit("gpu_seconds=9/ever"), parse_limit("money=1/day for other*"))
+    )
+    await ledger.redis.hset(ledger.keys.api_keys, "digest", encode(key))
+    await ledger.redis.hset(ledger.keys.tenants, "t", encode(tenant))
+    await ledger.house()
+    await ledger.pictures(
+        [
+            picture(T0, "g", occupant("a", MEMORY, Phase.STARTING)),
+            picture(T0 + 3 * SECOND_US, "g", occupant("a", MEMORY)),
+        ]
+    )
+    await ledger.events([event("r", "a", T0 + 3 * SECOND_US, 1000, wake_us=3_000_000)])
+    await ledger.until(T0 + 9 * SECOND_US)
+    await settle(ledger.settler())
+    await settle(ledger.settler())
+    (settled,) = await ledger.settled()
+    assert settled.start_gpu_ns == 3 * SECOND_NS
+    placed = [*(Placed("key:k", rule) for rule in key.limits), *(Placed("tenant:t", rule) for rule in tenant.limits)]
+    uses = await usage_of(ledger.redis, ledger.keys, placed, ledger.now_us)
+    assert [one.used for one in uses] == [settled.lines["start_gpu_second"], 0, 0, 3_000_000, 0]
+    lasting = [await ledger.redis.pttl(ledger.keys.limit(one.place, one.rule.name)) for one in placed]
+    assert lasting[0] > 0
+    assert lasting[3] == -1
 
 
 class Killed(Exception):

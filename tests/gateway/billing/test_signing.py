@@ -5,6 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +37,21 @@ def test_while_a_secret_is_changed_both_sign() -> None:
         key = base64.b64decode(secret.removeprefix("whsec_"))
         expected = base64.b64encode(hmac.new(key, b"m.1.body", hashlib.sha256).digest()).decode()
         assert signature == f"v1,{expected}"
+
+
+def test_what_the_documentation_says_receivers_do() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "tenants.md").read_text()
+    (snippet,) = (
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "webhook-signature" in block
+    )
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    is_genuine, secret, now_s = names["is_genuine"], new_secret(), int(time.time())
+    sent = headers("msg_1", now_s, b"body", secrets_of(f"{new_secret()} {secret}"))
+    assert is_genuine(secret, sent, b"body")
+    assert not is_genuine(secret, sent, b"another body")
+    assert not is_genuine(new_secret(), sent, b"body")
+    assert not is_genuine(secret, headers("msg_1", now_s - 3600, b"body", secrets_of(secret)), b"body"), "an old one"
 
 
 def test_a_new_secret_is_one() -> None:

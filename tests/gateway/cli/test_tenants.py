@@ -79,6 +79,7 @@ class TestTenants:
             (("create", "acme", "--max-body", "huge"), 2, "usage"),
             (("create", "acme", "--share", "2"), 2, "invalid_request"),
             (("set", "nobody", "--weight", "2"), 1, "tenant_not_found"),
+            (("set", "default"), 2, "usage"),
             (("show", "nobody"), 1, "tenant_not_found"),
             (("set", "default", "--no-limit", "requests/1m"), 2, "usage"),
             (("project", "set", "default", "web"), 1, "project_not_found"),
@@ -137,6 +138,8 @@ class TestFiles:
         said = cli("tenants", "apply", str(file), "--json")
         assert (said.status, said.error["field"]) == (2, "tenants.acme.price_list")
         assert "tenants.acme.price_list: there is no price list 'gold'" in cli("tenants", "apply", str(file)).err
+        file.write_text("prices: {gold: [{model: '*', request: 1}, {model: org/x, request: 2}]}\n")
+        assert cli("tenants", "apply", str(file), "--json").error["field"] == "prices.gold.lines[1].model"
 
 
 class TestPrices:
@@ -158,6 +161,15 @@ class TestPrices:
         done(cli, "prices", "set", "tin", "*", "--request", "1", "--default")
         done(cli, "prices", "delete", "gold")
         assert set(known(store).house.price_lists) == {"tin"}
+
+    def test_a_line_goes_before_what_fits_all_of_its_models(self, cli: Cli, store: EmbeddedRedis) -> None:
+        for model in ("*", "org/*", "org/big-*", "other/*", "org/big-1"):
+            done(cli, "prices", "set", "gold", model, "--request", "1")
+        lines = known(store).house.price_lists["gold"].lines
+        assert [line.model for line in lines] == ["org/big-1", "org/big-*", "org/*", "other/*", "*"]
+
+    def test_a_small_price_is_said_in_full(self, cli: Cli, store: EmbeddedRedis) -> None:
+        assert "input token 0.00000015 USD" in done(cli, "prices", "set", "gold", "*", "--input", "0.15/1M")
 
     @pytest.mark.parametrize("arguments", [(), ("--input", "cheap"), ("--request", "-1")])
     def test_what_is_refused(self, cli: Cli, store: EmbeddedRedis, arguments: tuple[str, ...]) -> None:
@@ -202,6 +214,11 @@ class TestHouse:
         done(cli, "house", "webhooks", "remove", url)
         assert known(store).house.webhooks == ()
 
+    def test_a_private_webhook_is_taken_only_when_it_is_meant(self, cli: Cli, store: EmbeddedRedis) -> None:
+        said = cli("house", "webhooks", "add", "http://127.0.0.1:9/hook", "--json")
+        assert (said.status, said.error["cure"]) == (2, "if it is meant: --private")
+        done(cli, "house", "webhooks", "add", "http://127.0.0.1:9/hook", "--private")
+
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -210,6 +227,7 @@ class TestHouse:
             ("--cool-down", "many"),
             ("--currency", "euro"),
             ("--prices", "none"),
+            (),
         ],
     )
     def test_what_is_refused(self, cli: Cli, store: EmbeddedRedis, arguments: tuple[str, ...]) -> None:
@@ -253,8 +271,11 @@ class TestKeysOfTenants:
             (("--expires", "yesterday"), "usage"),
             (("--expires", "2020-01-01"), "usage"),
             (("--expires", "0s"), "usage"),
+            (("--endpoint", "chat"), "usage"),
         ):
             assert cli("keys", "create", "app", *arguments, "--json").error["code"] == code
+        made = cli("keys", "create", "app", "--json").json
+        assert cli("keys", "set", made["key_id"]).status == 2, "nothing to change is named"
 
 
 def test_an_end_is_a_duration_or_a_day_that_is_still_used_up() -> None:
@@ -275,4 +296,7 @@ def test_the_audit_log_names_the_user_of_this_machine(cli: Cli, store: EmbeddedR
     shown = done(cli, "audit", "--act", "tenant.set", "--since", "1h")
     assert "weight 2.0 -> 3.0" in shown
     assert "requests=5/1m" in shown
+    assert "tenant_id acme, weight 2.0" in done(cli, "audit", "--act", "tenant.create"), "what is not said is left out"
+    done(cli, "tenants", "set", "acme", "--max-prompt-tokens", "100")
+    assert "caps.max_prompt_tokens null -> 100\n" in f"{done(cli, 'audit', '--limit', '1').rstrip()}\n"
     assert "Nothing has been done" in cli("audit", "--by", "key_*").err

@@ -73,7 +73,7 @@ def test_a_budget_reserves_what_a_request_can_cost_at_most(store: DirectStore, k
         assert (caught.value.type, caught.value.code) == ("insufficient_quota", "budget_exceeded")
         assert ("x-should-retry", "false") in caught.value.headers()
         message = caught.value.message
-        assert "1.00 of money per month: 0.9 are used or reserved, and this request can take 0.3" in message
+        assert "may spend 1.00 per month: 0.9 are used or reserved, and this request can cost 0.3" in message
         assert "smaller max_tokens" in message
         worker.limiter.settle(hold, used(10))  # 0.15
         await asyncio.sleep(0.2)
@@ -143,11 +143,45 @@ def test_a_rule_that_cannot_be_read_is_left_out_and_said(
 def test_a_request_that_is_larger_than_the_limit_is_told_what_helps(store: DirectStore, keys: Keys) -> None:
     async def story() -> None:
         worker = Worker(store, keys, loop_clock())
-        with pytest.raises(LimitReached, match="never free for so much at once; a smaller max_tokens"):
+        with pytest.raises(LimitReached, match="never free for so much at once; a smaller max_tokens") as caught:
             await worker.take(need(account(rule("tokens", 100)), 500))
+        assert ("x-should-retry", "false") in caught.value.headers(), "it would be no smaller then"
         with pytest.raises(LimitReached, match="a shorter prompt, or a higher limit"):
             await worker.take(need(account(rule("input_tokens", 100), key="k2"), 500))
         assert store.calls == 0, "the store need not be asked for that"
+        await worker.stop()
+
+    play(story())
+
+
+def test_rules_of_all_kinds_are_asked_in_their_order_and_each_is_settled_by_what_it_counts(
+    store: DirectStore, keys: Keys
+) -> None:
+    """On the usual way they are not taken in that order."""
+    kinds = ("concurrent", "output_tokens", "tokens", "requests")
+    rules = [rule(kind, 1000 if "tokens" in kind else 4) for kind in kinds]
+
+    async def story() -> None:
+        worker = Worker(store, keys, loop_clock())
+        caller = account(*rules, tenant=(rule("tokens", 3000), rule("money", "1.00", "month")))
+        priced = route(output_token="0.001")
+
+        def left() -> list[int]:
+            """Of each rule, once it has been reported."""
+            plan = worker.limiter._plan(caller, priced)
+            return [entry.counter.remaining for entry in plan.entries]
+
+        whole = [4, 1000, 1000, 4, 3000, 10**9]
+        await worker.take(need(caller, 2, route=priced))  # now all of them are leased
+        worker.limiter.settle(await worker.take(need(caller, 400, route=priced)), used(0, answered=False))
+        first, second = [await worker.take(need(caller, 400, route=priced)) for _ in range(2)]
+        with pytest.raises(LimitReached, match="may use 1000 tokens per 1m"):
+            await worker.take(need(caller, 400, route=priced))
+        worker.limiter.settle(first, used(100))
+        worker.limiter.settle(second, used(600))
+        await asyncio.sleep(0.3)
+        spent = [1, 1 + 50 + 300, 2 + 100 + 600, 3, 2 + 100 + 600, (1 + 50 + 300) * 10**6]
+        assert left() == [all_of - of_it for all_of, of_it in zip(whole, spent, strict=True)]
         await worker.stop()
 
     play(story())

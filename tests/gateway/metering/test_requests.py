@@ -13,6 +13,7 @@ import pytest
 
 from gateway.metering.reader import spools
 from gateway.plane.inprocess import ask
+from gateway.settings import Limits
 from models.store.records import ModelRoute, ReplicaRoute
 from models.store.usage import UsageEvent
 from tests.gateway.metering.desk import all_of
@@ -75,6 +76,21 @@ async def served(world: World) -> World:
     await world.engine("m-2")
     await world.route(world.model("m", "m-1"), world.model("two", "m-1", "m-2"), world.model("cold"))
     return world
+
+
+async def test_signs_of_life_while_it_is_held_are_no_answer(bare_world: World) -> None:
+    """Its caller was told 200 with the first of them; what came of it was nothing, and costs nothing."""
+    await bare_world.start(Limits(hold_timeout_s=1.0, hold_comments_s=0.1))
+    await bare_world.route(bare_world.model("cold"))
+    headers = {"authorization": f"Bearer {bare_world.key}"}
+    asked = {"json": chat_body("cold", stream=True), "headers": headers}
+    async with bare_world.client() as session, session.post(PATH, **asked) as answer:  # type: ignore[arg-type]
+        said = await answer.text()
+    assert answer.status == 200
+    assert said.startswith(": waiting")
+    event = Books(bare_world).only()
+    assert (event.status, event.runs) == (503, ())
+    assert event.code in said
 
 
 async def test_a_plain_answer(served: World, books: Books, client: aiohttp.ClientSession) -> None:

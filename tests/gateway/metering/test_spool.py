@@ -154,6 +154,21 @@ def test_what_it_had_under_way_becomes_events(desk: Desk) -> None:
     assert cut["req_slow"].wake_us == 1_000_000
 
 
+def test_requests_of_one_name_each_have_an_event(desk: Desk) -> None:
+    """A caller may give all of its requests one id. The one whose slot was not cleared any more has its event."""
+    first = desk.request("same")
+    desk.note(first)
+    for _ in range(2):
+        desk.watch.at_s += 0.01
+        desk.note(desk.request("same"))
+    slot, first.slot = first.slot, None
+    desk.over(first)
+    assert slot is not None
+    desk.die()
+    assert desk.spool.finish()
+    assert [(one.id, one.cut) for one in desk.events()] == [("same", False), ("same", True), ("same", True)]
+
+
 def test_finishing_twice_changes_nothing(desk: Desk) -> None:
     desk.note(desk.request("req_1", stream=True))
     desk.die()

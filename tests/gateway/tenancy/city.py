@@ -137,9 +137,7 @@ class City:
         await self.until_known()
 
     def start_meter(self) -> None:
-        self.meters.append(
-            self._spawn("gateway.billing", "--home", str(self.home.root), log=self.folder / "meter.log")
-        )
+        self.meters.append(self._spawn("gateway.billing", "--home", str(self.home.root), log=self.folder / "meter.log"))
 
     def kill_meters(self) -> None:
         for process in self.meters:
@@ -164,7 +162,10 @@ class City:
         if self.workers == 1:
             return [self.gateway.pid]
         with contextlib.suppress(OSError):
-            return [int(pid) for pid in Path(f"/proc/{self.gateway.pid}/task/{self.gateway.pid}/children").read_text().split()]
+            return [
+                int(pid)
+                for pid in Path(f"/proc/{self.gateway.pid}/task/{self.gateway.pid}/children").read_text().split()
+            ]
         return []
 
     def silence(self) -> None:

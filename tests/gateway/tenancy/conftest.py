@@ -19,9 +19,9 @@ async def found() -> AsyncIterator[Founding]:
     cities: list[City] = []
     folders: list[Path] = []
 
-    async def founding(*words: str, **settings: Any) -> City:
+    async def founding(*words: str, kind: type[City] = City, **settings: Any) -> City:
         folders.append(Path(tempfile.mkdtemp(prefix="rh-")))
-        city = City(folders[-1], **settings)
+        city = kind(folders[-1], **settings)
         cities.append(city)
         return await city.open(*words)
 

@@ -16,7 +16,7 @@ from typing import Any
 from tests.gateway.plane.protocol.raw_engine import STREAM_HEAD, Asked, Link, RawEngine, whole
 
 PROMPT_TOKENS = 7
-WORD = "tok"  # what a reader counts
+WORD = "zap"  # what a reader counts
 Event = dict[str, Any]
 
 

@@ -18,7 +18,7 @@ from tests.gateway.tenancy.city import MICRO, City, bearer, chat
 from tests.gateway.tenancy.conftest import Founding
 
 pytestmark = [pytest.mark.anyio, pytest.mark.chaos]
-LENGTHS = [pytest.param(7.0), pytest.param(60.0, marks=pytest.mark.long)]
+LENGTHS = [pytest.param(5.0), pytest.param(60.0, marks=pytest.mark.long)]
 SECOND_NS = 10**9
 
 

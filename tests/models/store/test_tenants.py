@@ -139,6 +139,21 @@ class TestChanging:
         acme = books.known.tenants["acme"]
         assert (acme.weight, acme.priority) == (7.0, 3)
 
+    def test_what_a_change_leans_on_stays_as_it_was(self, books: Books) -> None:
+        """A tenant is deleted while a key of it is made: a key of nobody would have nobody's limits."""
+        books.tenant("acme", limits=(parse_limit("requests=1/1m"),))
+        overtaken = iter([True])
+
+        def work(known: Tenancy) -> tuple[Sequence[Edit], Any]:
+            edits = key_edits.adding(known, build_key("app", ("inference",), NOW, tenant="acme"))
+            if next(overtaken, False):
+                change(books.client, books.keys, ANN, NOW, lambda now: tenant_edits.deleting(now, "acme", ()))
+            return edits
+
+        with pytest.raises(TenancyRefused, match="there is no tenant 'acme'"):
+            change(books.client, books.keys, ANN, NOW, work)
+        assert not books.known.keys
+
     def test_who_is_always_overtaken_is_told(self, books: Books) -> None:
         books.tenant("acme")
         count = iter(range(1000))
@@ -406,6 +421,26 @@ class TestHouse:
         with pytest.raises(TenancyRefused) as caught:
             books.house(**fields)
         assert caught.value.field == field
+
+    @pytest.mark.parametrize(
+        ("models", "counts"),
+        [
+            (("*", "org/x"), False),
+            (("org/*", "other/*", "org/b*"), False),
+            (("org/x", "org/*", "*"), True),
+            (("*/x", "org/*"), True),
+        ],
+    )
+    def test_a_price_that_would_never_count_is_refused(
+        self, books: Books, models: tuple[str, ...], counts: bool
+    ) -> None:
+        prices = PriceList(name="gold", lines=tuple(PriceLine(model=model) for model in models))
+        if counts:
+            books.do(partial(house_edits.price_setting, prices=prices))
+            return
+        with pytest.raises(TenancyRefused, match="would never count") as caught:
+            books.do(partial(house_edits.price_setting, prices=prices))
+        assert caught.value.field == f"lines[{len(models) - 1}].model"
 
     def test_prices_are_in_bounds(self, books: Books) -> None:
         for price in ("-1", "NaN", "1000001", "0.0000000000000000001"):
