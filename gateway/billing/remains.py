@@ -90,7 +90,9 @@ class Reckoning:
 
     async def set_right(self, state: State, held: Iterable[UsageEvent]) -> None:
         """``held``: all that are shipped and not settled. Raises redis.RedisError."""
-        waited_for = {identity_of(event) for event in held} if state.remains else set()
+        waited_for = set()
+        if state.remains:
+            waited_for = {identity_of(event) for event in held if event.worker in state.remains}
         for worker, remainder in list(state.remains.items()):
             settled = [name for name in remainder.waiting if name not in waited_for]
             if settled:  # before anybody knew that it is dead

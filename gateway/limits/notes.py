@@ -3,7 +3,11 @@ once the worker is dead (``gateway.limits.script``).
 
 All that the worker ever counted stays, but for what was only reserved, and what it had leased: they are taken back, and
 what its usage was beyond that report is charged instead. Counter by counter, in one script with the end of the note: it
-is done once, however often it is tried.
+is done once, however often it is tried. A machine that never comes back leaves logs that nobody finishes: what its
+workers had reserved stays counted until the period ends.
+
+GPU time is exact for what is charged here. What a worker reported itself is its own measure of it, which knows no other
+workers' requests on the same replica; that is not corrected.
 """
 
 from __future__ import annotations

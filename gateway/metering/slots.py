@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,8 @@ def open_in(folder: Path) -> list[Open]:
 
 def _in_file(path: Path) -> Iterator[Open]:
     with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return  # it is being made, or its worker was killed at that
         data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     with memoryview(data) as raw, raw.cast("Q") as words:
         for number in range(len(data) // SLOT_BYTES):

@@ -27,10 +27,11 @@ from gateway.limits.notes import about_of, note_of, notes_of
 from gateway.limits.windows import window_of
 from models.home import Home
 from models.store.client import connect_async
+from models.store.codec import encode
 from models.store.embedded import EmbeddedRedis
 from models.store.keys import Keys
-from models.store.tenancy import What
-from models.store.usage import SettledEvent
+from models.store.tenancy import TenantRecord, What
+from models.store.usage import Phase, SettledEvent
 from tests.gateway.billing.gpu_worlds import MEMORY, occupant, picture
 from tests.gateway.billing.ledger import SECOND_US, Ledger
 from tests.gateway.billing.spender import HOUSE as SPENDERS_HOUSE
@@ -168,6 +169,30 @@ async def test_gpu_time_and_money_are_what_was_settled(scene: Scene, what: str) 
     used = [round(one.gpu_ns / 1000) if what == "gpu_seconds" else one.cost for one in last.values()]
     assert min(used) > 0
     assert await scene.counted() == 400 + sum(used)
+
+
+async def test_a_start_that_it_waited_for_is_charged_once(scene: Scene) -> None:
+    """Starts are charged as they are settled (``gateway.billing.late_charges``), whoever has died."""
+    limit = rule("money", 100, "month")
+    scene.whose = account(tenant=(limit,))
+    await scene.redis.hset(scene.keys.tenants, "acme", encode(TenantRecord("acme", limits=(limit,))))
+    await scene.redis.incr(scene.keys.tenancy_version)
+    starting = [picture(scene.now_us, "g2", occupant("m-2", MEMORY, Phase.STARTING))]
+    scene.watch.at_s += 3
+    await scene.ledger.pictures([*starting, picture(scene.now_us, "g2", occupant("m-2", MEMORY))])
+    await scene.reports()
+    request = scene.request("r", replica="m-2", wake_s=3.0)
+    scene.watch.at_s += 0.5
+    scene.desk.over(request, Usage(prompt=6, completion=4))
+    scene.desk.die()
+    await scene.settle()
+    await scene.settle()
+    await scene.settle()
+    (settled,) = await scene.ledger.settled()
+    assert settled.start_gpu_ns == 3 * 10**9
+    assert 0 < settled.lines["start_gpu_second"] < settled.cost
+    assert await scene.counted() == 400 + settled.cost
+    assert await scene.is_over()
 
 
 async def test_nothing_is_given_back_before_all_is_known(scene: Scene) -> None:

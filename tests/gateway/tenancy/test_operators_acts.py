@@ -17,7 +17,7 @@ from tests.gateway.tenancy.conftest import Founding
 
 pytestmark = [pytest.mark.anyio, pytest.mark.chaos]
 EFFECTIVE_S = 1.0  # issue: a revoke works everywhere in less
-A_LOADED_MACHINE_S = 0.5
+A_LOADED_MACHINE_S = 1.0
 AT_ONCE = 16  # connections, which the system shares out to both workers
 
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.chaos]
 AWAY_S = [pytest.param(3.0), pytest.param(30.0, marks=pytest.mark.long)]
 ADDED_S = 0.2  # R7: what a silent Redis adds at most
 REPLAYED_WITHIN_S = 10.0  # R7
-A_LOADED_MACHINE_S = 0.15
+A_LOADED_MACHINE_S = 0.3
 EVERY_S = 0.02
 PER_WINDOW = 400
 
@@ -82,8 +82,8 @@ async def test_r7(found: Founding, how: str, away_s: float) -> None:
     assert before[1].statuses[200] + after_limited.statuses[200] <= PER_WINDOW
     assert set(after_budget.codes) == set(after_unseen.codes) == {"store_unavailable"}
     assert set(after_unseen.statuses) == {503}
-    # What a worker had been given of the budget before is its own to spend; it is no more than half of its usual calls.
-    assert after_budget.statuses[200] < before[2].statuses[200] / 2
+    # What a worker had been given of the budget before is its own to spend; soon it has nothing of it.
+    assert after_budget.statuses[503] > after_budget.statuses[200]
     assert slowest_s <= at_usual_s + ADDED_S + A_LOADED_MACHINE_S
     assert replayed_s <= REPLAYED_WITHIN_S
     await check_each_once(city, before, callers)

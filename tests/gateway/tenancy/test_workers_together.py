@@ -32,7 +32,7 @@ async def test_r9_eight_workers_race_for_one_window(found: Founding) -> None:
     print(f"R9: at most {most} of {LIMIT} in any {WINDOW_S} s; {all_} in all, {crowd.refused} refused")
     assert most <= LIMIT * PROMISED
     assert crowd.refused > 0, "they did race"
-    assert all_ >= 2 * LIMIT, "and the limit was used, too"
+    assert all_ >= 1.5 * LIMIT, "and the limit was used, too"
 
 
 async def test_r9_eight_workers_race_for_one_budget(found: Founding) -> None:

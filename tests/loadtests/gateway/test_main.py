@@ -23,7 +23,10 @@ from tests.loadtests.gateway.subjects import stand_in
     [
         (["--passes", "0"], "--passes must be at least 1"),
         (["--soak", "0"], "more than 0"),
-        (["--subjects", "nginx,apache"], "--subjects: there is no apache; there are roundhouse, roundhouse gateway, nginx"),
+        (
+            ["--subjects", "nginx,apache"],
+            "--subjects: there is no apache; there are roundhouse, roundhouse gateway, nginx",
+        ),
         (["--only", "G1"], "--only: there is no G1; there are peers, streams, workers, models"),
     ],
 )
