@@ -101,8 +101,9 @@ def create_app(deps: Deps) -> Plane:
     routes, health, news, leaving = Routes(Neighbours.of(deps.home)), StoreHealth(), asyncio.Event(), Leaving()
     demand = Demand(on_change=news.set)
     admission = Admission(routes, demand, deps.clock, deps.limits.hold_limit, workers=deps.siblings.count)
-    authenticator = Authenticator(RedisKeyStore(deps.redis, deps.keys), deps.clock)
     accounts = Accounts(TenantBook(awaited=True))
+    tenancy = TenancyReader(deps.redis, deps.keys, accounts.book)
+    authenticator = Authenticator(RedisKeyStore(deps.redis, deps.keys, tenancy), deps.clock)
     guard = Guard(accounts, deps.clock)
     metrics = Metrics(demand.totals, lambda: routes.version, lambda: health.up, guard.turned_away)
     upstreams = Upstreams()
@@ -113,7 +114,6 @@ def create_app(deps: Deps) -> Plane:
         upstreams.extra_headers = routes.neighbours.headers
         upstreams.retain(routes.endpoints)
 
-    tenancy = TenancyReader(deps.redis, deps.keys, accounts.book)
     forget, steady = authenticator.invalidate, deps.clock.steady
     watcher = RouteWatcher(deps.redis, deps.keys, routes, health, on_routes, forget, tenancy, now_unix_s=steady)
     publisher = DemandPublisher(deps.redis, deps.keys, deps.worker, demand, routes, deps.clock, news)

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from gateway.tenant_book import TenantBook
 from models.store.errors import StoreDataError
 from models.store.keys import Keys
-from models.store.tenancy import TenantRecord
+from models.store.tenancy import HouseRecord, TenantRecord
 from models.store.tenants import decode_house, decode_tenants
 
 UNREADABLE = "its settings cannot be read; the operator's log says why"
@@ -34,6 +34,17 @@ class TenancyReader:
         raw = await self.redis.get(self.keys.tenancy_version)
         if int(raw or 0) == self.book.version:
             return False
+        version, house, tenants = await self._read()
+        if self.book.offer(version, house, tenants):
+            log.info("tenants", version=version, tenants=len(self.book.tenants))
+        return True
+
+    async def look_ahead(self) -> None:
+        """Take up what there is now; the next ``look`` tells of it all the same. Raises RedisError."""
+        _, house, tenants = await self._read()
+        self.book.offer(self.book.version, house, tenants)
+
+    async def _read(self) -> tuple[int, HouseRecord, dict[str, TenantRecord]]:
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.get(self.keys.tenancy_version)
             pipe.get(self.keys.house)
@@ -48,6 +59,4 @@ class TenancyReader:
         known = decode_tenants(tenants, self.book.tenants)
         for name in {name.decode(errors="replace") for name in tenants} - known.keys():
             known[name] = TenantRecord(tenant_id=name, blocked=UNREADABLE)  # its budgets must not vanish
-        if self.book.offer(version, read_house, known):
-            log.info("tenants", version=version, tenants=len(self.book.tenants))
-        return True
+        return version, read_house, known

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from models.store.tenancy import HouseRecord, TenantRecord
+from models.store.tenancy import DEFAULT_PROJECT, HouseRecord, TenantRecord
 
 T = TypeVar("T")
 
@@ -28,6 +28,10 @@ class TenantBook:
     @property
     def loaded(self) -> bool:
         return self.version >= 0
+
+    def knows(self, tenant: str, project: str) -> bool:
+        known = self.tenants.get(tenant)
+        return known is not None and (project in known.projects or project == DEFAULT_PROJECT)
 
     def offer(self, version: int, house: HouseRecord, tenants: Mapping[str, TenantRecord]) -> bool:
         """Go by this from now on. False: it is what is known."""

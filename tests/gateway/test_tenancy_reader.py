@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from gateway.redis_keys import RedisKeyStore
 from gateway.tenancy_reader import TenancyReader
 from gateway.tenant_book import TenantBook
 from models.store.client import connect_async
 from models.store.codec import encode
 from models.store.embedded import EmbeddedRedis
 from models.store.keys import Keys
-from models.store.tenancy import HouseRecord, TenantRecord
+from models.store.records import KeyRecord
+from models.store.tenancy import HouseRecord, ProjectRecord, TenantRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -75,3 +77,30 @@ async def test_nobody_calls_without_limits_because_these_cannot_be_read(redis: R
     await written(redis, keys, HouseRecord(), a=TenantRecord(tenant_id="a"))
     await reader.look()
     assert book.tenants["a"].blocked == ""
+
+
+async def test_a_key_of_a_tenant_that_was_not_heard_of_yet_brings_it_along(redis: Redis, keys: Keys) -> None:
+    reader = TenancyReader(redis, keys, TenantBook(awaited=True))
+    store = RedisKeyStore(redis, keys, reader)
+    await reader.look()
+    key = KeyRecord(key_id="key_1", name="", scopes=("inference",), prefix="", created_unix_s=0.0, tenant="new")
+    await redis.hset(keys.api_keys, "digest", encode(key))
+    await written(redis, keys, HouseRecord(), new=TenantRecord(tenant_id="new", weight=3.0))
+    assert await store.find("digest") == key
+    assert reader.book.tenants["new"].weight == 3.0
+    assert await reader.look(), "keys may have changed as well: that is told all the same"
+
+
+async def test_a_new_project_of_a_known_tenant_is_brought_along_too(redis: Redis, keys: Keys) -> None:
+    reader = TenancyReader(redis, keys, TenantBook(awaited=True))
+    store = RedisKeyStore(redis, keys, reader)
+    await written(redis, keys, HouseRecord(), t=TenantRecord(tenant_id="t"))
+    await reader.look()
+    key = KeyRecord(
+        key_id="key_1", name="", scopes=("inference",), prefix="", created_unix_s=0.0, tenant="t", project="p"
+    )
+    await redis.hset(keys.api_keys, "digest", encode(key))
+    projects = {"p": ProjectRecord(name="p", blocked="not yet")}
+    await written(redis, keys, HouseRecord(), t=TenantRecord(tenant_id="t", projects=projects))
+    await store.find("digest")
+    assert reader.book.tenants["t"].projects == projects
