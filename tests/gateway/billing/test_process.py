@@ -213,6 +213,7 @@ async def test_it_waits_for_the_store_and_takes_its_leave(
     assert await redis.hkeys(keys.usage_watermarks) == []
 
 
+@pytest.mark.long
 @pytest.mark.chaos
 @pytest.mark.parametrize("how", ["killed", "silent"])
 async def test_what_was_used_while_the_store_was_away_is_billed_once_when_it_is_back(

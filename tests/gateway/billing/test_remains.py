@@ -362,6 +362,7 @@ def billed(settled: Sequence[SettledEvent]) -> list[int]:
     return [sums[placed.rule.what] for placed in caller().rules("m")]
 
 
+@pytest.mark.long
 @pytest.mark.chaos
 async def test_budgets_hold_what_was_billed_after_workers_and_meters_were_killed_again_and_again(
     redis_server: EmbeddedRedis, redis: Redis, keys: Keys, tmp_path: Path

@@ -78,6 +78,7 @@ def test_eight_workers_that_race_for_one_budget_spend_all_of_it_and_no_more(
     assert stored(redis_server, keys) == total
 
 
+@pytest.mark.long
 def test_workers_that_are_killed_in_the_race_take_nothing_beyond_it(
     redis_server: EmbeddedRedis, keys: Keys, tmp_path: Path
 ) -> None:
