@@ -14,12 +14,6 @@ from models.store.keys import Keys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-_ADJUST = """
-local slot = redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[2])
-if ARGV[3] ~= '0' and redis.call('PTTL', KEYS[1]) == -1 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
-return slot
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class RuleUse:
@@ -99,13 +93,3 @@ def correction(keys: Keys, placed: Placed, units: int, at_us: int) -> Correction
     ends_us = window.ends_us(slot)
     keep_ms = 0 if ends_us >= NEVER_US else max(0, ends_us - at_us) // 1000 + LEASE_US // 1000 + OLD_PERIODS_MS
     return Correction(keys.limit(placed.place, placed.rule.name), str(slot), units, keep_ms)
-
-
-async def adjust(redis: Redis, keys: Keys, placed: Placed, units: int, at_us: int) -> bool:
-    """Whether there was anything to correct (``correction``). Raises UnknownWindow, redis.RedisError."""
-    what = correction(keys, placed, units, at_us)
-    if what is None:
-        return False
-    script = redis.register_script(_ADJUST)
-    await script(keys=[what.key], args=[what.field, what.units, what.keep_ms])
-    return True

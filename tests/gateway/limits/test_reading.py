@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from redis.asyncio import Redis
 
 from gateway.accounts import Placed
 from gateway.errors import BudgetExceeded
-from gateway.limits.reading import adjust, correction, usage_of
+from gateway.limits.reading import correction, usage_of
 from gateway.limits.windows import UnknownWindow
 from models.store.client import connect_async
 from models.store.embedded import EmbeddedRedis
@@ -68,41 +67,29 @@ def test_a_budget_is_corrected_and_workers_go_by_it(
         await worker.take(need(caller, tokens))
         await worker.stop()
 
-    async def correct(units: int) -> bool:
+    async def correct(units: int) -> None:
+        what = correction(keys, placed, units, NOW_US)
+        assert what is not None
         async with connect_async(redis_server.url) as redis:
-            return await adjust(redis, keys, placed, units, NOW_US)
+            await redis.hincrby(what.key, what.field, what.units)
 
     play(spend(600))
-    assert asyncio.run(correct(300))
+    asyncio.run(correct(300))
     assert seen(redis_server, keys, (placed,)) == [(900, 0, 100)]
     with pytest.raises(BudgetExceeded):
         play(spend(101))
-    assert asyncio.run(correct(-500))
+    asyncio.run(correct(-500))
     play(spend(600))
     assert seen(redis_server, keys, (placed,)) == [(1000, 0, 0)]
 
 
-async def _ttl(redis: Redis, key: str) -> int:
-    return int(await redis.pttl(key))
-
-
-def test_a_correction_of_what_nobody_counted_yet_does_not_stay_for_ever(
-    redis_server: EmbeddedRedis, keys: Keys
-) -> None:
-    placed, for_good = Placed("key:k", rule("money", 5, "day")), Placed("key:k", rule("money", 5, "ever"))
-
-    async def story() -> tuple[int, int]:
-        async with connect_async(redis_server.url) as redis:
-            for one in (placed, for_good):
-                await adjust(redis, keys, one, 7, NOW_US)
-            return (
-                await _ttl(redis, keys.limit("key:k", placed.rule.name)),
-                await _ttl(redis, keys.limit("key:k", for_good.rule.name)),
-            )
-
-    day, ever = asyncio.run(story())
-    assert 40 < day / 86_400_000 <= 41.1
-    assert ever == -1
+def test_a_correction_of_what_nobody_counted_yet_does_not_stay_for_ever(keys: Keys) -> None:
+    day = correction(keys, Placed("key:k", rule("money", 5, "day")), 7, NOW_US)
+    ever = correction(keys, Placed("key:k", rule("money", 5, "ever")), 7, NOW_US)
+    assert day is not None
+    assert ever is not None
+    assert 40 < day.keep_ms / 86_400_000 <= 41.1
+    assert ever.keep_ms == 0, "for good"
 
 
 def test_only_budgets_are_corrected(keys: Keys) -> None:
