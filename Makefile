@@ -10,6 +10,8 @@ JOBS ?= 2
 DATA ?= ../shared/data
 SEEDS ?=
 ONLY ?=
+# Which load test: smoke, steady, ramp, spike, zero, many-models, replay, noisy-neighbour, soak, chaos.
+SUITE ?= smoke
 # Where the gateway benchmark's peers are installed.
 PEERS ?=
 # auto: the CUDA stack where an NVIDIA driver answers, else the CPU stack.
@@ -28,7 +30,7 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-cluster test-long test-gpu lint loadtest chaos bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale fuzz clean
+.PHONY: help venv run test test-cluster test-long test-gpu lint loadtest chaos bench-ceiling bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,8 +59,11 @@ lint: venv ## style, formatting, types and import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-loadtest: venv ## load the running service and report what users would feel
-	@$(BIN)/python -m loadtests $(ARGS)
+loadtest: venv ## load the running service and report what users would feel; SUITE=spike, ARGS="--rate 5"
+	@$(BIN)/python -m loadtests $(SUITE) $(ARGS)
+
+bench-ceiling: venv ## how many open streams one core of the load generator can follow (1 min, a C compiler)
+	@$(BIN)/python -m loadtests.ceiling $(ARGS)
 
 chaos: venv ## kill, stop and silence each part at each kind of moment, and say what callers felt (18 min)
 	@$(BIN)/python -m loadtests.chaos $(ARGS)

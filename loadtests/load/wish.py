@@ -1,0 +1,111 @@
+"""What one caller wants: drawn from the settings by a source of randomness, and written as a dialect's request."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from loadtests.client.call import Ask
+from loadtests.client.dialects import CHAT, DIALECTS, EMBEDDINGS, Wanted
+from loadtests.load.lengths import read_lengths
+from loadtests.load.settings import Settings
+from loadtests.load.words import Words
+
+_AROUND = 4  # words that a prompt has besides those that were drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """``place``: of its words in the stock. ``prefix``: which shared beginning it has, -1: none. ``tag``: what a suite
+    wants to tell requests apart by, such as a tier; ``tenant``: whose key it carries."""
+
+    model: str
+    dialect: str = CHAT
+    prompt_tokens: int = 32
+    output_tokens: int = 32
+    stream: bool = True
+    prefix: int = -1
+    place: int = 0
+    turns: int = 1
+    tenant: str = ""
+    tag: str = ""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Draws wishes. ``weights``: of the models, by their place; none: all alike."""
+
+    settings: Settings
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_prompt", read_lengths(self.settings.prompt_tokens))
+        object.__setattr__(self, "_output", read_lengths(self.settings.output_tokens))
+
+    def draw(self, rng: random.Random, *, model: str | None = None, tenant: str = "", tag: str = "") -> Wish:
+        settings = self.settings
+        everyone = settings.models + settings.embedders
+        chosen = model or rng.choices(everyone, self.weights)[0]
+        dialect = self._dialect(chosen, rng)
+        streamed = rng.random() >= settings.unstreamed and DIALECTS[dialect].streams
+        return Wish(
+            model=chosen,
+            dialect=dialect,
+            prompt_tokens=self._prompt(rng),  # type: ignore[attr-defined]
+            output_tokens=self._output(rng),  # type: ignore[attr-defined]
+            stream=streamed,
+            prefix=rng.randrange(settings.prefix_groups) if rng.random() < settings.prefix_share else -1,
+            place=rng.getrandbits(30),
+            turns=settings.turns if dialect != EMBEDDINGS else 1,
+            tenant=tenant,
+            tag=tag,
+        )
+
+    def _dialect(self, model: str, rng: random.Random) -> str:
+        if model in self.settings.embedders:
+            return EMBEDDINGS
+        given = {name: weight for name, weight in self.settings.dialects.items() if name != EMBEDDINGS and weight > 0}
+        return rng.choices(list(given), list(given.values()))[0] if given else CHAT
+
+
+@dataclass(slots=True)
+class Conversation:
+    """One wish and its turns: each is asked with all that was said before."""
+
+    wish: Wish
+    said: list[tuple[str, str]] = field(default_factory=list)
+    turn: int = 0
+
+    @property
+    def more(self) -> bool:
+        return self.turn < self.wish.turns
+
+
+class Writer:
+    """Writes what is asked. ``keys``: by tenant."""
+
+    def __init__(self, settings: Settings, keys: dict[str, str]) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._words = Words(random.Random(f"words/{settings.seed}"))
+        self._prefixes = [
+            self._words.text(settings.prefix_tokens, group * 1009) for group in range(settings.prefix_groups)
+        ]
+
+    def next_ask(self, conversation: Conversation) -> Ask:
+        """The conversation's next turn."""
+        wish, settings = conversation.wish, self._settings
+        if wish.prefix >= 0 and not conversation.said:
+            # Shared within a run, not with the run before.
+            conversation.said.append(("system", f"{settings.salt} {self._prefixes[wish.prefix]}"))
+        place = wish.place + conversation.turn * 7919
+        words = self._words.text(max(1, wish.prompt_tokens - _AROUND), place)
+        # It differs early on: an engine's prefix cache must not answer for it.
+        conversation.said.append(("user", f"{settings.salt}{wish.place:x}.{conversation.turn} {words}"))
+        conversation.turn += 1
+        wanted = Wanted(
+            wish.model, conversation.said, wish.output_tokens, wish.stream, settings.whole_length and bool(wish.stream)
+        )
+        body = DIALECTS[wish.dialect].body(wanted)
+        return Ask(wish.model, wish.dialect, body, wish.stream, self._keys[wish.tenant], keep_text=conversation.more)
