@@ -26,6 +26,7 @@ class FakeModel:
     runtime: str | None = "vllm"
     start_s: float = 0.0
     gap_s: float = 0.0
+    delays_s: tuple[float, ...] = ()  # before each word, where they are not all gap_s
     refusal: tuple[int, str] | None = None
     breaks: str = ""
     state: str | None = None  # of its one replica; None when there is none
@@ -229,8 +230,8 @@ class Handler(BaseHTTPRequestHandler):
         plain = self.path == "/v1/completions"
         if not plain:
             self.event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
-        for word in model.words:
-            time.sleep(model.gap_s)
+        for place, word in enumerate(model.words):
+            time.sleep(model.delays_s[place] if model.delays_s else model.gap_s)
             with self.service.stall:
                 pass
             sent.append(time.monotonic())
