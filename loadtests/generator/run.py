@@ -6,6 +6,7 @@ a line a second, and writes ``run.json`` when every worker has told that it is d
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -36,6 +37,7 @@ from loadtests.target import Target
 from loadtests.wire import CallFailed
 
 BEGIN, ROWS, READY = "roundhouse-begin", "roundhouse-rows", "roundhouse-ready"
+STOP = "roundhouse-stop"
 LEAD_S, REMOTE_LEAD_S = 0.3, 1.5  # until workers have heard of the beginning
 FLUSH_S = 0.1
 TOLD_AT_ONCE = 20
@@ -43,6 +45,7 @@ SEND_S = 1.0
 PATIENCE_S = 10.0  # for workers that were to be done long ago
 READY_EVERY_S = 0.2
 READY_PATIENCE_S = 30.0
+STOP_PATIENCE_S = 5.0
 
 
 class Leader:
@@ -71,7 +74,6 @@ class Leader:
     def mark(self, what: str, detail: str = "") -> None:
         self.collected.marks.append({"at_s": round(self.run.run_s, 3), "what": what, "detail": detail})
 
-    @property
     def complete(self) -> bool:
         """Every worker is done, or will not be."""
         limit_s = self.run.plan.end_s + self.run.settings.drain_s + PATIENCE_S
@@ -193,6 +195,8 @@ class Run:
         self._turning = hub.Turning(caller)
         self._turning.__enter__()
         self.worker.schedule()
+        gc.collect()
+        gc.freeze()  # what is there stays: no pause is spent on looking at it again
         self._helpers = [gevent.spawn(self._look), gevent.spawn(self._flush)]
         self._begun.set()
 
@@ -249,6 +253,17 @@ class Run:
             gevent.sleep(0)
         if self.leader is None:
             self.environment.runner.send_message(ROWS, {"parcel": pack(whole)})
+
+    def stop(self) -> None:
+        """Somebody stops the test by hand: users must not wait for the end of the plan, and no row may be lost."""
+        self.finish()
+        leader = self.leader
+        if leader is None or self.worker is not None or leader.complete():
+            return
+        self.environment.runner.send_message(STOP, {})
+        give_up_s = clock() + STOP_PATIENCE_S
+        while not leader.complete() and clock() < give_up_s:
+            gevent.sleep(0.05)
 
     def take_parcel(self, parcel: bytes) -> None:
         """As the leader."""

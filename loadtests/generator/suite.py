@@ -15,7 +15,7 @@ from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.generator.live import Metrics
-from loadtests.generator.run import BEGIN, READY, ROWS, Leader, Run, keys_of, tenants_of
+from loadtests.generator.run import BEGIN, READY, ROWS, STOP, Leader, Run, keys_of, tenants_of
 from loadtests.generator.script import play
 from loadtests.load.settings import SettingsError, decode
 from loadtests.outcome.slo import NO_SLO, SloError, read_slo
@@ -55,10 +55,12 @@ def _prepare(name: str, environment: Any) -> None:
         sys.exit(f"loadtests: {problem}")
     _running[:] = [run]
     environment.host = run.target.url
+    environment.events.test_stopping.add_listener(lambda **_: run.stop())
     environment.stop_timeout = run.settings.drain_s
     runner = environment.runner
     if is_worker:
         runner.register_message(BEGIN, _begin_as_told)
+        runner.register_message(STOP, lambda **_: run.finish())
         environment.events.test_stop.add_listener(lambda **_: run.end())
         run.report_ready()
         return
@@ -116,7 +118,7 @@ class SuiteShape(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         run = _running[0]
         leader, at_s = run.leader, max(0.0, run.run_s)
-        if leader is None or (run.begun_unix_s and leader.complete):
+        if leader is None or (run.begun_unix_s and leader.complete()):
             return None
         workers = max(1, getattr(run.environment.runner, "worker_count", 1))
         if run.plan.kind != "closed":

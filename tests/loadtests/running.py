@@ -26,6 +26,12 @@ class Done:
     run: dict[str, Any]
 
     @property
+    def kept(self) -> bool:
+        """The goals were, and the exit status says so; on a busy machine it may rightly say that the run is not valid."""
+        valid = self.run["generator"]["valid"]
+        return bool(self.run["verdict"]["kept"]) and self.status == (0 if valid else 1)
+
+    @property
     def rows(self) -> list[Row]:
         return rows(self.run["requests"])
 

@@ -3,6 +3,7 @@ itself held up, which it must say."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
@@ -41,7 +42,9 @@ def as_sent(service: FakeService) -> dict[str, list[float]]:
     }
 
 
-@pytest.mark.parametrize("load_of", [("--rate", "8"), ("--users", "6"), ("--rate", "8", "--workers", "2")], ids=" ".join)
+@pytest.mark.parametrize(
+    "load_of", [("--rate", "8"), ("--users", "6"), ("--rate", "8", "--workers", "2")], ids=" ".join
+)
 def test_ttft_gaps_and_percentiles_are_within_two_percent_of_the_engines_own(
     load_of: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -107,8 +110,6 @@ def held_up(home: Path, hold: Callable[[int], None]) -> Done:
 
 
 def test_a_generator_that_was_starved_does_not_call_its_run_valid(tmp_path: Path) -> None:
-    import os
-
     def starve(pid: int) -> None:
         time.sleep(0.5)
         os.kill(pid, signal.SIGSTOP)
@@ -125,7 +126,6 @@ def test_a_generator_that_was_starved_does_not_call_its_run_valid(tmp_path: Path
 
 def test_what_could_not_be_sent_makes_a_run_invalid(tmp_path: Path) -> None:
     """Stopped by hand: what was planned for later was not sent."""
-    import os
 
     def interrupt(pid: int) -> None:
         time.sleep(0.5)

@@ -40,6 +40,13 @@ def calling(address: Address, timeout_s: float = 10.0, keep: bool = True) -> Ite
         caller.close()
 
 
+@contextlib.contextmanager
+def called(model: FakeModel, timeout_s: float = 10.0) -> Iterator[tuple[FakeService, Caller]]:
+    """A service with one model, and somebody who calls it."""
+    with FakeService({"m": model}).running() as service, calling(find_address(service.target), timeout_s) as caller:
+        yield service, caller
+
+
 def until(caller: Caller, done: Callable[[], bool]) -> None:
     give_up_s = clock() + PATIENCE_S
     while not done():
@@ -58,19 +65,17 @@ def send(caller: Caller, *calls: Call) -> list[Call]:
 
 def test_every_word_of_many_streams_at_once() -> None:
     words = tuple(f" {number}" for number in range(7))
-    with FakeService({"m": FakeModel(words, gap_s=0.01, state="ready")}).running() as service:
-        with calling(find_address(service.target)) as caller:
-            ended = send(caller, *(asked() for _ in range(25)))
-            assert not [call.message for call in ended if call.error]
-            assert {len(call.token_times_s) for call in ended} == {7}
-            assert all(call.connect_s is not None and call.first_byte_s is not None for call in ended)
-            assert caller.stamps.seen == caller.late.count > 0
+    with called(FakeModel(words, gap_s=0.01, state="ready")) as (_service, caller):
+        ended = send(caller, *(asked() for _ in range(25)))
+        assert not [call.message for call in ended if call.error]
+        assert {len(call.token_times_s) for call in ended} == {7}
+        assert all(call.connect_s is not None and call.first_byte_s is not None for call in ended)
+        assert caller.stamps.seen == caller.late.count > 0
 
 
 def test_tokens_are_timed_as_they_were_sent() -> None:
-    with FakeService({"m": FakeModel(("a", "b", "c"), gap_s=0.05, state="ready")}).running() as service:
-        with calling(find_address(service.target)) as caller:
-            (call,) = send(caller, asked())
+    with called(FakeModel(("a", "b", "c"), gap_s=0.05, state="ready")) as (service, caller):
+        (call,) = send(caller, asked())
     began_s, *sent_s = service.tokens[0]
     assert call.sent_s < began_s
     assert all(abs(seen - sent) < 0.02 for seen, sent in zip(call.token_times_s, sent_s, strict=True))
@@ -80,20 +85,18 @@ def test_tokens_are_timed_as_they_were_sent() -> None:
 @pytest.mark.parametrize(("dialect", "stream"), [("completions", True), ("messages", True), ("messages", False),
                                                  ("chat", False), ("embeddings", False)])  # fmt: skip
 def test_every_dialect_gets_its_answer(dialect: str, stream: bool) -> None:
-    with FakeService({"m": FakeModel(state="ready")}).running() as service:
-        with calling(find_address(service.target)) as caller:
-            (call,) = send(caller, asked(dialect=dialect, stream=stream))
+    with called(FakeModel(state="ready")) as (service, caller):
+        (call,) = send(caller, asked(dialect=dialect, stream=stream))
     assert (call.error, call.closed, call.status) == ("", True, 200)
     assert service.paths == [DIALECTS[dialect].path]
     assert len(call.token_times_s) == (4 if stream else 0)
 
 
 def test_a_connection_is_used_again_and_only_then_has_no_time_of_connecting() -> None:
-    with FakeService({"m": FakeModel(state="ready")}).running() as service:
-        with calling(find_address(service.target)) as caller:
-            first, second = send(caller, asked()) + send(caller, asked())
-            assert (first.connect_s is None, second.connect_s is None) == (False, True)
-            assert caller.connections == 1
+    with called(FakeModel(state="ready")) as (service, caller):
+        first, second = send(caller, asked()) + send(caller, asked())
+        assert (first.connect_s is None, second.connect_s is None) == (False, True)
+        assert caller.connections == 1
         with calling(find_address(service.target), keep=False) as caller:
             send(caller, asked())
             send(caller, asked())
@@ -101,9 +104,8 @@ def test_a_connection_is_used_again_and_only_then_has_no_time_of_connecting() ->
 
 
 def test_what_the_service_tells_of_its_own_time() -> None:
-    with FakeService({"m": FakeModel(state="ready", timing="auth;dur=0.5, wake;dur=12")}).running() as service:
-        with calling(find_address(service.target)) as caller:
-            (call,) = send(caller, asked())
+    with called(FakeModel(state="ready", timing="auth;dur=0.5, wake;dur=12")) as (_service, caller):
+        (call,) = send(caller, asked())
     assert call.timing_ms == {"auth": 0.5, "wake": 12.0}
 
 
@@ -125,24 +127,22 @@ def test_failures_have_a_code(model: FakeModel, error: str, why: str) -> None:
 
 
 def test_silence_is_given_up() -> None:
-    with FakeService({"m": FakeModel(breaks="hang")}).running() as service:
-        with calling(find_address(service.target), timeout_s=0.2) as caller:
-            (call,) = send(caller, asked())
+    with called(FakeModel(breaks="hang"), timeout_s=0.2) as (_service, caller):
+        (call,) = send(caller, asked())
     assert (call.error, len(call.token_times_s)) == (TIMEOUT, 4)
 
 
 def test_one_call_or_all_can_be_given_up() -> None:
-    with FakeService({"m": FakeModel(breaks="hang")}).running() as service:
-        with calling(find_address(service.target)) as caller:
-            calls, ended = [asked() for _ in range(3)], list[Call]()
-            for call in calls:
-                caller.begin(call, ended.append)
-            until(caller, lambda: all(len(call.token_times_s) == 4 for call in calls))
-            caller.abort(calls[1], UNFINISHED, "enough")
-            assert ended == [calls[1]]
-            assert caller.abort_all(UNFINISHED, "the end") == 2
-            assert {call.error for call in calls} == {UNFINISHED}
-            assert caller.open_calls == 0
+    with called(FakeModel(breaks="hang")) as (_service, caller):
+        calls, ended = [asked() for _ in range(3)], list[Call]()
+        for call in calls:
+            caller.begin(call, ended.append)
+        until(caller, lambda: all(len(call.token_times_s) == 4 for call in calls))
+        caller.abort(calls[1], UNFINISHED, "enough")
+        assert ended == [calls[1]]
+        assert caller.abort_all(UNFINISHED, "the end") == 2
+        assert {call.error for call in calls} == {UNFINISHED}
+        assert caller.open_calls == 0
 
 
 def test_nobody_listens() -> None:
@@ -153,7 +153,7 @@ def test_nobody_listens() -> None:
     assert (call.error, call.message) == (CONNECT_FAILED, "cannot connect: ECONNREFUSED")
 
 
-ANSWER = b'HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s'
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s"
 BODY = b'{"choices": [{"text": "x", "finish_reason": "stop"}]}'
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ def test_the_same_events_as_the_careful_reader_finds(lines: list[tuple[bytes, by
     careful = [(event.name, event.data) for event in SseParser().feed(stream)]
     reader, found = StreamEvents(), []
     places = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    for begin, end in zip(places, places[1:], strict=False):
+    for begin, end in pairwise(places):
         found += reader.feed(stream[begin:end])
     assert [(name.decode() or "message", data.decode()) for name, data in found] == careful
 

@@ -8,7 +8,8 @@ from loadtests.outcome.rows import Row
 
 
 def row(
-    at_ms: float = 0.0, *, late_ms: float = 0.0, ttft_ms: float | None = 50.0, gaps_ms: tuple[float, ...] = (10.0, 10.0),
+    at_ms: float = 0.0, *, late_ms: float = 0.0, ttft_ms: float | None = 50.0,
+    gaps_ms: tuple[float, ...] = (10.0, 10.0),
     e2e_ms: float = 100.0, closed: bool = False, **fields: Any,
 ) -> Row:  # fmt: skip
     """Due at ``at_ms``, answered so long after."""

@@ -39,7 +39,12 @@ def test_every_request_is_in_it_in_the_order_in_which_they_were_due() -> None:
 
 def test_what_a_report_needs_is_in_it() -> None:
     found = made()
-    assert (found["format"], found["version"], found["suite"], found["kind"]) == ("roundhouse-loadtest", 1, "ramp", "open")
+    assert (found["format"], found["version"], found["suite"], found["kind"]) == (
+        "roundhouse-loadtest",
+        1,
+        "ramp",
+        "open",
+    )
     assert found["settings"]["seed"] == 0
     assert [phase["name"] for phase in found["phases"]] == ["2/s", "64/s"]
     assert found["series"]["generator"]["worker"] == [0, 1]
