@@ -80,7 +80,9 @@ def models_of(target: Target, settings: Settings) -> Settings:
         chatters = ()
     if not chatters and not embedders:
         raise TargetError(f"none of the models at {target.url} can be asked ({', '.join(entries) or 'there are none'})")
-    return msgspec.structs.replace(settings, models=chatters, embedders=embedders)
+    told = {name: entries[name].get("max_model_len") for name in chatters + embedders}
+    contexts = {name: length for name, length in told.items() if isinstance(length, int) and length > 0}
+    return msgspec.structs.replace(settings, models=chatters, embedders=embedders, contexts=contexts)
 
 
 def kind_of(entry: dict[str, Any]) -> str:

@@ -19,6 +19,8 @@ def lines(run: Mapping[str, Any]) -> Iterator[str]:
         if mark["what"] != "reached":
             yield f"  {mark['at_s']:.1f} s: {mark['what']} {mark['detail']}"
     yield _generator(run["generator"])
+    if shortened := run["generator"]["shortened"]:
+        yield f"  {shortened} prompts or answers were shortened to fit their models' contexts"
     for check in run["verdict"]["checks"]:
         if not check["kept"]:
             shown = "nothing" if check["measured"] is None else f"{check['measured']:g}"

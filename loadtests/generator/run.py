@@ -97,7 +97,7 @@ class Leader:
     def _event(self, step: Step) -> None:
         gevent.sleep(max(0.0, step.at_s - self.run.run_s))
         try:
-            done = strike(self.run.target, step.what)
+            done = strike(self.run.target, step.what, self.run.settings.models)
         except CallFailed as problem:
             self.mark(f"{step.do} failed", str(problem))
         else:

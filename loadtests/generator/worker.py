@@ -165,7 +165,9 @@ class Worker:
         """What happened since the last time, but not more than so many requests; ``done`` comes with the last ones."""
         seconds, self._seconds = self._seconds, []
         rows = [self._row(*self._ended.popleft()) for _ in range(min(most, len(self._ended)))]
-        return Batch(rows, seconds, self.meter.report(), done=self.over and not self._ended)
+        health = self.meter.report()
+        health.shortened = self._writer.shortened
+        return Batch(rows, seconds, health, done=self.over and not self._ended)
 
     @property
     def untold(self) -> int:

@@ -22,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``prompt_tokens``, ``output_tokens``: see ``loadtests.load.lengths``. ``prefix_share`` of the prompts begin with one
     of ``prefix_groups`` texts of ``prefix_tokens``. ``turns`` of a conversation, ``think_s`` between an answer and the
     next turn. Users of a closed load begin within ``spread_s``. ``dialects``: name to weight; empty: chat.
+    ``contexts``: of models that say so, in tokens: prompts and answers are shortened to fit (``loadtests.load.wish``).
     ``speed``: how many times as fast a trace is played. ``kill`` at ``kill_at_s``: of the suite ``chaos``; ``tiers``,
     ``passes``: of ``zero``. ``drain_s``: that open requests get at the end. ``poll_s``: of the admin API.
     """
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     steps: int = 6
     models: tuple[str, ...] = ()
     embedders: tuple[str, ...] = ()
+    contexts: dict[str, int] = {}
     zipf: float = 1.0
     dialects: dict[str, float] = {}
     unstreamed: float = 0.0

@@ -13,6 +13,8 @@ from loadtests.load.settings import Settings
 from loadtests.load.words import Words
 
 _AROUND = 4  # words that a prompt has besides those that were drawn
+_TOKENS_PER_WORD = 2.5  # at most; small vocabularies take more than one
+_LONGEST_ANSWER = 0.5  # of a context
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,12 @@ class Conversation:
 
 
 class Writer:
-    """Writes what is asked. ``keys``: by tenant."""
+    """Writes what is asked. ``keys``: by tenant. ``shortened``: how often a model's context was too small for it."""
 
     def __init__(self, settings: Settings, keys: dict[str, str]) -> None:
         self._settings = settings
         self._keys = keys
+        self.shortened = 0
         self._words = Words(random.Random(f"words/{settings.seed}"))
         self._prefixes = [
             self._words.text(settings.prefix_tokens, group * 1009) for group in range(settings.prefix_groups)
@@ -100,12 +103,24 @@ class Writer:
             # Shared within a run, not with the run before.
             conversation.said.append(("system", f"{settings.salt} {self._prefixes[wish.prefix]}"))
         place = wish.place + conversation.turn * 7919
-        words = self._words.text(max(1, wish.prompt_tokens - _AROUND), place)
+        count, output = self._fitting(wish)
+        words = self._words.text(max(1, count - _AROUND), place)
         # It differs early on: an engine's prefix cache must not answer for it.
         conversation.said.append(("user", f"{settings.salt}{wish.place:x}.{conversation.turn} {words}"))
         conversation.turn += 1
-        wanted = Wanted(
-            wish.model, conversation.said, wish.output_tokens, wish.stream, settings.whole_length and bool(wish.stream)
-        )
+        whole_length = settings.whole_length and wish.stream
+        wanted = Wanted(wish.model, conversation.said, output, wish.stream, whole_length)
         body = DIALECTS[wish.dialect].body(wanted)
         return Ask(wish.model, wish.dialect, body, wish.stream, self._keys[wish.tenant], keep_text=conversation.more)
+
+    def _fitting(self, wish: Wish) -> tuple[int, int]:
+        """Tokens of the prompt and of the answer, as wished where the model's context has room for them."""
+        context = self._settings.contexts.get(wish.model)
+        if context is None:
+            return wish.prompt_tokens, wish.output_tokens
+        output = min(wish.output_tokens, max(1, int(context * _LONGEST_ANSWER)))
+        room = (context - output) / _TOKENS_PER_WORD
+        room -= self._settings.prefix_tokens if wish.prefix >= 0 else 0
+        prompt = min(wish.prompt_tokens, max(1, int(room / wish.turns)))
+        self.shortened += (prompt, output) != (wish.prompt_tokens, wish.output_tokens)
+        return prompt, output

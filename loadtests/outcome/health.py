@@ -42,12 +42,14 @@ class Second(msgspec.Struct, array_like=True):
 
 
 class WorkerHealth(msgspec.Struct):
-    """One worker, over the whole run. ``planned``: what it was to send. ``stamped``: reads that the kernel timed.
+    """One worker, over the whole run. ``planned``: what it was to send; ``shortened``: to fit a context.
+    ``stamped``: reads that the kernel timed.
     ``read_counts``: buckets of ``loadtests.client.reading``."""
 
     worker: int
     planned: int = 0
     sent: int = 0
+    shortened: int = 0
     connections: int = 0
     reads: int = 0
     stamped: int = 0
@@ -70,6 +72,7 @@ def report(workers: Sequence[WorkerHealth], seconds: Sequence[Second], rows: Seq
     figures = {
         "planned": sum(worker.planned for worker in workers),
         "sent": sum(worker.sent for worker in workers),
+        "shortened": sum(worker.shortened for worker in workers),
         "send_late_ms": _spread(late_ms),
         "read_late_ms": {
             "p50": round(reads.percentile_s(50) * 1e3, 3),

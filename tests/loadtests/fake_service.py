@@ -36,6 +36,7 @@ class FakeModel:
     starts: list[str] = field(default_factory=list)  # the state that each request found
     in_flight: list[int] = field(default_factory=list)  # what the admin API says of it, one after the other
     capabilities: tuple[str, ...] = ()
+    context: int | None = None
     usage: dict[str, int] | None = None  # told at the end of a stream
     timing: str = ""  # the value of its Server-Timing header
 
@@ -110,6 +111,7 @@ class Handler(BaseHTTPRequestHandler):
                 {"id": name, "object": "model"}
                 | ({"runtime": model.runtime} if model.runtime else {})
                 | ({"capabilities": list(model.capabilities)} if model.capabilities else {})
+                | ({"max_model_len": model.context} if model.context else {})
                 for name, model in self.service.models.items()
             ]
             self.json(200, {"object": "list", "data": entries})

@@ -27,7 +27,7 @@ class Done:
 
     @property
     def kept(self) -> bool:
-        """The goals were, and the exit status says so; on a busy machine it may rightly say that the run is not valid."""
+        """The goals were, and the exit status says so; on a busy machine it may say that the run is not valid."""
         valid = self.run["generator"]["valid"]
         return bool(self.run["verdict"]["kept"]) and self.status == (0 if valid else 1)
 

@@ -66,7 +66,7 @@ def test_ttft_gaps_and_percentiles_are_within_two_percent_of_the_engines_own(
 
 def stalled(home: Path, *words: str) -> list[float]:
     """Times to first token (s) of a run during which the service stalls once, for 1.5 s."""
-    service = FakeService({"m": FakeModel(("x", "y"), state="ready")})
+    service = FakeService({"m": FakeModel(("x",), state="ready")})
 
     def stall() -> None:
         while not service.asked:

@@ -33,7 +33,7 @@ def test_a_part_of_the_service_is_killed(service: FakeService, victim: str) -> N
         assert part.stdout is not None
         part.stdout.readline()
         service.pids[victim] = part.pid
-        assert strike(service.target, victim) == {"what": "kill", "detail": f"{victim}, process {part.pid}"}
+        assert strike(service.target, victim, {"a"}) == {"what": "kill", "detail": f"{victim}, process {part.pid}"}
         assert part.wait(20) == -signal.SIGKILL
 
 
@@ -43,19 +43,21 @@ def test_nobody_elses_process_is(service: FakeService) -> None:
         other.stdout.readline()
         service.pids["engine"] = other.pid
         with pytest.raises(CannotStrike, match="no engine of the service runs on this machine"):
-            strike(service.target, "engine")
+            strike(service.target, "engine", {"a"})
         assert other.poll() is None
         other.kill()
 
 
 def test_nothing_elsewhere_is(service: FakeService) -> None:
     with pytest.raises(CannotStrike, match="is not this machine"):
-        strike(Target("http://192.0.2.1:80"), "engine")
+        strike(Target("http://192.0.2.1:80"), "engine", {"a"})
 
 
 def test_what_cannot_be_killed_is_told(service: FakeService) -> None:
     with pytest.raises(CannotStrike, match="'moon' is none of engine, worker, controller"):
-        strike(service.target, "moon")
+        strike(service.target, "moon", {"a"})
+    with pytest.raises(CannotStrike, match="no engine"):
+        strike(service.target, "engine", {"another model"})
     service.models["a"].state = None
     with pytest.raises(CannotStrike, match="no engine"):
-        strike(service.target, "engine")
+        strike(service.target, "engine", {"a"})

@@ -92,6 +92,18 @@ def test_each_turn_carries_what_was_said_before() -> None:
     assert not conversation.more
 
 
+def test_what_does_not_fit_a_models_context_is_shortened_and_counted() -> None:
+    writer = Writer(Settings(contexts={"small": 100}), KEYS)
+    long = Wish("small", prompt_tokens=5000, output_tokens=400)
+    document = asked(writer.next_ask(Conversation(long)))
+    assert document["max_tokens"] == 50
+    assert len(document["messages"][0]["content"].split()) * 2.5 <= 50
+    assert writer.shortened == 1
+    writer.next_ask(Conversation(Wish("small", prompt_tokens=15, output_tokens=20)))
+    writer.next_ask(Conversation(Wish("large", prompt_tokens=5000)))
+    assert writer.shortened == 1
+
+
 def test_a_tenant_calls_with_its_own_key() -> None:
     writer = Writer(Settings(), KEYS)
     assert [writer.next_ask(Conversation(Wish("a", tenant=tenant))).key for tenant in ("", "noisy")] == ["k", "n"]
