@@ -38,9 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder, port = Path(name), free_port()
             program = compile_programs(folder).engine
             with fake_engine(program, ["--pace", str(options.pace), port], [cores[-1]], folder / "engine.log"):
-                steps = [
-                    _step(options, count, port, folder, cores[0]) for count in map(int, options.streams.split(","))
-                ]
+                steps = [_step(options, count, port, folder, cores[0]) for count in options.streams]
     except CannotMeasure as problem:
         print(f"ceiling: {problem}", file=sys.stderr)
         return 1
@@ -56,11 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.ceiling", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--streams", default=STREAMS, help=f"open at once, in turn (default {STREAMS})")
+    parser.add_argument("--streams", type=_numbers, default=STREAMS, help=f"open at once, in turn (default {STREAMS})")
     parser.add_argument("--pace", type=float, default=50.0, help="ms between the tokens of a stream (default 50)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each step (default 8)")
     parser.add_argument("--json", type=Path, help="file for all figures")
     return parser.parse_args(argv)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise argparse.ArgumentTypeError(f"must be numbers from 1 on, such as {STREAMS}, not {text!r}")
+    return found
 
 
 def _step(options: argparse.Namespace, count: int, port: int, folder: Path, core: int) -> dict[str, Any]:

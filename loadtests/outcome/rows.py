@@ -17,9 +17,12 @@ from loadtests.client.call import Call
 
 class Row(msgspec.Struct, array_like=True):
     """``scheduled_us``: when an open load was to send it, null in a closed one. ``sent_us``: when it was begun,
-    connecting included; ``connect_us``: how long that took, null on a connection that was there. ``gaps_us``: between
-    neighbouring events that carry text. ``phase``: of the plan, by when it was due. ``timing_ms``: the answer's
-    Server-Timing. ``tag``: what the suite tells requests apart by."""
+    connecting included; ``connect_us``: how long that took, null on a connection that was there.
+
+    ``first_byte_us``: of the answer's body; ``first_token_us``: of the first event that carries text, null where
+    nothing is streamed; ``gaps_us``: between neighbouring events that carry text. ``phase``: of the plan, by when it
+    was due. ``timing_ms``: the answer's Server-Timing. ``tag``: what the suite tells requests apart by.
+    """
 
     scheduled_us: int | None
     sent_us: int
