@@ -73,7 +73,7 @@ def command(options: argparse.Namespace, settings: Settings, out: Path) -> list[
     file = ROOT / "loadtests" / "locustfiles" / f"{settings.suite.replace('-', '_')}.py"
     words = [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "WARNING", "--exit-code-on-error", "0"]
     words += ["--suite-settings", str(out / SETTINGS_FILE), "--suite-out", str(out)]
-    words += ["--stop-timeout", str(int(settings.drain_s)), "--html", str(out / "locust.html")]
+    words += ["--html", str(out / "locust.html")]
     # With a JSON file, Locust does not print its table: ours has the figures in full resolution.
     words += ["--csv", str(out / "locust"), "--json-file", str(out / "locust")]
     web = getattr(options, "web", 0)

@@ -56,12 +56,19 @@ class Leader:
         self.collected = Collected()
         self.progress = Progress(run.plan.end_s)
         self._slo, self._out, self._quiet, self._metrics = slo, out, quiet, metrics
-        self._service = ServiceWatch(run.target, frozenset(run.settings.models + run.settings.embedders))
+        self.ready: set[str] = set()
+        self._service = self._new_watch()
         self._helpers: list[Any] = []
         self._written = False
-        self.ready: set[str] = set()
+
+    def _new_watch(self) -> ServiceWatch:
+        settings = self.run.settings
+        return ServiceWatch(self.run.target, frozenset(settings.models + settings.embedders))
 
     def begin(self) -> None:
+        """Also once more, from Locust's page: then ``run.json`` is the new run's."""
+        self.collected, self.progress = Collected(), Progress(self.run.plan.end_s)
+        self._service, self._written = self._new_watch(), False
         self._helpers = [gevent.spawn(self._watch), gevent.spawn(self._say)]
         self._helpers += [gevent.spawn(self._event, step) for step in self.run.plan.events]
 
@@ -281,6 +288,8 @@ class Run:
             self._turning = None
         if self.leader is not None:
             self.leader.end()
+        self._begun.clear()  # another run, begun from Locust's page, has a beginning of its own
+        self.begun_unix_s = 0.0
 
 
 def keys_of(target: Target, tenants: dict[str, str]) -> dict[str, str]:

@@ -25,6 +25,8 @@ from loadtests.suites import SUITES
 from loadtests.target import TargetError, find_target, home_of
 from loadtests.wire import CallFailed
 
+STOP_TIMEOUT_S = 1.0  # for users; requests that are open at the end have been waited for by then (drain_s)
+
 _running: list[Run] = []  # of this process; Locust makes shapes and users without arguments
 
 
@@ -59,7 +61,7 @@ def _prepare(name: str, environment: Any) -> None:
     logging.getLogger("locust.runners").addFilter(lambda record: "spawn rate is very high" not in str(record.msg))
     environment.host = run.target.url
     environment.events.test_stopping.add_listener(lambda **_: run.stop())
-    environment.stop_timeout = run.settings.drain_s
+    environment.stop_timeout = STOP_TIMEOUT_S
     runner = environment.runner
     if is_worker:
         runner.register_message(BEGIN, _begin_as_told)

@@ -100,9 +100,11 @@ def _columns(seconds: list[health.Second]) -> dict[str, list[Any]]:
 
 
 def write(file: Path, made: dict[str, Any]) -> None:
-    """``*.gz`` is compressed."""
+    """``*.gz`` is compressed. Nobody reads half of it: it takes its name when it is whole."""
     text = msgspec.json.encode(made) + b"\n"
-    file.write_bytes(gzip.compress(text, 6) if file.suffix == ".gz" else text)
+    part = file.with_name(f"{file.name}.part")
+    part.write_bytes(gzip.compress(text, 6) if file.suffix == ".gz" else text)
+    part.replace(file)
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 
 from loadtests.gateway.ports import free_port
 from loadtests.load.settings import encode
+from loadtests.outcome.document import read
 from loadtests.suites import SUITES
 from loadtests.target import Target
 from tests.loadtests.fake_service import ADMIN_KEY, API_KEY, FakeModel, FakeService
@@ -193,11 +194,16 @@ def test_locusts_own_page_and_live_metrics(tmp_path: Path) -> None:
         assert "<title>Locust</title>" in page(web, "/")
         stats = json.loads(page(web, "/stats/requests"))
         assert {"TTFT", "E2E", "ITL"} <= {entry["method"] for entry in stats["stats"]}
+        first = read(tmp_path / "out" / "run.json")
+        start = urllib.request.Request(f"http://127.0.0.1:{web}/swarm", b"user_count=1&spawn_rate=1")
+        urllib.request.urlopen(start, timeout=5).close()
+        while (again := read(tmp_path / "out" / "run.json"))["started_unix_s"] == first["started_unix_s"]:
+            assert time.monotonic() < give_up_s + 60
+            time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    done = finished(process.returncode, out, err, tmp_path / "out")
-    assert done.kept, err
-    assert len(done.rows) == len(service.asked)
+    assert finished(process.returncode, out, err, tmp_path / "out").kept, err
+    assert first["summary"]["requests"] == again["summary"]["requests"] == len(service.asked) / 2 > 0
 
 
 def test_locust_alone_runs_a_suite_with_settings_from_a_file(tmp_path: Path) -> None:
