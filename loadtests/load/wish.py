@@ -15,12 +15,14 @@ from loadtests.load.words import Words
 _AROUND = 4  # words that a prompt has besides those that were drawn
 _TOKENS_PER_WORD = 2.5  # at most; small vocabularies take more than one
 _LONGEST_ANSWER = 0.5  # of a context
+BLOCK_TOKENS = 512  # of the blocks that traces name
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """``place``: of its words in the stock. ``prefix``: which shared beginning it has, -1: none. ``tag``: what a suite
-    wants to tell requests apart by, such as a tier; ``tenant``: whose key it carries."""
+    wants to tell requests apart by, such as a tier; ``tenant``: whose key it carries. ``blocks``: ids of the blocks of
+    BLOCK_TOKENS that the prompt begins with, as a trace names them: the same ids are the same text."""
 
     model: str
     dialect: str = CHAT
@@ -32,6 +34,7 @@ class Wish:
     turns: int = 1
     tenant: str = ""
     tag: str = ""
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,30 @@ class Writer:
             conversation.said.append(("system", f"{settings.salt} {self._prefixes[wish.prefix]}"))
         place = wish.place + conversation.turn * 7919
         count, output = self._fitting(wish)
-        words = self._words.text(max(1, count - _AROUND), place)
-        # It differs early on: an engine's prefix cache must not answer for it.
-        conversation.said.append(("user", f"{settings.salt}{wish.place:x}.{conversation.turn} {words}"))
+        own = f"{settings.salt}{wish.place:x}.{conversation.turn}"
+        if wish.blocks:
+            conversation.said.append(("user", self._of_blocks(wish, max(1, count - _AROUND), own)))
+        else:
+            # It differs early on: an engine's prefix cache must not answer for it.
+            conversation.said.append(("user", f"{own} {self._words.text(max(1, count - _AROUND), place)}"))
         conversation.turn += 1
         whole_length = settings.whole_length and wish.stream
         wanted = Wanted(wish.model, conversation.said, output, wish.stream, whole_length)
         body = DIALECTS[wish.dialect].body(wanted)
         return Ask(wish.model, wish.dialect, body, wish.stream, self._keys[wish.tenant], keep_text=conversation.more)
+
+    def _of_blocks(self, wish: Wish, count: int, own: str) -> str:
+        """``count`` words: the blocks' as far as they go, then the prompt's own. A prompt that was shortened keeps its
+        beginning; its last block ends with it."""
+        parts, left = [self._settings.salt], count
+        for block in wish.blocks:
+            words = min(left, BLOCK_TOKENS)
+            if words > 1:
+                parts.append(f"{block:x} {self._words.text(words - 1, block * 1013)}")
+            left -= words
+        if left > 0:
+            parts.append(f"{own} {self._words.text(left, wish.place)}")
+        return " ".join(filter(None, parts))
 
     def _fitting(self, wish: Wish) -> tuple[int, int]:
         """Tokens of the prompt and of the answer, as wished where the model's context has room for them."""

@@ -33,12 +33,13 @@ def arrivals(file: Path, settings: Settings) -> Plan:
     stands = _stand_ins(trace, settings.models)
     fitted = trace.clip(0.0, settings.duration_s)
     found = []
-    for at_s, model, read, written in zip(
+    blocks = fitted.blocks or [()] * len(fitted)
+    for at_s, model, read, written, ids in zip(
         fitted.at_s.tolist(), fitted.model.tolist(), fitted.input_tokens.tolist(), fitted.output_tokens.tolist(),
-        strict=True,
+        blocks, strict=True,
     ):  # fmt: skip
         drawn = mix.draw(rng, model=stands[trace.names[model]], tag=str(trace.names[model]))
-        found.append(Arrival(at_s, _as_traced(drawn, read, written)))
+        found.append(Arrival(at_s, _as_traced(drawn, read, written, ids)))
     if not found:
         played = f"the first {settings.duration_s:g} s at {settings.speed:g}x"
         raise SettingsError(f"{file} has no request in {played}; give --rate or another --speed")
@@ -48,11 +49,14 @@ def arrivals(file: Path, settings: Settings) -> Plan:
     )
 
 
-def _as_traced(drawn: Wish, read: int, written: int) -> Wish:
-    """Lengths that are not known (0) stay as drawn."""
+def _as_traced(drawn: Wish, read: int, written: int, blocks: tuple[int, ...]) -> Wish:
+    """Lengths that are not known (0) stay as drawn; a prompt whose blocks are known shares what they say, no more."""
     prompt = min(read, LONGEST_PROMPT) if read else drawn.prompt_tokens
     output = min(written, LONGEST_ANSWER) if written else drawn.output_tokens
-    return Wish(drawn.model, drawn.dialect, prompt, output, drawn.stream, drawn.prefix, drawn.place, 1, "", drawn.tag)
+    prefix = -1 if blocks else drawn.prefix
+    return Wish(
+        drawn.model, drawn.dialect, prompt, output, drawn.stream, prefix, drawn.place, 1, "", drawn.tag, blocks
+    )  # fmt: skip
 
 
 def _stand_ins(trace: Trace, models: tuple[str, ...]) -> dict[str, str]:

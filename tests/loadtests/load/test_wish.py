@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from loadtests.client.call import Ask
 from loadtests.load.settings import Settings
-from loadtests.load.wish import Conversation, Mix, Wish, Writer
+from loadtests.load.wish import BLOCK_TOKENS, Conversation, Mix, Wish, Writer
 from loadtests.load.words import Words
 
 KEYS = {"": "k", "noisy": "n"}
@@ -78,6 +78,43 @@ def test_a_shared_prefix_is_the_same_for_its_group_alone() -> None:
         assert (system["role"], len(system["content"].split())) == ("system", 20)
         begins.append(system["content"])
     assert begins[0] == begins[1] != begins[2]
+
+
+def said_of(settings: Settings, *wishes: Wish) -> list[list[str]]:
+    """The words of each wish's prompt."""
+    writer = Writer(settings, KEYS)
+    return [asked(writer.next_ask(Conversation(wish)))["messages"][0]["content"].split() for wish in wishes]
+
+
+def test_prompts_with_the_same_first_blocks_begin_with_the_same_text_and_part_where_they_differ() -> None:
+    first = Wish("a", prompt_tokens=2 * BLOCK_TOKENS + 100, place=1, blocks=(0, 1, 2))
+    second = Wish("a", prompt_tokens=3 * BLOCK_TOKENS, place=2, blocks=(0, 1, 7))
+    one, other = said_of(Settings(salt="s"), first, second)
+    shared = next(place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
+    assert shared == 1 + 2 * BLOCK_TOKENS  # and the salt
+    assert abs(len(one) - first.prompt_tokens) <= 4
+    assert abs(len(other) - second.prompt_tokens) <= 4
+
+
+def test_blocks_are_shared_within_a_run_not_with_the_run_before() -> None:
+    wish = Wish("a", prompt_tokens=600, blocks=(5, 6))
+    one, other = (said_of(Settings(salt=salt), wish)[0] for salt in ("s1", "s2"))
+    assert one[0] != other[0]
+    assert one[1:] == other[1:]
+
+
+def test_what_no_block_covers_is_the_prompts_own() -> None:
+    wishes = [Wish("a", prompt_tokens=BLOCK_TOKENS + 100, place=place, blocks=(3,)) for place in (1, 2)]
+    one, other = said_of(Settings(salt="s"), *wishes)
+    assert one[: 1 + BLOCK_TOKENS] == other[: 1 + BLOCK_TOKENS]
+    assert one[1 + BLOCK_TOKENS] != other[1 + BLOCK_TOKENS]
+
+
+def test_a_shortened_prompt_keeps_its_first_blocks() -> None:
+    wish = Wish("a", prompt_tokens=5000, output_tokens=8, blocks=tuple(range(10)))
+    whole, short = (said_of(Settings(salt="s", contexts=contexts), wish)[0] for contexts in ({}, {"a": 2000}))
+    assert len(short) < len(whole) / 4
+    assert whole[: len(short)] == short
 
 
 def test_each_turn_carries_what_was_said_before() -> None:

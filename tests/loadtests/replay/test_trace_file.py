@@ -28,6 +28,18 @@ def test_every_format_is_played(name: str, tmp_path: Path) -> None:
     assert {arrival.wish.model for arrival in plan.arrivals} <= {"a", "m"}
 
 
+def test_what_mooncake_says_of_shared_beginnings_is_played(tmp_path: Path) -> None:
+    file = tmp_path / "mooncake.jsonl"
+    file.write_text(TEXTS["mooncake"])
+    plan = arrivals(file, settings(prefix_share=1.0))
+    assert [arrival.wish.blocks for arrival in plan.arrivals] == [(0, 1), (0, 14)]
+    assert {arrival.wish.prefix for arrival in plan.arrivals} == {-1}, "the trace's own, and no other"
+    file.write_text(TEXTS["plain"])
+    plan = arrivals(file, settings(prefix_share=1.0))
+    assert {arrival.wish.blocks for arrival in plan.arrivals} == {()}
+    assert -1 not in {arrival.wish.prefix for arrival in plan.arrivals}
+
+
 def test_clients_that_are_described_arrive_at_the_rate_that_is_given(tmp_path: Path) -> None:
     file = tmp_path / "clients.csv"
     file.write_text(TEXTS["servegen"])
