@@ -62,7 +62,7 @@ lint: venv ## style, formatting, types and import contracts
 loadtest: venv ## load the running service and report what users would feel; SUITE=spike, ARGS="--rate 5"
 	@$(BIN)/python -m loadtests $(SUITE) $(ARGS)
 
-bench-ceiling: venv ## how many open streams one core of the load generator can follow (1 min, a C compiler)
+bench-ceiling: venv ## how many open streams and short requests a second one core of the load generator can follow (2 min, a C compiler)
 	@$(BIN)/python -m loadtests.ceiling $(ARGS)
 
 chaos: venv ## kill, stop and silence each part at each kind of moment, and say what callers felt (18 min)
