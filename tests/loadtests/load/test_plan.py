@@ -50,3 +50,34 @@ def test_users_of_a_closed_load() -> None:
     plan = Plan((Phase("few", 0.0, 5.0, users=2), Phase("many", 5.0, 9.0, users=30)), 9.0)
     assert [plan.users_at(at_s) for at_s in (0.0, 4.9, 5.0, 9.0)] == [2, 2, 30, 0]
     assert plan.most_users == 30
+
+
+def test_what_is_asked_and_when_is_all_of_the_digest() -> None:
+    arrivals = (Arrival(1.0, Wish("m")), Arrival(2.0, Wish("m")))
+    plans = [
+        Plan(PHASES, 40.0, arrivals),
+        Plan(PHASES, 41.0, arrivals),
+        Plan(PHASES[:2], 40.0, arrivals),
+        Plan(PHASES, 40.0, arrivals[:1]),
+        Plan(PHASES, 40.0, (arrivals[0], Arrival(2.5, Wish("m")))),
+        Plan(PHASES, 40.0, (arrivals[0], Arrival(2.0, Wish("m", output_tokens=9)))),
+        Plan(PHASES, 40.0, (arrivals[0], Arrival(2.0, Wish("m", blocks=(1,))))),
+        Plan(PHASES, 40.0, arrivals, events=(Step(1.0, "kill", "engine"),)),
+        Plan(PHASES, 40.0, script=(Step(1.0, "tier", "disk", "m"),)),
+    ]
+    assert len({plan.digest() for plan in plans}) == len(plans)
+
+
+def test_nobody_arrives_in_a_phase_without_a_rate() -> None:
+    quiet = following(("busy", 5.0, 20.0), ("silence", 5.0, 0.0), ("busy again", 5.0, 20.0))
+    found = poisson(quiet, random.Random(1))
+    assert not [at_s for at_s in found if 5 <= at_s < 10]
+    assert [at_s for at_s in found if at_s >= 10]
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 20), st.floats(0, 30)), min_size=1, max_size=6))
+def test_every_moment_is_of_one_phase(parts: list[tuple[float, float]]) -> None:
+    phases = following(*((str(place), *part) for place, part in enumerate(parts)))
+    for place, phase in enumerate(phases):
+        assert phase_at(phases, (phase.from_s + phase.until_s) / 2) == place
+        assert phase_at(phases, phase.from_s) == place

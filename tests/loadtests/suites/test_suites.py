@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from loadtests.load.settings import SettingsError
 from loadtests.suites import SUITES, plan_of
@@ -116,3 +120,79 @@ def test_a_replay_is_the_trace_faster(trace: str) -> None:
 def test_what_makes_no_load_is_refused(name: str, given: dict[str, object], why: str) -> None:
     with pytest.raises(SettingsError, match=why):
         plan_of(SUITES[name].settings(**MODELS, **given))
+
+
+def test_a_smoke_is_a_few_users_in_all_dialects_streamed_and_whole() -> None:
+    settings = SUITES["smoke"].settings(**MODELS)
+    assert plan_of(settings).kind == "closed"
+    assert plan_of(settings).most_users == 3
+    assert set(settings.dialects) == {"chat", "completions", "messages"}
+    assert 0 < settings.unstreamed < 1
+
+
+def test_a_steady_load_is_one_phase_at_one_rate() -> None:
+    plan = plan_of(SUITES["steady"].settings(rate_per_s=20.0, duration_s=50.0, **MODELS))
+    (phase,) = plan.phases
+    assert (phase.name, phase.rate_per_s) == ("steady", 20)
+    assert len(plan.arrivals) == pytest.approx(1000, rel=0.15)
+    assert {arrival.wish.model for arrival in plan.arrivals} == {"a", "b", "e"}
+
+
+def test_a_soak_is_the_same_load_in_ten_parts() -> None:
+    plan = plan_of(SUITES["soak"].settings(duration_s=100.0, **MODELS))
+    assert [phase.name for phase in plan.phases] == [f"{part}/10" for part in range(1, 11)]
+    assert {phase.rate_per_s for phase in plan.phases} == {4.0}
+    assert {round(phase.until_s - phase.from_s, 6) for phase in plan.phases} == {10.0}
+    closed = plan_of(SUITES["soak"].settings(users=7, duration_s=100.0, **MODELS))
+    assert (closed.kind, {phase.users for phase in closed.phases}) == ("closed", {7})
+
+
+def test_a_killed_service_may_have_users_instead_of_a_rate() -> None:
+    plan = plan_of(SUITES["chaos"].settings(users=4, **MODELS))
+    assert (plan.kind, plan.most_users) == ("closed", 4)
+    assert [(step.do, step.what, step.at_s) for step in plan.events] == [("kill", "engine", 10.0)]
+
+
+def test_a_ramp_of_one_step_is_its_first_rate() -> None:
+    plan = plan_of(SUITES["ramp"].settings(rate_per_s=3.0, steps=1, **MODELS))
+    assert [phase.rate_per_s for phase in plan.phases] == [3.0]
+
+
+def test_a_neighbour_is_quiet_at_the_same_moments_however_noisy_the_other_one_is() -> None:
+    def quiet(factor: float) -> list[float]:
+        plan = plan_of(SUITES["noisy-neighbour"].settings(factor=factor, **MODELS))
+        return [arrival.at_s for arrival in plan.arrivals if arrival.wish.tenant == "quiet"]
+
+    assert quiet(2.0) == quiet(50.0)
+
+
+def test_zero_asks_the_same_of_each_tier_but_never_the_same_words() -> None:
+    plan = plan_of(SUITES["zero"].settings(**MODELS))
+    wishes = [step.arrival for step in plan.script if step.arrival]
+    assert plan.kind == "script"
+    assert len(wishes) == 3 * 2 * 3  # passes, models that can chat, tiers
+    assert {wish.output_tokens for wish in wishes} == {8}
+    assert len({wish.place for wish in wishes}) == len(wishes)
+
+
+@pytest.mark.parametrize("name", sorted(set(SUITES) - {"zero", "replay"}))
+@given(seed=st.integers(0, 2**31), rate=st.floats(0.5, 40), duration_s=st.floats(12, 60))
+@hypothesis_settings(max_examples=20, deadline=None)
+def test_any_load_is_inside_its_time_in_order_and_repeated_by_its_seed(
+    name: str, seed: int, rate: float, duration_s: float
+) -> None:
+    made = SUITES[name].settings(seed=seed, rate_per_s=rate, duration_s=duration_s, **MODELS)
+    plan = plan_of(made)
+    times = [arrival.at_s for arrival in plan.arrivals]
+    assert times == sorted(times)
+    assert all(0 <= at_s < duration_s + 1e-6 for at_s in times)
+    assert plan_of(made).digest() == plan.digest()
+    for earlier, later in pairwise(plan.phases):
+        assert earlier.until_s == pytest.approx(later.from_s)
+
+
+@pytest.mark.parametrize("name", sorted(SUITES))
+def test_a_salt_changes_no_plan(name: str, trace: str) -> None:
+    asked = {**MODELS, **({"trace": trace, "speed": 1.0} if name == "replay" else {})}
+    one, other = (plan_of(SUITES[name].settings(salt=salt, **asked)) for salt in ("s1", "s2"))
+    assert one.digest() == other.digest()
