@@ -26,14 +26,16 @@ class Ask:
 class Call:
     """``scheduled_s``: when it was due, of an open load; latencies count from then, else from ``sent_s``.
 
-    ``token_times_s``: of each event that carries text. ``timing_ms``: the parts of the answer's Server-Timing header.
-    ``error``: "" when it was answered as it should be, else OpenAI's code, or one of those above.
+    ``head_s``: of the answer's head, ``first_byte_s`` of its body, ``token_times_s`` of each event that carries text.
+    ``timing_ms``: the parts of the answer's Server-Timing header. ``error``: "" when it was answered as it should be,
+    else OpenAI's code, or one of those above.
     """
 
     ask: Ask
     scheduled_s: float | None = None
     sent_s: float = 0.0
     connect_s: float | None = None
+    head_s: float | None = None
     first_byte_s: float | None = None
     token_times_s: list[float] = field(default_factory=list)
     ended_s: float | None = None

@@ -197,6 +197,7 @@ class Connection:
 
     def _begin(self, call: Call, answer: Answer, now_s: float) -> None:
         call.status = answer.status
+        call.head_s = now_s
         timing = answer.headers.get(b"server-timing")
         if timing:
             call.timing_ms = server_timing(timing)

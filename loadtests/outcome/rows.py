@@ -19,9 +19,10 @@ class Row(msgspec.Struct, array_like=True):
     """``scheduled_us``: when an open load was to send it, null in a closed one. ``sent_us``: when it was begun,
     connecting included; ``connect_us``: how long that took, null on a connection that was there.
 
-    ``first_byte_us``: of the answer's body; ``first_token_us``: of the first event that carries text, null where
-    nothing is streamed; ``gaps_us``: between neighbouring events that carry text. ``phase``: of the plan, by when it
-    was due. ``timing_ms``: the answer's Server-Timing. ``tag``: what the suite tells requests apart by.
+    ``head_us``: of the answer's head, null in runs from before it was kept; ``first_byte_us``: of its body;
+    ``first_token_us``: of the first event that carries text, null where nothing is streamed; ``gaps_us``: between
+    neighbouring events that carry text. ``phase``: of the plan, by when it was due. ``timing_ms``: the answer's
+    Server-Timing. ``tag``: what the suite tells requests apart by.
     """
 
     scheduled_us: int | None
@@ -44,6 +45,7 @@ class Row(msgspec.Struct, array_like=True):
     tag: str = ""
     error: str = ""
     message: str = ""
+    head_us: int | None = None
     timing_ms: dict[str, float] = {}
 
     @property
@@ -98,6 +100,7 @@ def row_of(
         tag=tag,
         error=call.error,
         message=call.message,
+        head_us=since(call.head_s),
         timing_ms=call.timing_ms,
     )
 
@@ -127,6 +130,8 @@ def rows(requests: Mapping[str, Any]) -> list[Row]:
     for name in Row.__struct_fields__:
         if name in _TEXTS:
             readers[name] = _text(found[name], names[name])
+        elif name == "head_us" and name not in found:
+            continue
         elif name != "timing_ms":
             readers[name] = found[name].__getitem__
     made = []

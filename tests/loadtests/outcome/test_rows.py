@@ -44,7 +44,7 @@ made_rows = st.builds(
     Row, scheduled_us=some, sent_us=st.integers(0, 10**9), connect_us=some, first_byte_us=some, first_token_us=some,
     end_us=st.integers(0, 10**9), gaps_us=st.lists(st.integers(0, 10**6)), input_tokens=some, output_tokens=some,
     stream=st.booleans(), status=st.integers(0, 599), phase=st.integers(0, 9), turn=st.integers(0, 9),
-    worker=st.integers(0, 9), model=texts, dialect=texts, tenant=texts, tag=texts, error=texts, message=texts,
+    worker=st.integers(0, 9), model=texts, dialect=texts, tenant=texts, tag=texts, error=texts, message=texts, head_us=some,
     timing_ms=st.dictionaries(st.sampled_from(["auth", "queue"]), st.floats(0, 1e6)),
 )  # fmt: skip
 
@@ -66,3 +66,9 @@ def test_texts_are_written_once() -> None:
 def test_columns_of_something_else_are_refused() -> None:
     with pytest.raises(KeyError):
         rows({"count": 1, "columns": {}, "names": {}, "server_timing_ms": {}})
+
+
+def test_a_run_from_before_heads_were_kept_is_read() -> None:
+    made = columns([row()])
+    del made["columns"]["head_us"]
+    assert rows(made)[0].head_us is None
