@@ -37,18 +37,33 @@ class NoRun(Exception):
 
 def run_suite(options: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """The run's document, and its folder. Raises NoRun, TargetError, SettingsError, CallFailed, OSError."""
+    need_locust()
+    settings, target = settle(options)
+    out = folder(options, settings)
+    return run_once(options, settings, target, out), out
+
+
+def need_locust() -> None:
+    """Raises NoRun."""
     if importlib.util.find_spec("locust") is None:
         raise NoRun("Locust is not installed; install it with: pip install 'roundhouse-serve[loadtest]'")
-    settings, target = settle(options)
+
+
+def folder(options: argparse.Namespace, settings: Settings) -> Path:
     default = home_of(os.environ) / "loadtests" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{settings.suite}"
-    out: Path = getattr(options, "out", default).absolute()
+    out: Path = getattr(options, "out", default)
+    return out.absolute()
+
+
+def run_once(options: argparse.Namespace, settings: Settings, target: Target, out: Path) -> dict[str, Any]:
+    """One run of settings that are settled; ``out`` has its files. Raises NoRun, CallFailed, OSError."""
     out.mkdir(parents=True, exist_ok=True)
     (out / RUN_FILE).unlink(missing_ok=True)
     (out / SETTINGS_FILE).write_bytes(encode(settings) + b"\n")
     with tenants(settings, target) as keys:
         status = _locust(command(options, settings, out), {**target.environment(), **keys})
     try:
-        return read(out / RUN_FILE), out
+        return read(out / RUN_FILE)
     except DocumentError as problem:
         raise NoRun(f"Locust ended with status {status} before it had figures ({problem})") from None
 

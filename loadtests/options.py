@@ -53,6 +53,12 @@ def given(options: argparse.Namespace) -> dict[str, Any]:
 def _where(group: Any) -> None:
     group.add_argument("--target", metavar="URL", help="the service; default ROUNDHOUSE_URL, or the one that runs here")
     group.add_argument("--slo", type=Path, metavar="FILE", help="goals (YAML); exit 1 when one is missed")
+    group.add_argument(
+        "--direct", nargs="?", const="auto", metavar="URL",
+        help="the same load to the engine itself, too, in turns: what the gateway costs; no URL: it is found",
+    )  # fmt: skip
+    group.add_argument("--pairs", type=int, metavar="N", help="with --direct: passes on each side (default 5)")
+    group.add_argument("--reset", action="store_true", help="with --direct: one new replica before each pass")
     group.add_argument("--out", type=Path, metavar="DIR", help="for run.json and Locust's reports")
     group.add_argument("--workers", type=int, metavar="N", help="generator processes, a core each (default 1)")
     group.add_argument("--web", type=int, nargs="?", const=8089, metavar="PORT", help="Locust's own page, on loopback")

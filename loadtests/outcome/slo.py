@@ -9,6 +9,7 @@
     good_share: 0.99                 # of all requests, at least
     goodput_per_s: 4.5               # good requests a second, at least
     output_tokens_per_s: 100         # at least
+    added_ttft_ms: {p50: 2, p99: 20} # over the engine itself (--direct); also added_gap_ms, added_e2e_ms
 """
 
 from __future__ import annotations
@@ -45,9 +46,20 @@ class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     good_share: float | None = None
     goodput_per_s: float | None = None
     output_tokens_per_s: float | None = None
+    added_ttft_ms: dict[str, float] = {}
+    added_gap_ms: dict[str, float] = {}
+    added_e2e_ms: dict[str, float] = {}
+
+    @property
+    def added(self) -> dict[str, dict[str, float]]:
+        """By metric: how much later than the engine itself; only two sides can tell."""
+        found = {"ttft_ms": self.added_ttft_ms, "gap_ms": self.added_gap_ms, "e2e_ms": self.added_e2e_ms}
+        return {metric: limits for metric, limits in found.items() if limits}
 
 
 NO_SLO = Slo()
+# What two sides are compared by (loadtests.report.analysis).
+COMPARED = {"ttft_ms": ("mean", "p50", "p90", "p99"), "gap_ms": ("mean", "p50", "p99"), "e2e_ms": ("p50", "p99")}
 _PERCENTILES = ("p50", "p90", "p95", "p99", "mean", "max")
 
 
@@ -64,6 +76,10 @@ def read_slo(file: Path) -> Slo:
         for name in getattr(slo, kind):
             if name not in _PERCENTILES:
                 raise SloError(f"{file}: {kind}.{name} is none of {', '.join(_PERCENTILES)}")
+    for metric, limits in slo.added.items():
+        for name in limits:
+            if name not in COMPARED[metric]:
+                raise SloError(f"{file}: added_{metric}.{name} is none of {', '.join(COMPARED[metric])}")
     return slo
 
 
