@@ -1,6 +1,6 @@
 """``python -m loadtests SUITE``, also ``roundhouse loadtest SUITE``: load a service, and say what its callers feel.
 
-``--direct`` has the same load go to the engine
+``compare SUITE`` loads several in turns (``loadtests.compare``). ``--direct`` has the same load go to the engine
 itself, too; ``report RUN.json`` makes a report of runs that are there (``loadtests.report``).
 
 The run is left in ``run.json`` (``loadtests.outcome.document``) with Locust's own reports beside it, in ``--out`` or
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from loadtests.compare.__main__ import main as compare
 from loadtests.driver import NoRun, run_suite
 from loadtests.load.settings import SettingsError
 from loadtests.options import parse
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when the goals were kept by a run that is valid; 1 when not, or when nothing could be run; 2 for wrong
     options."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["compare"]:
+        return compare(words[1:])
     if words[:1] == ["report"]:
         return report(words[1:])
     as_json = "--json" in words

@@ -20,7 +20,8 @@ Suite = Annotated[
     str,
     typer.Argument(
         metavar="SUITE",
-        help="smoke, steady, ramp, spike, zero, many-models, replay, noisy-neighbour, soak, chaos; or: report RUN.json",
+        help="smoke, steady, ramp, spike, zero, many-models, replay, noisy-neighbour, soak, chaos; or report RUN.json, "
+        "compare SUITE --targets NAME=URL,.. --start NAME,..",
         show_default=False,
     ),
 ]

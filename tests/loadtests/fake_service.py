@@ -56,6 +56,7 @@ class FakeService:
         self.keys: set[str] = {API_KEY}
         self.told_keys: list[str] = []  # which key each request carried
         self.pids: dict[str, int] = {}  # of what the admin API tells
+        self.sources: dict[str, str] = {}  # of models, where not /models/<name>
         self.stall = threading.Lock()
         self.open = threading.Event()  # ends hanging answers
         self.server = Server(("127.0.0.1", port), Handler)
@@ -136,7 +137,8 @@ class Handler(BaseHTTPRequestHandler):
         elif (name := path.removeprefix("/admin/v1/models/")) in self.service.models:
             asked = self.service.models[name].in_flight
             busy = {"in_flight": asked.pop(0) if asked else 0, "held": 0}
-            self.json(200, {"model_id": name, "source": f"/models/{name}", **busy})
+            source = self.service.sources.get(name, f"/models/{name}")
+            self.json(200, {"model_id": name, "source": source, **busy})
         else:
             self.refuse(404, "no such page", "not_found")
 

@@ -58,3 +58,21 @@ def test_its_errors_are_this_commands(tmp_path: Path, words: tuple[str, ...], st
     assert done.stderr.startswith("error: ")
     assert why in done.stderr
     assert why in json.loads(roundhouse(tmp_path, *words, "--json").stdout)["error"]["message"]
+
+
+def test_compare_is_handed_on_with_its_own_options(tmp_path: Path) -> None:
+    with FakeService({"m": FakeModel(state="ready")}, check_keys=False).running() as service:
+        targets = f"one={service.target.url},other={service.target.url}"
+        words = ("compare", "steady", "--targets", targets, "--passes", "1", "--rate", "20", "--duration", "1s")
+        done = roundhouse(tmp_path, *words, "--out", "out", "--quiet", "--json")
+    made = json.loads(done.stdout)
+    assert [target["name"] for target in made["targets"]] == ["one", "other"], done.stderr
+    assert done.returncode == (0 if made["ok"] else 1)
+    assert made["passes"] == 1
+    assert (tmp_path / "out" / "comparison.json").exists()
+
+
+def test_compare_without_anything_to_compare_says_what_it_needs(tmp_path: Path) -> None:
+    done = roundhouse(tmp_path, "compare", "steady")
+    assert done.returncode == 2
+    assert "name what is to be compared: --targets NAME=URL" in done.stderr
