@@ -94,9 +94,11 @@ def _lines(subject: Subject, paired: bool, length: int, rng: np.random.Generator
     adjusted = estimate.holm([difference.p for _, _, difference in found])
     for (metric, name, one), p in zip(found, adjusted, strict=True):
         share = None if one.share is None else span(one.share)
+        # What a busy generator measured may be its own doing.
+        significant = p < estimate.LEVEL and all(side.valid for side in sides)
         yield Line(
             metric, name, span(one.second), span(one.first), span(one.change), share,
-            None if math.isnan(p) else p, p < estimate.LEVEL, [round(each, 6) for each in one.passes],
+            None if math.isnan(p) else p, significant, [round(each, 6) for each in one.passes],
         )  # fmt: skip
 
 

@@ -53,6 +53,8 @@ def _parts(report: Report) -> Iterator[str]:
 
 def _sentence(report: Report) -> str:
     found = [line for line in report.lines if line.significant]
+    if not report.valid:
+        return "Nothing is called significant: a run is not valid."
     if not found:
         return "Nothing differs by more than chance."
     said = (

@@ -53,6 +53,8 @@ def _badges(report: Report) -> Iterator[str]:
         yield _badge("simulated GPUs", "warn")
     if len(report.sides) > 1:
         yield _badge("paired requests" if report.paired else "not paired", "")
+        if min(side.passes for side in report.sides) == 1:
+            yield _badge("one run a side", "warn")
 
 
 def _badge(text: str, kind: str) -> str:

@@ -26,7 +26,7 @@ def notes(subject: Subject, lines: Sequence[Line], paired: bool) -> Iterator[str
     sides = subject.sides
     yield from (_validity(side) for side in sides if not side.valid)
     if subject.left_out:
-        yield f"Passes in which the generator was the bottleneck, left out and run again: {subject.left_out}."
+        yield f"Passes that do not count, since the generator was the bottleneck in them: {subject.left_out}."
     if subject.kind == COMPARISON:
         yield from _alike(sides[0], sides[1])
     if len(sides) > 1 and min(len(side.passes) for side in sides) == 1:
@@ -48,7 +48,7 @@ def notes(subject: Subject, lines: Sequence[Line], paired: bool) -> Iterator[str
 def _validity(side: Side) -> str:
     bad = [number for number, one in enumerate(side.passes, 1) if not one.document["generator"]["valid"]]
     where = f" (pass {', '.join(map(str, bad))})" if len(side.passes) > 1 else ""
-    return f"Not valid: the generator was the bottleneck in {side.name}{where}; the reasons are below."
+    return f"Not valid: the generator was the bottleneck in {side.name}{where}. Nothing is called significant."
 
 
 def _alike(one: Side, other: Side) -> Iterator[str]:

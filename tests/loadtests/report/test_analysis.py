@@ -181,3 +181,22 @@ def test_intervals_say_which_end_they_lack() -> None:
 def test_chances_and_shares() -> None:
     assert [words.chance(p) for p in (None, 0.0004, 0.012, 0.5)] == ["–", "< 0.001", "0.012", "0.50"]
     assert [words.percent(share, True) for share in (0.001, -0.25, 2.0)] == ["+0.10%", "−25.0%", "+200%"]
+
+
+def test_what_a_busy_generator_measured_is_never_significant(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    report = two(tmp_path, run(rows_at(rng, 100)), run(rows_at(rng, 100, added_ms=50.0, late_ms=90.0)))
+    line = report.line("ttft_ms.p50")
+    assert line is not None
+    assert line.p is not None
+    assert line.p < 0.05
+    assert not line.significant
+    assert any("Nothing is called significant" in note for note in report.notes)
+
+
+def test_passes_that_do_not_count_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    folder = saved_pairs(tmp_path, *([run(rows_at(rng, 40)) for _ in range(2)] for _ in range(2)))
+    pairs = msgspec.json.decode((folder / "pairs.json").read_bytes())
+    (folder / "pairs.json").write_bytes(msgspec.json.encode(pairs | {"left_out": [3]}))
+    assert any("do not count" in note and note.endswith(": 1.") for note in analysed(load([folder]), NO_SLO).notes)
