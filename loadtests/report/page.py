@@ -86,7 +86,7 @@ def _change_card(line: Line, what: str) -> str:
     assert line.change is not None
     kind = "" if not line.significant else "bad" if (line.change.value or 0.0) > 0 else "good"
     share = f" ({words.percent(line.share.value, True)})" if line.share and line.share.value is not None else ""
-    said = "significant" if line.significant else "within chance"
+    said = words.judged(line)
     return _card(
         what, words.signed(line.change, line.metric), f"{said}{share}; {_ci(line.change, line.metric, True)}", kind
     )

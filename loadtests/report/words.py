@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from loadtests.report.content import Line, Report, Span
+from loadtests.report.estimate import LEVEL
 from loadtests.report.sides import COMPARISON, COST, METRICS, Side, Subject
 
 METRIC_WORDS = {"ttft_ms": "TTFT", "gap_ms": "Gap", "e2e_ms": "End to end", "failed": "Failed requests"}
@@ -117,7 +118,14 @@ def finding(line: Line) -> str:
         return ""
     by = signed(line.change, line.metric)
     share = "" if line.share is None or not line.share.known else f" ({percent(line.share.value or 0.0, True)})"
-    return f"{by}{share}, {'significant' if line.significant else 'within chance'}"
+    return f"{by}{share}, {judged(line)}"
+
+
+def judged(line: Line) -> str:
+    """Beyond chance, but measured by a busy generator: not judged."""
+    if line.significant:
+        return "significant"
+    return "not judged" if line.p is not None and line.p < LEVEL else "within chance"
 
 
 def number(value: float | None, metric: str = "ttft_ms") -> str:

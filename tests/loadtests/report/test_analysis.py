@@ -191,6 +191,7 @@ def test_what_a_busy_generator_measured_is_never_significant(tmp_path: Path) -> 
     assert line.p is not None
     assert line.p < 0.05
     assert not line.significant
+    assert words.finding(line).endswith("not judged")
     assert any("Nothing is called significant" in note for note in report.notes)
 
 
