@@ -30,7 +30,7 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-cluster test-long test-gpu lint loadtest chaos latency-cost bench-ceiling bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-packing bench-residency bench-autoscale fuzz clean
+.PHONY: help venv run test test-cluster test-long test-gpu lint loadtest chaos latency-cost bench-ceiling bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-tenants bench-metering bench-packing bench-residency bench-autoscale fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,12 @@ bench-gateway: venv ## what the gateway costs beside nginx, HAProxy, Rust router
 bench-peers: venv ## install the peers of bench-gateway and loadtest compare that are Python packages, outside of the repository: PEERS=dir
 	@$(if $(PEERS),,echo "name a folder for them: make bench-peers PEERS=dir" >&2; exit 2;) \
 	$(BIN)/python -m loadtests.gateway.install "$(PEERS)" $(ARGS)
+
+bench-tenants: venv ## what a quiet tenant feels of a noisy one at ten times its share (3 min)
+	@$(BIN)/python -m loadtests.tenants $(ARGS)
+
+bench-metering: venv ## what limits and metering cost a request, and how fast events are settled (2 min)
+	@$(BIN)/python -m loadtests.metering $(ARGS)
 
 bench-packing bench-residency bench-autoscale: bench-%: venv ## policies against their goals; DATA=dir SEEDS=42..51 ONLY=P1
 	@$(BIN)/python -m loadtests.policies.$* --data "$(DATA)" --seeds "$(SEEDS)" --only "$(ONLY)" $(ARGS)

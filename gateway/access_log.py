@@ -55,6 +55,8 @@ class Line(msgspec.Struct, omit_defaults=True):
     stream: bool = False
     replica: str | None = None
     retries: int = 0
+    address: str = ""  # of a caller whose request went wrong
+    key_id: str = ""
     tenant: str = ""
     code: str | None = None
     first_byte_s: float | None = None
@@ -163,6 +165,8 @@ class AccessLog:
             exchange.stream,
             exchange.replica,
             exchange.retries,
+            exchange.address if exchange.status >= 400 else "",
+            exchange.key_id,
             exchange.tenant,
             exchange.code,
             None if first_byte_s is None else int(first_byte_s * 1e6) / 1e6,

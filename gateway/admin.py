@@ -12,16 +12,32 @@ from fastapi.responses import Response
 
 from gateway import admin_documents as shapes
 from gateway import admin_views as views
-from gateway import decisions_api, defrag_api, logs_api, nodes_api, packing_api, warm_api, weights_api, why_api
+from gateway import (
+    decisions_api,
+    defrag_api,
+    logs_api,
+    nodes_api,
+    packing_api,
+    tenancy_documents,
+    usage_api,
+    warm_api,
+    weights_api,
+    why_api,
+)
+from gateway.audit_api import add_audit
 from gateway.clock import Clock
 from gateway.decision_stream import DecisionStream
 from gateway.documents import answer, shape
 from gateway.errors import ModelNotFound
+from gateway.house_api import house_router
 from gateway.keys_api import keys_router
 from gateway.leaving import Leaving
 from gateway.orders import Orders
 from gateway.routing import Routes
 from gateway.state import State
+from gateway.tenancy_calls import TenancyCalls
+from gateway.tenants_api import tenants_router
+from gateway.usage_reading import Reading
 from gateway.version import version
 from gateway.worker_status import WorkerStatus
 from models.home import Home
@@ -41,6 +57,7 @@ DOCUMENTS = (
     *nodes_api.DOCUMENTS,
     *warm_api.DOCUMENTS,
     *weights_api.DOCUMENTS,
+    *tenancy_documents.DOCUMENTS,
     CommandReply,
 )
 Verb = Literal["wake", "sleep", "stop"]
@@ -57,6 +74,7 @@ class AdminParts:
     keys: Keys
     home: Home
     leaving: Leaving
+    usage: Reading
 
 
 def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> APIRouter:
@@ -75,7 +93,13 @@ def admin_router(parts: AdminParts, require_admin: Callable[..., object]) -> API
     decisions_api.add_decisions(router, stream, parts.leaving)
     why_api.add_why(router, parts.state, parts.orders, stream, parts.clock)
     logs_api.add_logs(router, parts.state, parts.home, parts.leaving)
-    router.include_router(keys_router(parts.key_client, parts.keys, parts.clock))
+    calls = TenancyCalls(parts.key_client, parts.keys, parts.clock)
+    router.include_router(keys_router(calls))
+    router.include_router(tenants_router(calls))
+    router.include_router(house_router(calls))
+    add_audit(router, calls)
+    usage_api.add_usage(router, parts.usage)
+    usage_api.add_invoices(router, parts.usage)
     return router
 
 
@@ -86,8 +110,8 @@ def _add_fleet(router: APIRouter, parts: AdminParts) -> None:
     async def status() -> Response:
         """Everything at a glance; also answers while no controller runs."""
         fleet, catalog, demand = await state.fleet_if_any(), await state.catalog(), await state.demand()
-        workers = await parts.workers.all()
-        return answer(views.status(version(), workers, fleet, len(catalog), demand, parts.clock.unix()))
+        workers, usage = await parts.workers.all(), await parts.usage.problems()
+        return answer(views.status(version(), workers, fleet, len(catalog), demand, parts.clock.unix(), usage))
 
     @router.get("/gpus", responses=shape(shapes.GpuList), operation_id="list_gpus")
     async def gpus() -> Response:

@@ -6,7 +6,6 @@ import msgspec
 
 from models.store.records import (
     GpuRecord,
-    KeyRecord,
     ModelRecord,
     ReplicaRecord,
     Reservation,
@@ -133,17 +132,6 @@ class Status(msgspec.Struct, kw_only=True):
     out_of_service: tuple[str, ...] = ()  # nodes and GPUs that operators have closed, each with how to open it
 
 
-class KeyList(msgspec.Struct, kw_only=True):
-    object: str = "list"
-    data: tuple[KeyRecord, ...]
-
-
-class NewKey(KeyRecord, frozen=True):
-    """``key`` is shown this once; only its hash is stored."""
-
-    key: str = ""
-
-
 DOCUMENTS = (
     GpuList,
     ModelViewList,
@@ -151,7 +139,4 @@ DOCUMENTS = (
     ReplicaList,
     Ledger,
     Status,
-    KeyList,
-    NewKey,
-    KeyRecord,
 )

@@ -135,6 +135,7 @@ def status(
     models: int,
     demand: Mapping[str, ModelDemand],
     now_unix_s: float,
+    usage_problems: Sequence[str] = (),
 ) -> Status:
     gpus = [gpu for gpu in fleet.gpus if not gpu.lost] if fleet else []
     return Status(
@@ -153,7 +154,7 @@ def status(
         in_flight=sum(model.in_flight for model in demand.values()),
         held=sum(model.held for model in demand.values()),
         config_error=fleet.config_error if fleet else None,
-        problems=(*fleet.problems, *_hardware_problems(fleet)) if fleet else (),
+        problems=(*((*fleet.problems, *_hardware_problems(fleet)) if fleet else ()), *usage_problems),
         out_of_service=tuple(_out_of_service(fleet)) if fleet else (),
     )
 

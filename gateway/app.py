@@ -15,7 +15,10 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 from gateway import kept, lean
+from gateway.abuse.guard import Guard
+from gateway.abuse.notices import Notices
 from gateway.access_log import AccessLog
+from gateway.accounts import Accounts
 from gateway.admit import Admission
 from gateway.auth import Authenticator
 from gateway.clock import Clock
@@ -27,6 +30,8 @@ from gateway.greed import Caps
 from gateway.health import Health
 from gateway.later import Later
 from gateway.leaving import Leaving
+from gateway.limits.limiter import Limiter
+from gateway.metering.recorder import Recorder
 from gateway.metrics import Metrics
 from gateway.neighbours import Neighbours
 from gateway.plane.plane import Plane
@@ -37,6 +42,8 @@ from gateway.settings import Limits
 from gateway.siblings import Siblings
 from gateway.state import State
 from gateway.sync import DemandPublisher, RouteWatcher, StoreHealth
+from gateway.tenancy_reader import TenancyReader
+from gateway.tenant_book import TenantBook
 from gateway.tracing import Tracer, tracer_from
 from gateway.vitals import Vitals
 from gateway.worker_metrics import WorkerMetrics
@@ -80,6 +87,8 @@ class ControlParts:
 
     deps: Deps
     authenticator: Authenticator
+    accounts: Accounts
+    guard: Guard
     leaving: Leaving
     routes: Routes
     state: State
@@ -92,8 +101,11 @@ def create_app(deps: Deps) -> Plane:
     routes, health, news, leaving = Routes(Neighbours.of(deps.home)), StoreHealth(), asyncio.Event(), Leaving()
     demand = Demand(on_change=news.set)
     admission = Admission(routes, demand, deps.clock, deps.limits.hold_limit, workers=deps.siblings.count)
-    authenticator = Authenticator(RedisKeyStore(deps.redis, deps.keys), deps.clock)
-    metrics = Metrics(demand.totals, lambda: routes.version, lambda: health.up)
+    accounts = Accounts(TenantBook(awaited=True))
+    tenancy = TenancyReader(deps.redis, deps.keys, accounts.book)
+    authenticator = Authenticator(RedisKeyStore(deps.redis, deps.keys, tenancy), deps.clock)
+    guard = Guard(accounts, deps.clock)
+    metrics = Metrics(demand.totals, lambda: routes.version, lambda: health.up, guard.turned_away)
     upstreams = Upstreams()
     access_log = AccessLog(deps.access_log)
 
@@ -102,14 +114,15 @@ def create_app(deps: Deps) -> Plane:
         upstreams.extra_headers = routes.neighbours.headers
         upstreams.retain(routes.endpoints)
 
-    watcher = RouteWatcher(
-        deps.redis, deps.keys, routes, health, on_routes, authenticator.invalidate, now_unix_s=deps.clock.steady
-    )
+    forget, steady = authenticator.invalidate, deps.clock.steady
+    watcher = RouteWatcher(deps.redis, deps.keys, routes, health, on_routes, forget, tenancy, now_unix_s=steady)
     publisher = DemandPublisher(deps.redis, deps.keys, deps.worker, demand, routes, deps.clock, news)
     state, figures = State(deps.redis, deps.keys), WorkerMetrics(deps.siblings, deps.worker, metrics.render)
     parts = ControlParts(
         deps=deps,
         authenticator=authenticator,
+        accounts=accounts,
+        guard=guard,
         leaving=leaving,
         routes=routes,
         state=state,
@@ -126,6 +139,7 @@ def create_app(deps: Deps) -> Plane:
     plane = Plane(
         paths=Paths(by_path(ENDPOINTS)),
         authenticator=authenticator,
+        guard=guard,
         admission=admission,
         upstreams=upstreams,
         control=control,
@@ -135,9 +149,12 @@ def create_app(deps: Deps) -> Plane:
         caps=deps.caps,
         clock=deps.clock,
         leaving=leaving,
+        accounts=accounts,
     )
     plane.health = Health(admission, upstreams.probe, plane.ejected)
-    plane.lifespan = _lifespan(deps, watcher, publisher, plane.health, access_log)
+    plane.limiter = Limiter(deps.redis, deps.keys, deps.clock, deps.worker, lambda: deps.siblings.count)
+    authenticator.on_silence = plane.limiter.store_is_silent
+    plane.lifespan = _lifespan(deps, plane, watcher, publisher, access_log)
     if deps.keeps:
         keep = kept.KeptParts(
             redis=deps.redis,
@@ -161,12 +178,19 @@ def _control(parts: ControlParts) -> ASGIApp:
 
 
 def _lifespan(
-    deps: Deps, watcher: RouteWatcher, publisher: DemandPublisher, health: Health, access_log: AccessLog
+    deps: Deps, plane: Plane, watcher: RouteWatcher, publisher: DemandPublisher, access_log: AccessLog
 ) -> Callable[[], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
+        limiter, health = plane.limiter, plane.health
+        assert limiter is not None
+        assert health is not None
+        plane.recorder = recorder = Recorder(deps.home, deps.worker, deps.clock)
+        limiter.follow(lambda: recorder.written)
+        notices = Notices(deps.redis, deps.keys, deps.clock)
+        plane.guard.on_key_cooled = notices.key_cooled
         # Redis may not be there yet: the tasks keep trying, and the port answers from the first moment.
-        tasks = [asyncio.create_task(watcher.run()), asyncio.create_task(publisher.run())]
+        tasks = [asyncio.create_task(work()) for work in (watcher.run, publisher.run, limiter.run)]
         access_log.start()
         deps.tracer.start()
         # In the place of a worker that died callers wait already, and not for being told that no model is known.
@@ -176,8 +200,11 @@ def _lifespan(
         finally:
             await end(tasks)
             await health.close()
+            await limiter.close()
+            await notices.close()
             await publisher.withdraw()
             await deps.siblings.close()
+            recorder.close()
             deps.tracer.stop()
             access_log.stop()
             await deps.redis.aclose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Protocol
@@ -14,11 +14,13 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.errors import Forbidden, StoreUnavailable, Unauthorized
-from models.store.api_keys import hash_key
+from models.store.api_keys import has_ended, hash_key
 from models.store.records import KeyRecord
 
 INFERENCE = "inference"
-ADMIN = "admin"
+ADMIN_READ = "admin:read"
+ADMIN_WRITE = "admin:write"
+INCLUDED_IN = {ADMIN_READ: (ADMIN_WRITE, "admin"), ADMIN_WRITE: ("admin",)}  # scope -> others that are enough for it
 
 KNOWN_FOR_S = 60.0
 UNKNOWN_FOR_S = 5.0
@@ -29,6 +31,7 @@ GIVE_UP_S = 2.0  # nobody waits this long; a late answer still serves the next r
 STORE_PAUSE_S = 1.0  # ... and is then left alone for this long
 MOST_UNKNOWN = 10_000  # whoever tries keys fills no more memory than this
 NOT_VALID = "The API key is not valid. Make one with 'roundhouse keys create'."
+EXPIRED = "The API key has expired. Ask your operator for another, or rotate it with 'roundhouse keys rotate'."
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +55,9 @@ class Doorman(Protocol):
 
     def recall(self, key_hash: str, scope: str) -> KeyRecord | None: ...
 
+    def has_seen(self, key_hash: str) -> bool:
+        """Whether it is one that was good when it was last looked up."""
+
     async def authenticate_hash(self, key_hash: str, scope: str) -> KeyRecord: ...
 
     async def authenticate(self, headers: Iterable[tuple[bytes, bytes]], scope: str) -> KeyRecord: ...
@@ -66,11 +72,15 @@ class Known:
 
 
 class Authenticator:
-    """Turns request headers into a KeyRecord. Keys are never kept, only their hashes."""
+    """Turns request headers into a KeyRecord. Keys are never kept, only their hashes.
 
-    def __init__(self, store: KeyStore, clock: Clock) -> None:
+    ``on_silence``: called when the store was waited for in vain: a request is not to wait for it twice.
+    """
+
+    def __init__(self, store: KeyStore, clock: Clock, on_silence: Callable[[], None] = lambda: None) -> None:
         self._store = store
         self._clock = clock
+        self.on_silence = on_silence
         self._known: dict[str, Known] = {}
         self._unknown: OrderedDict[str, float] = OrderedDict()  # hash -> until when the answer stands
         self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
@@ -83,7 +93,7 @@ class Authenticator:
 
     async def authenticate_hash(self, key_hash: str, scope: str) -> KeyRecord:
         """The same for a key whose hash is at hand (``hash_of``)."""
-        return _allowed(await self._record(key_hash), scope)
+        return self._allowed(await self._record(key_hash), scope)
 
     def hash_of(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Raises Unauthorized."""
@@ -103,7 +113,19 @@ class Authenticator:
         if now_s >= known.fresh_until_s and not self._on_trust(known, now_s):
             return None
         known.seen_s = now_s
-        return _allowed(known.record, scope) if compare_digest(known.key_hash, key_hash) else None
+        return self._allowed(known.record, scope) if compare_digest(known.key_hash, key_hash) else None
+
+    def _allowed(self, record: KeyRecord | None, scope: str) -> KeyRecord:
+        if record is None or record.revoked_unix_s is not None:
+            raise Unauthorized(NOT_VALID)
+        if record.expires_unix_s is not None and has_ended(record, self._clock.unix()):
+            raise Unauthorized(EXPIRED, code="expired_api_key")
+        if scope not in record.scopes:
+            check_scope(record, scope)
+        return record
+
+    def has_seen(self, key_hash: str) -> bool:
+        return key_hash in self._known
 
     def _on_trust(self, known: Known, now_s: float) -> bool:
         """The store is away, as found a moment ago: it is not to be asked now, and the key was seen lately."""
@@ -128,10 +150,13 @@ class Authenticator:
             return None
         if now_s >= self._ask_again_s:  # 3
             try:
-                return await self._ask(key_hash)
+                found = await self._ask(key_hash)
+                kept = self._known.get(key_hash)
+                return kept.record if kept is not None and kept.record == found else found
             except KeyStoreDown as down:
                 self._ask_again_s = self._clock.monotonic() + STORE_PAUSE_S
                 log.warning("the key store does not answer", reason=str(down))
+                self.on_silence()
         if known is not None and now_s - known.seen_s <= GRACE_S:  # 4
             known.seen_s = now_s
             return known.record
@@ -166,6 +191,9 @@ class Authenticator:
     def _remember(self, key_hash: str, record: KeyRecord | None, now_s: float) -> None:
         if record is not None:
             self._unknown.pop(key_hash, None)
+            before = self._known.get(key_hash)
+            if before is not None and before.record == record:
+                record = before.record  # its account is found by it
             self._known[key_hash] = Known(key_hash, record, fresh_until_s=now_s + KNOWN_FOR_S, seen_s=now_s)
             return
         self._known.pop(key_hash, None)
@@ -196,9 +224,7 @@ def _hash(key: bytes) -> str:
     return hash_key(key.decode("latin-1"))
 
 
-def _allowed(record: KeyRecord | None, scope: str) -> KeyRecord:
-    if record is None or record.revoked_unix_s is not None:
-        raise Unauthorized(NOT_VALID)
-    if scope not in record.scopes:
+def check_scope(record: KeyRecord, scope: str) -> None:
+    """Raises Forbidden."""
+    if scope not in record.scopes and not any(one in record.scopes for one in INCLUDED_IN.get(scope, ())):
         raise Forbidden(f"This API key does not have the scope '{scope}'.")
-    return record

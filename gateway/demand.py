@@ -92,7 +92,7 @@ class Demand:
     def arrived(self, model: ModelId, now_unix_s: float) -> None:
         if self._since_unix_s is None:
             self._since_unix_s = now_unix_s
-        counts = self.of(model)
+        counts = self._models.get(model) or self.of(model)
         counts.last_request_unix_s = now_unix_s
         counts.arrived += 1
         counts.shown = None

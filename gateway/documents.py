@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from fastapi.responses import Response
 
 from gateway.dialects import Dialect
@@ -17,6 +17,7 @@ FORM = "multipart/form-data"
 _REFERENCE = "#/components/schemas/{name}"
 _ERROR = {"description": "An error", "content": {JSON: {"schema": {"$ref": _REFERENCE.format(name="ErrorDocument")}}}}
 _ERRORS = {"4XX": _ERROR, "5XX": _ERROR}
+Version = Annotated[int | None, Query(ge=0, description="Refuse if anything was changed since this version")]
 
 
 class ErrorInner(msgspec.Struct):

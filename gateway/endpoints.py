@@ -25,7 +25,7 @@ class Endpoint:
     """``name`` labels metrics and logs. ``prompt_field`` is what a caller shortens when the context is exceeded.
 
     A path that ends in MODEL_IN_PATH names the model itself; the body is then any JSON. ``stored``: a caller may ask
-    that the answer be kept, and come back for it.
+    that the answer be kept, and come back for it. ``uses_tokens``: rather than only counting them.
     """
 
     path: str
@@ -39,6 +39,7 @@ class Endpoint:
     most_body_bytes: int | None = None  # where less is enough than what the server takes in general
     body: BodyKind = BodyKind.JSON
     stored: bool = False
+    uses_tokens: bool = True
 
     @property
     def model_in_path(self) -> bool:
@@ -64,7 +65,7 @@ ENDPOINTS = (
     Endpoint("/v1/completions", "completions", "generate", "prompt", _C),
     Endpoint("/v1/responses", "responses", "generate", "input", _R, stored=True),
     Endpoint("/v1/messages", "messages", "generate", "messages", _A),
-    Endpoint("/v1/messages/count_tokens", "messages.count_tokens", "generate", "messages", _A),
+    Endpoint("/v1/messages/count_tokens", "messages.count_tokens", "generate", "messages", _A, uses_tokens=False),
     Endpoint("/v1/embeddings", "embeddings", "embed", "input", _C),
     Endpoint("/v1/rerank", "rerank", "score", "documents", _C),
     Endpoint("/v2/rerank", "rerank.v2", "score", "documents", _C),
@@ -80,10 +81,10 @@ ENDPOINTS = (
     Endpoint("/v1/realtime", "realtime", "realtime", "session", _C, "GET", body=_NONE),
     Endpoint("/v1/predict/{model}", "predict", "predict", "inputs", _C),
     Endpoint("/pooling", "pooling", "embed", "input", _C),
-    Endpoint("/tokenize", "tokenize", "tokenize", "prompt", _C),
-    Endpoint("/detokenize", "detokenize", "tokenize", "tokens", _C),
-    Endpoint("/v1/tokenize", "tokenize.v1", "tokenize", "prompt", _C, engine_path="/tokenize"),
-    Endpoint("/v1/detokenize", "detokenize.v1", "tokenize", "tokens", _C, engine_path="/detokenize"),
+    Endpoint("/tokenize", "tokenize", "tokenize", "prompt", _C, uses_tokens=False),
+    Endpoint("/detokenize", "detokenize", "tokenize", "tokens", _C, uses_tokens=False),
+    Endpoint("/v1/tokenize", "tokenize.v1", "tokenize", "prompt", _C, engine_path="/tokenize", uses_tokens=False),
+    Endpoint("/v1/detokenize", "detokenize.v1", "tokenize", "tokens", _C, engine_path="/detokenize", uses_tokens=False),
 )
 
 

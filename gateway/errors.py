@@ -65,6 +65,26 @@ class Forbidden(GatewayError):
     code = "insufficient_permissions"
 
 
+class AddressBlocked(Forbidden):
+    """An operator blocked the address that it comes from. ``left_s``: None for good."""
+
+    code = "address_blocked"
+
+    def __init__(self, left_s: float | None = None) -> None:
+        super().__init__(f"Requests from your address are not taken{_for(left_s)}. Ask the operator of this server.")
+        self.retry_after_s = left_s
+
+
+class KeyBlocked(Forbidden):
+    """An operator blocked this key. ``left_s``: None for good."""
+
+    code = "key_blocked"
+
+    def __init__(self, left_s: float | None = None) -> None:
+        super().__init__(f"This API key is blocked{_for(left_s)}. Ask the operator of this server.")
+        self.retry_after_s = left_s
+
+
 class NotFound(GatewayError):
     status = 404
     type = "invalid_request_error"
@@ -108,7 +128,7 @@ class BodyTooLarge(GatewayError):
     code = "request_too_large"
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The request body is larger than the {limit_bytes} bytes that this server accepts.")
+        super().__init__(f"The request body is larger than the {limit_bytes} bytes that are taken from you here.")
 
 
 class HeadNotValid(InvalidRequest):
@@ -142,6 +162,50 @@ class HoldQueueFull(GatewayError):
     status = 429
     type = "rate_limit_error"
     code = "hold_queue_full"
+
+
+class CoolingDown(GatewayError):
+    """``who`` failed so often of late that it is refused for another ``left_s``."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "cooling_down"
+
+    def __init__(self, who: str, left_s: float) -> None:
+        super().__init__(
+            f"{who} was answered with errors (4xx) too often within a short time. It is refused{_for(left_s)}; "
+            "put right what the errors named, then try again.",
+            retry_after_s=left_s,
+        )
+
+
+class LimitReached(GatewayError):
+    """A limit of the caller's, or the house's, holds the request back. More would be within it later."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class ConcurrencyReached(LimitReached):
+    """As many of its requests as may be are under way."""
+
+    code = "concurrency_limit"
+
+
+class NeverSoMuch(LimitReached):
+    """The request alone is more than the limit, or than is left of it for long: to try again soon is no use."""
+
+    def headers(self) -> list[tuple[str, str]]:
+        # The OpenAI and Anthropic SDKs obey the second one: it would be the same in a moment.
+        return [*super().headers(), ("x-should-retry", "false")]
+
+
+class BudgetExceeded(NeverSoMuch):
+    """A budget does not hold what the request can cost."""
+
+    type = "insufficient_quota"
+    code = "budget_exceeded"
 
 
 class ClientGone(GatewayError):
@@ -208,3 +272,7 @@ class Unexpected(GatewayError):
 
     def __init__(self, request_id: str) -> None:
         super().__init__(f"Something went wrong in the gateway. Give the request id {request_id} to your operator.")
+
+
+def _for(left_s: float | None) -> str:
+    return "" if left_s is None else f" for another {max(1, math.ceil(left_s))} s"

@@ -33,7 +33,10 @@ class Exchange:
     started_s: float
     endpoint: str = OTHER_ENDPOINT
     model: str = UNKNOWN_MODEL  # the catalog's name, never what a caller made up
-    tenant: str = ""  # the key's id; empty while nobody was recognised
+    address: str = ""  # of the caller; empty where this process itself asks
+    key_id: str = ""  # empty while nobody was recognised
+    tenant: str = ""
+    project: str = ""
     stream: bool = False
     replica: str | None = None
     status: int = 0
@@ -52,6 +55,7 @@ class Exchange:
     request_bytes: int = 0
     answer_bytes: int = 0
     traceparent: str | None = None  # W3C, as sent on to the engine
+    metered: bool = False  # its usage event is written
 
     def __init__(self, request_id: str, method: str, path: str, started_s: float, **facts: Any) -> None:
         """A request sets only what it comes to know: what it does not is looked up on the class."""

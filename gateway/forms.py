@@ -44,7 +44,7 @@ def peek_form(body: bytes, endpoint: Endpoint, content_type: str | None) -> Peek
         message = f"The form field '{endpoint.model_field}' is longer than {LONGEST_MODEL_NAME} characters."
         raise InvalidRequest(message, param=endpoint.model_field)
     stream = form.fields.get("stream", "").strip().lower() in _YES
-    return Peek(model=model, stream=stream, tokens=1 + len(body) // BYTES_PER_TOKEN)
+    return Peek(model=model, stream=stream, tokens=1 + len(body) // BYTES_PER_TOKEN, bounded=False)
 
 
 def renamed(body: bytes, endpoint: Endpoint, content_type: str | None, name: str) -> bytes:

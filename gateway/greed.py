@@ -110,6 +110,11 @@ def check_prompts(name: str, raw: bytes, caps: Caps, times: int = 1) -> None:
         raise above(name, f"has, at {times} answers each, more entries than" if times > 1 else MORE, most)
 
 
+def texts(raw: bytes) -> int:
+    """How many there are; a list of numbers is one, in tokens."""
+    return 1 if raw[1:].lstrip()[:1].isdigit() else max(1, length(raw, 0))
+
+
 def above(name: str, how: str, most: int) -> InvalidRequest:
     return InvalidRequest(f"The parameter '{name}' {how} the {most} that this server allows.", param=name, code=CODE)
 

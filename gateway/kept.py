@@ -83,7 +83,7 @@ def mount(plane: Plane, control: Later, parts: KeptParts) -> Kept:
     def include(app: Any) -> None:
         from gateway import kept_api
 
-        kept_api.include(app, kept, plane.authenticator)
+        kept_api.include(app, kept, plane.authenticator, plane.guard)
 
     control.then(include)
     plane.extensions = {**plane.extensions, **kept.extensions}
@@ -116,7 +116,8 @@ class Kept:
 
         self.clock = clock
         self.responses = Responses(redis, keys, clock, limits.responses)
-        self.background = Background(redis, keys, self.responses, clock, ask)
+        caller_of = Keyring(redis, keys, clock, plane.accounts).caller_of
+        self.background = Background(redis, keys, self.responses, clock, ask, caller_of)
         self.extensions: dict[str, Extension] = {
             ENDPOINT: ResponsesExtension(self.responses, self.background, clock, look)
         }
@@ -127,7 +128,7 @@ class Kept:
             cabinet=self.cabinet,
             room=Room(parts.find, State(redis, keys).demand, clock.monotonic),
             ask=ask,
-            caller_of=Keyring(redis, keys, clock).caller_of,
+            caller_of=caller_of,
             clock=clock,
             token=parts.worker,
             write=os.write,

@@ -8,6 +8,8 @@ from fastapi import FastAPI
 from starlette.requests import Request
 
 from gateway import documents
+from gateway.abuse.guard import Guard
+from gateway.admin_doors import recognised
 from gateway.auth import INFERENCE, Doorman
 from gateway.batches import api as batches_api
 from gateway.endpoints import ENDPOINTS
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
     from gateway.kept import Kept
 
 
-def include(control: FastAPI, kept: Kept, doorman: Doorman) -> None:
+def include(control: FastAPI, kept: Kept, doorman: Doorman, guard: Guard) -> None:
     async def who(request: Request) -> KeyRecord:
-        return await doorman.authenticate(request.headers.raw, INFERENCE)
+        key = await doorman.authenticate(request.headers.raw, INFERENCE)
+        recognised(request, key, guard)
+        return key
 
     paths = batches_api.batchable(ENDPOINTS)
     control.include_router(responses_router(kept.responses, kept.background, who))

@@ -82,7 +82,10 @@ def log_exchange(exchange: Exchange, duration_s: float) -> None:
         facts |= {"stream": exchange.stream, "replica": exchange.replica, "retries": exchange.retries}
     usage = exchange.usage
     optional = {
+        "key_id": exchange.key_id or None,
+        "tenant": exchange.tenant or None,
         "code": exchange.code,
+        "address": exchange.address or None if exchange.status >= 400 else None,
         "first_byte_s": None if exchange.first_byte_s is None else round(exchange.first_byte_s, 6),
         "hold_s": round(exchange.hold_s, 6) if exchange.held else None,
         "prompt_tokens": None if usage is None else usage.prompt,

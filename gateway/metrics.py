@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway import control_metrics, fleet_metrics
+from gateway.billing import webhook_metrics
 from gateway.exchange import OTHER_ENDPOINT, Exchange
 from gateway.tallies import FIRST_TOKEN_SECONDS, PER_TOKEN_SECONDS, SECONDS, STAGE_SECONDS, Histograms, Tally
 from models.store.records import ControlMeters
@@ -25,6 +26,7 @@ CACHED_PROMPT_TOKENS = "roundhouse_cached_prompt_tokens_total"
 COMPLETION_TOKENS = "roundhouse_completion_tokens_total"
 HELD_REQUESTS = "roundhouse_held_requests"
 IN_FLIGHT_REQUESTS = "roundhouse_in_flight_requests"
+TURNED_AWAY = "roundhouse_turned_away_total"
 UPSTREAM_RETRIES = "roundhouse_upstream_retries_total"
 BROKEN_ANSWERS = "roundhouse_broken_answers_total"
 ROUTES_VERSION = "roundhouse_routes_version"
@@ -46,6 +48,9 @@ REPLICAS = fleet_metrics.REPLICAS
 MODEL_FAILED = fleet_metrics.MODEL_FAILED
 CONFIG_REJECTED = fleet_metrics.CONFIG_REJECTED
 PROBLEMS = fleet_metrics.PROBLEMS
+# Of webhooks, by whichever process tells them.
+WEBHOOKS = webhook_metrics.WEBHOOKS
+WEBHOOKS_WAITING = webhook_metrics.WEBHOOKS_WAITING
 # OpenTelemetry's GenAI conventions, as its Prometheus exporter spells them: gen_ai.server.time_to_first_token, ...
 GEN_AI_TIME_TO_FIRST_TOKEN_SECONDS = "gen_ai_server_time_to_first_token_seconds"
 GEN_AI_TIME_PER_OUTPUT_TOKEN_SECONDS = "gen_ai_server_time_per_output_token_seconds"
@@ -56,16 +61,25 @@ STAGES = ("auth", "queue", "wake", "connect", "engine-ttfb")
 
 # Model -> (in flight, held)
 Loads = Callable[[], Mapping[ModelId, tuple[int, int]]]
+_NOBODY: Mapping[str, int] = {}
 
 
 class Metrics:
-    """``loads``, ``routes_version`` and ``store_up`` are asked at each scrape: requests do not pay for them."""
+    """``turned_away``: why -> how often. It, ``loads``, ``routes_version`` and ``store_up`` are looked at when a scrape
+    asks: requests do not pay for them."""
 
-    def __init__(self, loads: Loads, routes_version: Callable[[], int], store_up: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        loads: Loads,
+        routes_version: Callable[[], int],
+        store_up: Callable[[], bool],
+        turned_away: Mapping[str, int] = _NOBODY,
+    ) -> None:
         self._tallies: dict[tuple[str, str], Tally] = {}  # by model and endpoint
         self._registry = CollectorRegistry()
         self._registry.register(_Requests(self._tallies))
         self._registry.register(_State(loads, routes_version, store_up))
+        self._registry.register(_TurnedAway(turned_away))
 
     def observe(self, exchange: Exchange, duration_s: float) -> None:
         """Called once for each request. About 2 us."""
@@ -179,6 +193,21 @@ def _counter(name: str, told: str, labels: tuple[str, ...], counts: Counts) -> C
         if count:
             family.add_metric(values, count)
     return family
+
+
+class _TurnedAway(Collector):
+    def __init__(self, turned_away: Mapping[str, int]) -> None:
+        self._turned_away = turned_away
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Requests refused for who sent them: blocked by an operator, or cooling down after many errors."
+        family = CounterMetricFamily(TURNED_AWAY, text, labels=("why",))
+        for why, count in self._turned_away.items():
+            family.add_metric((why,), count)
+        yield family
 
 
 class _State(Collector):

@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
+from gateway.accounts import Account
 from gateway.documents import answer, shape
 from gateway.errors import ModelNotFound, Unavailable
 from gateway.routing import Routes
@@ -43,21 +44,23 @@ class ModelList(msgspec.Struct, kw_only=True):
 DOCUMENTS = (ModelObject, ModelList)
 
 
-def models_router(routes: Routes, require_caller: Callable[..., object]) -> APIRouter:
-    router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[Depends(require_caller)])
+def models_router(routes: Routes, who: Callable[..., object]) -> APIRouter:
+    """``who``: the account that asks, as a dependency; a key sees what it may call, and nothing else."""
+    router = APIRouter(prefix="/v1/models", tags=["models"])
 
     @router.get("", responses=shape(ModelList), operation_id="list_models")
-    async def list_models() -> Response:
-        """Every model of the catalog, running or not, each followed by its adapters."""
+    async def list_models(account: Account = Depends(who)) -> Response:
+        """Every model of the catalog that the key may call, running or not, each followed by its adapters."""
         _check_loaded(routes)
-        return answer(ModelList(data=tuple(shown for route in routes.models for shown in model_objects(route))))
+        every = ((route, shown) for route in routes.models for shown in model_objects(route))
+        return answer(ModelList(data=tuple(shown for route, shown in every if account.may_call(route, shown.id))))
 
     @router.get("/{model_id:path}", responses=shape(ModelObject), operation_id="retrieve_model")
-    async def retrieve_model(model_id: str) -> Response:
+    async def retrieve_model(model_id: str, account: Account = Depends(who)) -> Response:
         """One model, by its id or an alias; or one adapter."""
         _check_loaded(routes)
         route = routes.find(model_id)
-        if route is None:
+        if route is None or not account.may_call(route, model_id):
             raise ModelNotFound(model_id)
         is_adapter = model_id in route.adapters and model_id not in (route.model_id, *route.aliases)
         return answer(model_object(route, model_id if is_adapter else None))

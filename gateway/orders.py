@@ -18,10 +18,13 @@ from gateway.errors import (
     NotFound,
     Unavailable,
 )
+from gateway.order_acts import act_of, act_record, asked_of, is_act, stand_of
 from gateway.state import asking_redis
-from models.store.codec import decode, encode
+from models.store.audit import AUDIT_MAX, FIELD
+from models.store.codec import decode, encode, load_async
 from models.store.keys import Keys
-from models.store.records import Command, CommandReply
+from models.store.records import Command, CommandReply, FleetRecord
+from models.store.tenancy import AuditRecord
 
 LOOK_EVERY_S = 1.0  # a blocking pop is asked again after this long, so that no socket times out meanwhile
 
@@ -37,6 +40,7 @@ class Orders:
     redis: Redis
     keys: Keys
     monotonic: Callable[[], float] = time.monotonic
+    unix: Callable[[], float] = time.time
 
     async def give(
         self,
@@ -68,14 +72,33 @@ class Orders:
             dry_run=dry_run,
         )
         order = encode(command)
-        async with asking_redis():
-            await self.redis.rpush(self.keys.commands, order)
+        await self._push(command, order)
         reply = await self._reply(command, timeout_s)
         if reply is None:
             raise await self._unanswered(command, order, timeout_s)
         if not reply.ok:
+            if is_act(command):
+                await self._tell(act_record(command, f"{act_of(command)}.refused", None, reply.message, self.unix()))
             raise refusal(reply, model_id)
         return reply
+
+    async def _push(self, command: Command, order: bytes) -> None:
+        """With the audit log's word of it: no act without."""
+        if not is_act(command):
+            async with asking_redis():
+                await self.redis.rpush(self.keys.commands, order)
+            return
+        async with asking_redis():
+            fleet = await load_async(self.redis, self.keys.fleet, FleetRecord)
+            act = act_record(command, act_of(command), stand_of(command, fleet), asked_of(command), self.unix())
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.xadd(self.keys.audit, {FIELD: encode(act)}, maxlen=AUDIT_MAX, approximate=True)
+                pipe.rpush(self.keys.commands, order)
+                await pipe.execute()
+
+    async def _tell(self, act: AuditRecord) -> None:
+        async with asking_redis():
+            await self.redis.xadd(self.keys.audit, {FIELD: encode(act)}, maxlen=AUDIT_MAX, approximate=True)
 
     async def _reply(self, command: Command, timeout_s: float) -> CommandReply | None:
         key = self.keys.reply(command.id)
@@ -91,6 +114,8 @@ class Orders:
     async def _unanswered(self, command: Command, order: bytes, timeout_s: float) -> GatewayError:
         async with asking_redis():
             withdrawn = await self.redis.lrem(self.keys.commands, 1, order.decode())
+        if withdrawn and is_act(command):
+            await self._tell(act_record(command, f"{act_of(command)}.withdrawn", None, None, self.unix()))
         if withdrawn:
             return ControllerUnavailable(
                 f"No controller took the order '{command.verb}' within {timeout_s:g} s; it was withdrawn."

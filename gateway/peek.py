@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.endpoints import Endpoint
 from gateway.errors import InvalidRequest, UnsupportedMediaType
-from gateway.greed import Caps, check_prompts, check_schemas, judge
+from gateway.greed import Caps, check_prompts, check_schemas, judge, texts
 from gateway.gunzip import ENCODINGS
 from gateway.image_urls import embedded_bytes, may_have_urls, refuse_urls
 from gateway.inquiry import Peek
@@ -59,7 +59,17 @@ def peek(body: bytes, endpoint: Endpoint, caps: Caps, hosts: frozenset[str]) -> 
         raise InvalidRequest(f"The field '{field}' is longer than {LONGEST_MODEL_NAME} characters.", param=field)
     head = b"" if found.head is None else bytes(found.head)
     _check_parts(found, head, shape, endpoint, caps, hosts)
-    return Peek(model, found.stream is True, _tokens(found, head, len(body), shape), _prefix(found, head, shape))
+    asked = _prompt_tokens(head, len(body))
+    prefix = _prefix(found, head, shape)
+    if not shape.generates:
+        again_bytes = _again_bytes(found, head, shape) if endpoint.capability == "score" else 0
+        return Peek(model, found.stream is True, asked, prefix, again_bytes=again_bytes)
+    answer = shape.answer_of(found)
+    bounded = type(answer) is int and answer > 0
+    choices = 1 if found.n is None else _times(found.n)
+    prompts = texts(head) if shape.batch else 1
+    likely = (answer if bounded else USUAL_ANSWER_TOKENS) * choices * prompts
+    return Peek(model, found.stream is True, asked + likely, prefix, likely, bounded, choices, prompts)
 
 
 def peek_beside(body: bytes, model: str, caps: Caps) -> Peek:
@@ -145,17 +155,18 @@ def _check_text(found: Fields, name: str, raw: bytes, shape: Shape, caps: Caps, 
         refuse_urls(raw, hosts, name)
 
 
-def _tokens(found: Fields, head: bytes, body_bytes: int, shape: Shape) -> int:
-    """An estimate: the body in tokens, and as much of an answer as was asked for, so many times."""
+def _prompt_tokens(head: bytes, body_bytes: int) -> int:
+    """An estimate: the body in tokens, without what is embedded in it."""
     if body_bytes > LARGE_BODY_BYTES:
         body_bytes -= embedded_bytes(head)
-    tokens = body_bytes // BYTES_PER_TOKEN or 1
-    if not shape.generates:
-        return tokens
-    answer = found.max_tokens or found.max_completion_tokens or found.max_output_tokens
-    if type(answer) is not int or answer < 1:
-        answer = USUAL_ANSWER_TOKENS
-    return tokens + (answer if found.n is None else answer * _times(found.n))
+    return body_bytes // BYTES_PER_TOKEN or 1
+
+
+def _again_bytes(found: Fields, head: bytes, shape: Shape) -> int:
+    """Of a text that is compared to several: it is read with each of them."""
+    sides = [head, *(bytes(raw) for name in shape.texts if (raw := getattr(found, name)) is not None)]
+    counts = [texts(raw) for raw in sides]
+    return (max(counts) - 1) * sum(len(raw) for raw, count in zip(sides, counts, strict=True) if count == 1)
 
 
 def _times(n: Any) -> int:

@@ -50,6 +50,7 @@ class Shape:
     schemas_of: Callable[[Fields], tuple[Raw | None, ...]]
     no_schemas: tuple[None, ...]
     texts: tuple[str, ...]
+    answer_of: Callable[[Fields], Any]  # the most tokens that the answer may have, as the caller says it there
 
 
 def shape_of(endpoint: Endpoint, caps: Caps) -> Shape:
@@ -73,7 +74,23 @@ def shape_of(endpoint: Endpoint, caps: Caps) -> Shape:
         schemas_of=attrgetter(*schemas),
         no_schemas=(None,) * len(schemas),
         texts=texts,
+        answer_of=_answer_of(endpoint),
     )
+
+
+def _answer_of(endpoint: Endpoint) -> Callable[[Fields], Any]:
+    """Engines read over what other endpoints call it: such a word bounds nothing."""
+    if endpoint.dialect is Dialect.RESPONSES:
+        return attrgetter("max_output_tokens")
+    return _longest_chat if endpoint.name == "chat.completions" else attrgetter("max_tokens")
+
+
+def _longest_chat(found: Fields) -> Any:
+    """Of two words for it engines go by one or the other."""
+    one, other = found.max_tokens, found.max_completion_tokens
+    if one is None or other is None:
+        return one if other is None else other
+    return max(one, other) if type(one) is int and type(other) is int else None
 
 
 def _typed(caps: Caps, *, pictures: bool) -> list[tuple[str, Any, Any]]:

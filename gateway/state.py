@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from gateway.billing.deliveries import Deliveries
 from gateway.errors import ControllerUnavailable, StoreUnavailable
 from models.store.codec import decode, load_async
 from models.store.errors import StoreDataError
@@ -73,6 +74,14 @@ class State:
             async with asking_redis(timeout_s):
                 return await load_async(self._redis, self._keys.meters, ControlMeters)
         except (StoreUnavailable, StoreDataError):
+            return None
+
+    async def webhooks_if_any(self, timeout_s: float = METERS_TIMEOUT_S) -> tuple[int, Mapping[str, int]] | None:
+        """How many deliveries are open, and how many came to what; None while nobody can be asked."""
+        try:
+            async with asking_redis(timeout_s):
+                return await Deliveries(self._redis, self._keys).figures()
+        except StoreUnavailable:
             return None
 
     async def fleet_and_catalog_if_any(

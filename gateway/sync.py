@@ -19,11 +19,13 @@ from gateway.demand import Demand
 from gateway.route_clock import by_this_clock
 from gateway.route_reader import RouteReader
 from gateway.routing import Routes
+from gateway.tenancy_reader import TenancyReader
 from models.store.codec import encode
 from models.store.errors import StoreDataError
 from models.store.keys import DEMAND_TTL_S, Keys
 
 RELOAD_EVERY_S = 1.0
+LOOK_EVERY_S = 0.5
 STORE_TIMEOUT_S = 2.0
 FIRST_LOOK_S = 1.0
 RETRY_FIRST_S = 0.1
@@ -53,7 +55,8 @@ class StoreHealth:
 
 @dataclass(slots=True)
 class RouteWatcher:
-    """Loads the route table when it is announced and once a second. Without Redis the last table stays in force."""
+    """Loads the route table when it is announced and once a second, tenants twice as often: a key that was revoked is
+    refused within a second, also when the word of it was lost. Without Redis the last that was read stays in force."""
 
     redis: Redis
     keys: Keys
@@ -61,6 +64,7 @@ class RouteWatcher:
     health: StoreHealth
     on_routes: Callable[[], Awaitable[None]]
     on_keys_changed: Callable[[], None]
+    tenancy: TenancyReader
     reader: RouteReader = field(default_factory=RouteReader)
     now_unix_s: Callable[[], float] = time.time
     looked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -87,21 +91,33 @@ class RouteWatcher:
 
     async def _subscribe(self, subscription: PubSub) -> None:
         async with asyncio.timeout(STORE_TIMEOUT_S):
-            await subscription.subscribe(self.keys.routes_channel, self.keys.api_keys_channel)
+            channels = (self.keys.routes_channel, self.keys.api_keys_channel, self.keys.tenancy_channel)
+            await subscription.subscribe(*channels)
         self.on_keys_changed()  # what was announced while nobody listened is lost
+        await self.look_at_tenants()
         await self.load()
 
     async def _watch(self, subscription: PubSub) -> None:
         loop = asyncio.get_running_loop()
-        reload_at_s = loop.time() + RELOAD_EVERY_S
+        look_at_s, reload_at_s = loop.time() + LOOK_EVERY_S, loop.time() + RELOAD_EVERY_S
         while True:
-            left_s = max(0.0, reload_at_s - loop.time())
+            left_s = max(0.0, min(look_at_s, reload_at_s) - loop.time())
             message = await subscription.get_message(ignore_subscribe_messages=True, timeout=left_s)
-            if message is not None and _text(message["channel"]) == self.keys.api_keys_channel:
+            channel = "" if message is None else _text(message["channel"])
+            if channel == self.keys.api_keys_channel:
                 self.on_keys_changed()
-            elif message is not None or loop.time() >= reload_at_s:
+            if channel == self.keys.tenancy_channel or loop.time() >= look_at_s:
+                await self.look_at_tenants()
+                look_at_s = loop.time() + LOOK_EVERY_S
+            if channel == self.keys.routes_channel or loop.time() >= reload_at_s:
                 await self.load()
                 reload_at_s = loop.time() + RELOAD_EVERY_S
+
+    async def look_at_tenants(self) -> None:
+        """Raises RedisError, TimeoutError. Keys have the same version."""
+        async with asyncio.timeout(STORE_TIMEOUT_S):
+            if await self.tenancy.look():
+                self.on_keys_changed()
 
     async def load(self) -> None:
         async with asyncio.timeout(STORE_TIMEOUT_S):

@@ -54,7 +54,7 @@ class Tally:
         values = self.answered_s
         values[bisect_left(SECONDS, duration_s)] += 1
         values[-1] += duration_s
-        if exchange.tenant:
+        if exchange.key_id:
             if exchange.auth_s:
                 _observe(self.auth_s, STAGE_SECONDS, exchange.auth_s)
             else:

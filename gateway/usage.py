@@ -14,6 +14,7 @@ _NAME = b'"usage":'
 _NULLS = (b"null", b" null")
 LONGEST_LINE_BYTES = 1 << 20  # of what is longer, only the end is kept: that is where the usage is
 END_BYTES = 16 << 10
+MOST_TOKENS = (1 << 32) - 1
 LONG_BYTES = 2 << 10
 
 
@@ -21,7 +22,7 @@ class _Details(msgspec.Struct):
     cached_tokens: int | None = None
 
 
-class _Counts(msgspec.Struct):
+class Counts(msgspec.Struct):
     """All three dialects' names; None where this one has no such name."""
 
     prompt_tokens: int | None = None
@@ -35,11 +36,11 @@ class _Counts(msgspec.Struct):
 
 
 class _Inner(msgspec.Struct):
-    usage: _Counts | None = None
+    usage: Counts | None = None
 
 
 class _Document(msgspec.Struct):
-    usage: _Counts | None = None
+    usage: Counts | None = None
     response: _Inner | None = None
     message: _Inner | None = None
 
@@ -50,7 +51,23 @@ _DOCUMENT = msgspec.json.Decoder(_Document)
 def usage_of(body: bytes) -> Usage | None:
     """Of a whole JSON answer; None where it has none or is no such answer. About 1 us."""
     counts = _counts(body)
-    return None if counts is None else _usage(counts)
+    return None if counts is None else tokens_of(counts)
+
+
+class UsageTail:
+    """Fed with a JSON answer too long to be kept, in pieces of any size. Keeps its end, where the usage is."""
+
+    __slots__ = ("_tail",)
+
+    def __init__(self) -> None:
+        self._tail = b""
+
+    def feed(self, data: bytes) -> None:
+        self._tail = data[-END_BYTES:] if len(data) >= END_BYTES else (self._tail + data)[-END_BYTES:]
+
+    @property
+    def usage(self) -> Usage | None:
+        return usage_of(self._tail)
 
 
 class UsageScanner:
@@ -84,8 +101,8 @@ class UsageScanner:
         last = _counts(_payload(self._last))
         first = _counts(_payload(self._first)) if self._first != self._last else None
         if last is None:
-            return None if first is None else _usage(first)
-        return _usage(last, first)
+            return None if first is None else tokens_of(first)
+        return tokens_of(last, first)
 
     def _whole_lines(self, data: bytes) -> bytes:
         end = data.rfind(b"\n") + 1
@@ -120,7 +137,7 @@ def _payload(line: bytes) -> bytes:
     return line.removeprefix(b"data:").strip()
 
 
-def _counts(document: bytes) -> _Counts | None:
+def _counts(document: bytes) -> Counts | None:
     found = (len(document) > LONG_BYTES and _decode(_end_of(document))) or _decode(document)
     if not found:
         # The beginning is not there. In a stream of Responses the usage is one level down.
@@ -147,17 +164,21 @@ def _decode(document: bytes) -> _Document | None:
         return None
 
 
-def _usage(counts: _Counts, earlier: _Counts | None = None) -> Usage:
-    """``earlier``: Anthropic's first event counts the prompt, its last one need only count the answer."""
+def tokens_of(counts: Counts, earlier: Counts | None = None) -> Usage:
+    """``earlier``: Anthropic's first event counts the prompt, its last one need only count the answer. Whatever an
+    engine says, nobody is paid for asking."""
     prompt = _prompt(counts)
     if not prompt and earlier is not None:
         prompt = _prompt(earlier)
     completion = counts.completion_tokens or counts.output_tokens or 0
     cached = _cached(counts) or (0 if earlier is None else _cached(earlier))
-    return Usage(prompt, completion, cached)
+    if 0 <= cached <= prompt <= MOST_TOKENS and 0 <= completion <= MOST_TOKENS:
+        return Usage(prompt, completion, cached)
+    prompt = max(0, min(MOST_TOKENS, prompt))
+    return Usage(prompt, max(0, min(MOST_TOKENS, completion)), max(0, min(prompt, cached)))
 
 
-def _prompt(counts: _Counts) -> int:
+def _prompt(counts: Counts) -> int:
     if counts.prompt_tokens is not None:
         return counts.prompt_tokens
     # Anthropic's input_tokens leaves out what was read from its cache or written to it.
@@ -165,6 +186,6 @@ def _prompt(counts: _Counts) -> int:
     return (counts.input_tokens or 0) + beside
 
 
-def _cached(counts: _Counts) -> int:
+def _cached(counts: Counts) -> int:
     details = counts.prompt_tokens_details or counts.input_tokens_details
     return (details.cached_tokens if details else counts.cache_read_input_tokens) or 0

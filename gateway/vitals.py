@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from gateway import control_metrics, fleet_metrics, metrics
+from gateway.billing import webhook_metrics
 from gateway.plane.outlet import Ready
 from gateway.routing import Routes
 from gateway.state import State
@@ -83,4 +84,5 @@ class Vitals:
             return b""
         meters = await self._state.meters_if_any()
         fleet, catalog = await self._state.fleet_and_catalog_if_any()
-        return control_metrics.render(meters) + fleet_metrics.render(fleet, catalog, self._now_unix_s())
+        webhooks = webhook_metrics.render(await self._state.webhooks_if_any())
+        return webhooks + control_metrics.render(meters) + fleet_metrics.render(fleet, catalog, self._now_unix_s())

@@ -77,6 +77,11 @@ class Home:
         return self.logs / "engines"
 
     @property
+    def spool(self) -> Path:
+        """What gateway workers have metered and nobody has taken up yet (``gateway.metering``)."""
+        return self.root / "spool"
+
+    @property
     def cache(self) -> Path:
         return self.root / "cache"
 

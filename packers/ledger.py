@@ -361,6 +361,15 @@ class Ledger:
         """Raises UnknownGpu."""
         return self._gpu(gpu).memory_bytes - self._tally.gpu[gpu]
 
+    def reserved_by(self, replica: ReplicaId) -> int:
+        """Bytes of each of its GPUs; 0 where it has nothing reserved."""
+        entry = self._entries.get(replica)
+        return 0 if entry is None else entry.gpu_bytes
+
+    def memory_of(self, gpu: GpuId) -> int:
+        """Bytes that it has, reserved or not. Raises UnknownGpu."""
+        return self._gpu(gpu).memory_bytes
+
     def reserved_host(self, node: NodeId) -> int:
         """Raises UnknownNode."""
         free_bytes = self._tally.free_host(node)

@@ -303,7 +303,7 @@ def test_a_lock_satisfies_whatever_pyproject_asks_for(stack: str) -> None:
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     locked = pinned(stack)
-    for line in project["dependencies"] + extras[stack] + extras["loadtest"] + extras["dev"]:
+    for line in project["dependencies"] + extras[stack] + extras["loadtest"] + extras["postgres"] + extras["dev"]:
         asked = Requirement(line)
         (pin,) = locked[canonicalize_name(asked.name)].specifier
         assert asked.specifier.contains(pin.version, prereleases=True), f"{line} against {pin.version}"

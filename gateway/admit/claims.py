@@ -30,6 +30,7 @@ class Claim:
 
     ``tokens``: how much work it stands for. ``waited_s``: from being held to this place; ``woken``: what it waited for
     was a start, not a place on a busy replica. ``retry``: a replica was lost before, and it counts against the budget.
+    ``shared_s``: of its target when it began; once it is given back, the seconds of the replica that were its part.
     """
 
     model: ModelId
@@ -41,6 +42,7 @@ class Claim:
     waited_s: float = 0.0
     woken: bool = False
     retry: bool = False
+    shared_s: float = 0.0
     desk: Desk | None = field(default=None, repr=False)  # None: given back
     target: Target | None = field(default=None, repr=False)
 

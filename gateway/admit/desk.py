@@ -12,7 +12,7 @@ from gateway.admit.rotation import Rotation
 from gateway.admit.target import LEAST_WEIGHT, Target, share_of
 from gateway.admit.ticket import Ticket
 from gateway.demand import ModelCounts
-from gateway.inquiry import Inquiry
+from gateway.inquiry import Caller, Inquiry
 from gateway.routing import READY
 from models.store.records import ModelRoute, ReplicaRoute
 from packers.types import ModelId, ReplicaId
@@ -117,9 +117,9 @@ class Desk:
             return None
         return start_left_s(estimate_s, now_s - self.cold_since_s if self.cold_since_s is not None else 0.0)
 
-    def turn_left_s(self, tenant: str, weight: float, priority: int) -> float | None:
-        """Until a new request of this tenant has its turn; None: not known."""
-        return self.pace.wait_s(self.queue.ahead_of(tenant, weight, priority), self.places)
+    def turn_left_s(self, caller: Caller, priority: int) -> float | None:
+        """Until a new request of this caller has its turn; None: not known."""
+        return self.pace.wait_s(self.queue.ahead_of(caller, priority), self.places)
 
 
 def _as_target(known: Target | None, replica: ReplicaRoute) -> Target:
@@ -130,5 +130,7 @@ def _as_target(known: Target | None, replica: ReplicaRoute) -> Target:
     target.revision = replica.revision
     target.weight = max(replica.weight, LEAST_WEIGHT)
     target.slots = replica.slots
+    target.memory_bytes = replica.memory_bytes
+    target.gpu_share = replica.gpu_share
     target.ready = replica.state == READY
     return target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.admit import refusals
 from gateway.admit.desk import Desk
-from gateway.admit.ticket import Ticket, priority_of, weight_of
+from gateway.admit.ticket import Ticket, priority_of
 from gateway.errors import GatewayError
 from gateway.inquiry import Inquiry
 
@@ -29,7 +29,7 @@ def refusal(desk: Desk, inquiry: Inquiry, now_s: float, now_unix_s: float, queue
         return refusals.lost_for_good(desk.model, 0.0) if left_s <= 0.0 else None
     if left_s <= 0.0:
         return refusals.not_free_in_time(desk.model, 0.0, None)
-    turn_s = desk.turn_left_s(inquiry.caller.tenant, weight_of(inquiry), priority_of(inquiry))
+    turn_s = desk.turn_left_s(inquiry.caller, priority_of(inquiry))
     if turn_s is not None and turn_s > min(left_s, queue_wait_s):  # 3
         return refusals.busy_too_long(desk.model, turn_s)
     return None
@@ -41,7 +41,7 @@ def too_late(ticket: Ticket, now_s: float) -> GatewayError:
     if ticket.retry and not desk.cold:
         return refusals.lost_for_good(desk.model, waited_s)
     if desk.open:
-        wait_s = desk.turn_left_s(ticket.tenant, ticket.weight, ticket.priority)
+        wait_s = desk.turn_left_s(ticket.caller, ticket.priority)
         return refusals.not_free_in_time(desk.model, waited_s, wait_s)
     return refusals.not_ready_in_time(desk.model, waited_s, desk.start_left_s(now_s) if desk.cold else None)
 
@@ -50,5 +50,5 @@ def full(desk: Desk, inquiry: Inquiry, now_s: float) -> GatewayError:
     """What one is told for whom there is no room among those who wait."""
     if desk.cold:
         return refusals.queue_full(desk.model, desk.queue.count, cold=True, retry_after_s=desk.start_left_s(now_s))
-    turn_s = desk.turn_left_s(inquiry.caller.tenant, weight_of(inquiry), priority_of(inquiry))
+    turn_s = desk.turn_left_s(inquiry.caller, priority_of(inquiry))
     return refusals.queue_full(desk.model, desk.queue.count, cold=False, retry_after_s=turn_s)

@@ -6,6 +6,7 @@ from bisect import insort
 
 from gateway.admit.fairness import FairQueue
 from gateway.admit.ticket import Ticket
+from gateway.inquiry import Caller
 
 
 class Queue:
@@ -44,28 +45,22 @@ class Queue:
         self._drop_if_empty(priority, level)
         return ticket
 
-    def ahead_of(self, tenant: str, weight: float, priority: int) -> float:
-        """About how many have their turn before a new one of this tenant and priority."""
+    def ahead_of(self, caller: Caller, priority: int) -> float:
+        """About how many have their turn before a new one of this caller and priority."""
         higher = sum(level.count for known, level in self._levels.items() if known > priority)
         level = self._levels.get(priority)
-        return higher + (level.ahead_of(tenant, weight) if level is not None else 0.0)
+        return higher + (level.ahead_of(caller) if level is not None else 0.0)
 
-    def to_make_room(self, tenant: str, weight: float, priority: int) -> Ticket | None:
+    def to_make_room(self, caller: Caller, priority: int) -> Ticket | None:
         """Who goes when there is no room for one more; None: the new one itself.
 
-        1. Somebody of a lower priority.
-        2. Of the same priority somebody of the tenant that has more waiting, by weight, than the new one's would.
-        Of the tenant with the most the one that came last.
+        1. Somebody of a lower priority: of the tenant with the most there the one that came last.
+        2. Of the same priority somebody who has more waiting, by weight, than the new one's would.
         """
         if not self._priorities or (lowest := -self._priorities[-1]) > priority:
             return None
         level = self._levels[lowest]
-        most, length = level.longest()
-        if lowest < priority:  # 1
-            return level.newest_of(most)
-        if most != tenant and length > level.waiting_of(tenant, weight) + 1 / weight:  # 2
-            return level.newest_of(most)
-        return None
+        return level.newest() if lowest < priority else level.to_make_room(caller)
 
     def overdue(self, now_s: float) -> list[Ticket]:
         """Those whose deadline has come. They stay here."""

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.admit.claims import Claim, Seat
-from gateway.admit.target import LEAST_WEIGHT
 from gateway.errors import GatewayError
-from gateway.inquiry import Inquiry
+from gateway.inquiry import Caller, Inquiry
 
 if TYPE_CHECKING:
     from gateway.admit.desk import Desk
@@ -30,8 +29,7 @@ class Ticket:
     since_s: float  # monotonic
     since_unix_s: float
     deadline_s: float  # monotonic
-    tenant: str
-    weight: float
+    caller: Caller
     priority: int
     tokens: int
     woken: bool
@@ -45,8 +43,3 @@ class Ticket:
 def priority_of(inquiry: Inquiry) -> int:
     """As asked for, but no higher than its caller may."""
     return min(inquiry.priority, inquiry.caller.priority)
-
-
-def weight_of(inquiry: Inquiry) -> float:
-    """Its caller's, above 0: a share of nothing would never have its turn."""
-    return max(inquiry.caller.weight, LEAST_WEIGHT)

@@ -8,6 +8,7 @@ import typer
 from typer.main import get_command
 
 from gateway.cli import (
+    audit,
     cluster,
     config,
     decisions,
@@ -16,6 +17,8 @@ from gateway.cli import (
     down,
     gateway,
     gpus,
+    house,
+    invoice,
     join,
     key_hash,
     keys,
@@ -26,12 +29,15 @@ from gateway.cli import (
     pack,
     part,
     planning,
+    prices,
     record,
     replay,
     replicas,
     simulate,
     status,
+    tenants,
     up,
+    usage,
     version,
     warm,
     weights,
@@ -61,6 +67,12 @@ app.add_typer(weights.app, name="weights")
 app.command("replicas")(replicas.replicas)
 keys.app.command("hash")(key_hash.show_hash)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tenants.app, name="tenants")
+app.add_typer(prices.app, name="prices")
+app.add_typer(house.app, name="house")
+app.command("audit")(audit.audit)
+app.add_typer(usage.app, name="usage")
+app.command("invoice")(invoice.invoice)
 app.command("decisions")(decisions.decisions)
 app.command("why")(why.why)
 app.command("defrag")(defrag.defrag)

@@ -42,6 +42,12 @@ class AdminClient:
     def post(self, path: str, timeout_s: float = TIMEOUT_S, /, **query: object) -> Any:
         return self._ask("POST", f"{path}?{urlencode(query)}" if query else path, timeout_s)
 
+    def text(self, path: str, **query: object) -> str:
+        """What is no JSON: a page, or CSV with its line ends as they are. Raises CliError."""
+        with self._open("GET", f"{path}?{urlencode(query)}" if query else path, TIMEOUT_S) as response:
+            found: bytes = response.read()
+        return found.decode()
+
     def lines(self, path: str, **query: object) -> Iterator[Any]:
         """Documents, one a line, as they come. Raises CliError, also when the service says nothing for too long."""
         given = {name: value for name, value in query.items() if value is not None}
@@ -149,8 +155,10 @@ def _refused(refusal: urllib.error.HTTPError) -> CliError:
     except (ValueError, LookupError, TypeError, AttributeError, OSError):
         message, code = f"the service answered {refusal.code} {refusal.reason}", "unexpected_answer"
     cure = "what serves goes on; see what is wrong: roundhouse doctor" if code == "store_unavailable" else ""
-    if refusal.code in (401, 403):
-        cure = "give a key with the scope admin in ROUNDHOUSE_ADMIN_KEY; the one of the demo is in demo.env"
+    if code == "address_blocked":
+        cure = "on a machine of the service: roundhouse house unblock ADDRESS (roundhouse house show lists blocks)"
+    elif refusal.code in (401, 403):
+        cure = "give a key with the scope admin in ROUNDHOUSE_ADMIN_KEY (admin:read is enough to look, not to change)"
     kind = AskedWrongly if code in WRONG_CODES else Refused
     return kind(message, code=code, cure=cure, details={"status": refusal.code})
 

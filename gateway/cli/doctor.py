@@ -58,7 +58,7 @@ def _gpus(home: Home) -> Check:
 def _checks(given: HomeFolder, port: Port) -> Iterator[Callable[[], Check]]:
     from functools import partial
 
-    from gateway.cli import checks, cluster_checks, service_checks, store_checks
+    from gateway.cli import checks, cluster_checks, meter_checks, postgres_checks, service_checks, store_checks
 
     home = home_of(given)
     yield from (checks.python, checks.packages, partial(checks.redis, home), partial(_gpus, home), checks.memory)
@@ -71,3 +71,5 @@ def _checks(given: HomeFolder, port: Port) -> Iterator[Callable[[], Check]]:
     yield partial(service_checks.ray, home)
     yield partial(service_checks.launcher, home)
     yield partial(service_checks.engine_paths, home)
+    yield partial(meter_checks.metering, home)
+    yield postgres_checks.postgres

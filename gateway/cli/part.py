@@ -19,7 +19,9 @@ CONFIGURED = ("control", "gateway", "door")  # the others start without a config
 
 PartName = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="redis, launcher, ray, control, gateway; door or member", show_default=False),
+    typer.Argument(
+        metavar="NAME", help="redis, launcher, ray, control, gateway, meter; door or member", show_default=False
+    ),
 ]
 
 

@@ -57,6 +57,8 @@ def plan(
     cluster: Cluster | None = None,
 ) -> Planned:
     """Raises CliError; AskedWrongly when trying again would change nothing."""
+    from gateway.cli.postgres_url import check_postgres_url
+
     check_python()
     found = create_home(home)
     try:
@@ -65,6 +67,7 @@ def plan(
         raise CliError(f"the state folder cannot be written: {problem}", code="state_folder") from None
     service = read_config(choice.path)
     check_packages(service)
+    check_postgres_url()
     if look_for_gpus:
         check_gpus(service, gpus)
     workers_wanted = count_workers(service, workers, simulated=gpus is not None or service.simulated is not None)

@@ -39,7 +39,8 @@ class Answering:
         assert exchange is not None
         exchange.status = status
         request_id = exchange.request_id.encode()
-        timing = server_timing(exchange) if self._flight is not None else b""
+        flight = self._flight
+        timing = b"" if flight is None else server_timing(exchange) + flight.limit_lines
         also = b"request-id: %b\r\n" % request_id if exchange.path.startswith(ANTHROPIC) else b""
         if not self._keep:
             ending = b"connection: close\r\n\r\n"

@@ -12,6 +12,7 @@ from gateway.dialects import dialect_of, error_body
 from gateway.errors import GatewayError, Unexpected
 from gateway.exchange import Exchange
 from gateway.plane.heads import RequestHead
+from gateway.plane.statuses import error_lines
 
 if TYPE_CHECKING:
     from gateway.plane.connection import Connection
@@ -86,7 +87,7 @@ class AsgiCall:
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.0" if head.http_1_0 else "1.1",
             "server": sockname[:2] if isinstance(sockname, tuple) else None,
-            "client": peer[:2] if isinstance(peer, tuple) else None,
+            "client": (head.address or peer[0], peer[1]) if isinstance(peer, tuple) else None,
             "scheme": "https" if secure else "http",
             "method": "GET" if head.method == "HEAD" else head.method,  # its body is left out on the way
             "root_path": "",
@@ -119,8 +120,6 @@ class AsgiCall:
         if self.started:
             self._connection.abort()
             return
-        from gateway.plane.flight import error_lines
-
         self._exchange.code = error.code
         body = error_body(error, dialect_of(self._exchange.path), self._exchange.request_id)
         self._connection.whole(error.status, error_lines(error), body)

@@ -12,48 +12,44 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from gateway import request_ids
-from gateway.auth import INFERENCE
-from gateway.dialects import Dialect, dialect_of, error_body
-from gateway.errors import BodyTooLarge, GatewayError, HeadNotValid, MethodNotAllowed, RequestTimeout, Unexpected
+from gateway.errors import BodyTooLarge, GatewayError, MethodNotAllowed, RequestTimeout, Unexpected
 from gateway.exchange import Exchange
 from gateway.plane.asgi import AsgiCall
-from gateway.plane.chunks import BadChunk, Dechunker
-from gateway.plane.flight import Flight, error_lines
-from gateway.plane.heads import BadHead, RequestHead
-from gateway.plane.intake import NEVER_S, Intake, State
+from gateway.plane.chunks import Dechunker
+from gateway.plane.flight import Flight
+from gateway.plane.heads import RequestHead
+from gateway.plane.intake import NEVER_S, State
+from gateway.plane.recognising import CONTINUE, Recognising
 from gateway.plane.upstream import no_delay
 
 if TYPE_CHECKING:
     from gateway.plane.plane import Plane
-    from models.store.records import KeyRecord
 
-SKIPPED_BYTES = 64 << 10  # a refused body that is this small is read over, and the connection lives on
 MOVES_ON_BYTES = 64 << 10  # of an upload, within the time that a request has
 SMALL_CHUNK_BYTES = 64  # in the mean, of a body with thousands of chunks: more would cost time for nothing
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 
 log = structlog.get_logger(__name__)
 
 
-class Connection(Intake, asyncio.Protocol):
-    __slots__ = ("_body", "_call", "_most_bytes", "_record", "_size", "_task")
+class Connection(Recognising, asyncio.Protocol):
+    __slots__ = ("_body",)
 
     def __init__(self, plane: Plane) -> None:
         super().__init__()
         self._plane = plane
         self.transport: asyncio.Transport | None = None
         self.exchange: Exchange | None = None
+        self._peer = None
+        self._cleared = -1
         self._reset()
 
     def _reset(self) -> None:
         """For the next request."""
         self._head: RequestHead | None = None
         self._flight: Flight | None = None
-        self._call: AsgiCall | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._record: KeyRecord | None = None
+        self._call = None
+        self._task = None
+        self._account = None
         self._dechunker: Dechunker | None = None
         self._body: bytes | bytearray = b""
         self._size = 0
@@ -141,15 +137,6 @@ class Connection(Intake, asyncio.Protocol):
 
     # -- a request -------------------------------------------------------------------------------------------------
 
-    def _bad_head(self, wrong: BadHead) -> None:
-        self._buffer = b""
-        self.exchange = self._new_exchange("", "")
-        self._refuse_connection(HeadNotValid(wrong.message, wrong.status))
-
-    def _new_exchange(self, method: str, path: str, given: str | None = None) -> Exchange:
-        request_id = request_ids.new_request_id() if given is None else request_ids.accept(given)
-        return Exchange(request_id, method, path, self._plane.now())
-
     def _begin_request(self, head: RequestHead, rest: bytes) -> None:
         plane = self._plane
         self._head = head
@@ -164,9 +151,13 @@ class Connection(Intake, asyncio.Protocol):
         if head.chunked:
             self._dechunker = Dechunker(smallest_bytes=SMALL_CHUNK_BYTES)
         try:
+            if head.cleared != plane.guard.generation:
+                self._clear(head)
+            exchange.address = head.address
             if head.endpoint is not None:
                 self._begin_inference(head, exchange)
             else:
+                plane.check_control(head)
                 self._upload = plane.takes_uploads(head)
                 self._most_bytes = plane.limits.upload_bytes if self._upload else plane.limits.max_body_bytes
                 self._check_length(head)
@@ -178,7 +169,7 @@ class Connection(Intake, asyncio.Protocol):
             return
         if self._state is not State.BODY:
             return
-        if self._record is not None and self._left == len(rest) and self._dechunker is None:
+        if self._account is not None and self._left == len(rest) and self._dechunker is None:
             # The usual request: here in one piece, from a caller who is known.
             self._body, self._left, self._state, self.deadline_s = rest, 0, State.ANSWER, NEVER_S
             self._complete()
@@ -198,53 +189,12 @@ class Connection(Intake, asyncio.Protocol):
             if head.method == "OPTIONS":
                 return
             raise MethodNotAllowed(head.method, head.path, (endpoint.method, "OPTIONS"))
-        if head.key_hash is None:
-            head.key_hash = plane.authenticator.hash_of(head.headers)
-        record = plane.authenticator.recall(head.key_hash, INFERENCE)
-        self._most_bytes = min(endpoint.most_body_bytes or plane.limits.max_body_bytes, plane.limits.max_body_bytes)
-        if record is None:
-            self._task = asyncio.get_running_loop().create_task(self._authenticate(head.key_hash))
-        else:
-            self._record = record
-            exchange.tenant = record.key_id  # and auth_s stays 0: nothing had to be waited for
+        self._recognise(head, endpoint, exchange)
         if not head.checked:
             plane.check_head(head, endpoint)
             head.checked = True
-        self._check_length(head)
-
-    async def _authenticate(self, key_hash: str) -> None:
-        """The store has to be asked; the body goes on coming in meanwhile."""
-        exchange, head = self.exchange, self._head
-        assert exchange is not None
-        assert head is not None
-        try:
-            record = await self._plane.authenticator.authenticate_hash(key_hash, INFERENCE)
-        except GatewayError as error:
-            self._task = None
-            self._refuse(error)
-            return
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            self._task = None
-            log.exception("unexpected error", request_id=exchange.request_id)
-            self._refuse(Unexpected(exchange.request_id))
-            return
-        self._task = None
-        self._record = record
-        exchange.tenant = record.key_id
-        exchange.auth_s = self._plane.now() - exchange.started_s
-        if self._state is State.ANSWER:
-            self._complete()
-        elif self._state is State.BODY and head.expects_continue and not self._size:
-            self._write(CONTINUE)
-
-    def _check_length(self, head: RequestHead) -> None:
-        if head.length is not None and head.length > self._most_bytes:
+        if self._left > self._most_bytes:
             raise BodyTooLarge(self._most_bytes)
-
-    def _bad_body(self, wrong: BadChunk) -> None:
-        self._refuse(HeadNotValid(f"The request's body is not framed as HTTP asks: {wrong}."))
 
     def _take(self, payload: bytes) -> None:
         before, self._size = self._size, self._size + len(payload)
@@ -261,9 +211,8 @@ class Connection(Intake, asyncio.Protocol):
             self._body = payload
         else:
             if isinstance(self._body, bytes):
-                self._body = bytearray(
-                    self._body
-                )  # not a list: a million pieces of a byte would be fifty times as large
+                # Not a list: a million pieces of a byte would be fifty times as large.
+                self._body = bytearray(self._body)
             self._body += payload
 
     def _request_is_whole(self) -> None:
@@ -280,13 +229,13 @@ class Connection(Intake, asyncio.Protocol):
         if head.method == "OPTIONS":
             self.whole(204, b"allow: OPTIONS, %b\r\n" % head.endpoint.method.encode(), b"")
             return
-        assert self._record is not None
+        assert self._account is not None
         body, self._body = bytes(self._body), b""
         exchange.request_bytes = len(body)
         flight = Flight(self._plane, self, exchange, head)
         self._flight = flight
         try:
-            inquiry = self._plane.inquiry(head, self._record, body, exchange)
+            inquiry = self._plane.inquiry(head, self._account, body, exchange)
         except GatewayError as error:
             flight.fail(error)
             return
@@ -295,44 +244,6 @@ class Connection(Intake, asyncio.Protocol):
             flight.fail(Unexpected(exchange.request_id))
             return
         flight.start(inquiry)
-
-    # -- refusing ----------------------------------------------------------------------------------------------------
-
-    def _refuse(self, error: GatewayError) -> None:
-        """An answer before the request's end, or instead of looking at it."""
-        exchange, head = self.exchange, self._head
-        if self._answered or self._state in (State.LINGER, State.CLOSED):
-            return
-        assert exchange is not None
-        exchange.code = error.code
-        if self._call is not None:
-            self._call.cancel()
-            if self._call.started:
-                self.kill()
-                return
-        dialect = dialect_of(exchange.path)
-        if head is not None and head.endpoint is not None:
-            dialect = head.endpoint.dialect
-        if self._state is State.BODY and not self._skips_rest():
-            self._keep = False
-        self.whole(error.status, error_lines(error), error_body(error, dialect, exchange.request_id))
-
-    def _skips_rest(self) -> bool:
-        """A short rest of a refused body is read over. One that the caller was asked to wait with may never come."""
-        head = self._head
-        return (
-            head is not None and not head.expects_continue and self._dechunker is None and self._left <= SKIPPED_BYTES
-        )
-
-    def _refuse_connection(self, error: GatewayError) -> None:
-        """For what is not even a request."""
-        assert self.exchange is not None
-        self._reset()
-        self._keep = False
-        self._state = State.BODY
-        self._left = SKIPPED_BYTES + 1
-        self.exchange.code = error.code
-        self.whole(error.status, error_lines(error), error_body(error, Dialect.OPENAI, self.exchange.request_id))
 
     # -- between requests ----------------------------------------------------------------------------------------------
 
@@ -381,5 +292,7 @@ class Connection(Intake, asyncio.Protocol):
             exchange.client_gone = True
             if not exchange.status:
                 exchange.status, exchange.code = 499, "client_gone"
+            if self._plane.recorder is not None and self._call is None:
+                self._plane.recorder.refused(exchange, exchange.status)
             self._plane.observe(exchange)
             self.exchange = None

@@ -38,8 +38,10 @@ class RequestHead:
     """
 
     __slots__ = (
+        "address",
         "checked",
         "chunked",
+        "cleared",
         "encoding",
         "endpoint",
         "engine_lines",
@@ -83,6 +85,8 @@ class RequestHead:
         self.priority: str | None = None
         self.looked_up = False
         self.checked = False
+        self.cleared = -1  # in which generation of the guard
+        self.address = ""  # of its caller, as the guard sees it
         self.endpoint: Any = None
         self.path_model: str | None = None
         self.key_hash: str | None = None

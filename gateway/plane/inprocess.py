@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 
 from gateway import request_ids
+from gateway.abuse.caps import check_caps
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, NotFound
 from gateway.exchange import Exchange
@@ -153,7 +154,8 @@ def _send(
         raise NotFound(f"There is no inference endpoint at {path[:200]}.")
     endpoint, path_model = found
     exchange = Exchange(request_id or request_ids.new_request_id(), endpoint.method, path, plane.now())
-    exchange.endpoint, exchange.tenant = endpoint.name, caller.tenant
+    exchange.endpoint = endpoint.name
+    exchange.key_id, exchange.tenant, exchange.project = caller.key_id, caller.tenant, caller.project
     exchange.request_bytes = len(body)
     exchange.traceparent = plane.tracer.traceparent(None)
     inbox = _Inbox(plane, exchange)
@@ -189,8 +191,14 @@ def _inquiry(
         peek_beside(body, path_model, plane.caps) if path_model is not None else peek(body, endpoint, plane.caps, hosts)
     )
     hold_s = plane.limits.hold_timeout_s if timeout_s is None else timeout_s
+    account = plane.accounts.of_caller(caller)
+    account.check_endpoint(endpoint)
+    plane.guard.check_key_blocks(caller.key_id)
+    if account.capped:
+        body = check_caps(account.tenant.caps, endpoint, found, body)
     return Inquiry(
         endpoint=endpoint,
+        account=account,
         caller=replace(caller, priority=max(caller.priority, priority)),
         headers=JSON,
         body=body,

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.types import ASGIApp
 
+from gateway.abuse.caps import check_caps
+from gateway.abuse.guard import Guard
+from gateway.accounts import Account, Accounts
 from gateway.admit import Admission, Claim
 from gateway.auth import Doorman
 from gateway.clock import Clock
 from gateway.endpoints import BodyKind, Endpoint, Paths
-from gateway.errors import GatewayError, InvalidRequest, Unavailable
+from gateway.errors import GatewayError, InvalidRequest, Unauthorized, Unavailable
 from gateway.exchange import Exchange
 from gateway.forms import peek_form
 from gateway.greed import Caps
@@ -31,21 +34,26 @@ from gateway.peek import check_content_type, peek, peek_beside
 from gateway.plane.flight import Flight
 from gateway.plane.heads import RequestHead
 from gateway.plane.outlet import Extension
+from gateway.plane.seated import Seated
 from gateway.plane.upstream import TICK_S as SWEEP_S
 from gateway.plane.upstream import Upstreams
 from gateway.settings import Limits
 from gateway.tracing import Tracer
-from models.store.records import KeyRecord
 
 if TYPE_CHECKING:
     from gateway.health import Health
+    from gateway.limits.limiter import Limiter
+    from gateway.metering.recorder import Recorder
     from gateway.plane.connection import Connection
+    from gateway.plane.tunnel import Tunnel
 
 TICK_S = 0.1
+BILL_S = 1.0  # what runs on is held against budgets as often
 SILENT_S = 2.0  # an engine that has sent nothing for so long is asked whether it is there
 LONGEST_HOLD_S = 3600.0
 SPARE_FILES = 256  # descriptors kept for engines' sockets, logs and files when callers take the rest
 LOWEST_PRIORITY = -100
+OPEN_PATHS = ("/health", "/readyz", "/version", "/metrics")  # which need no key
 UPLOADS = ("/v1/files", "/v1/uploads")
 RETRY_AFTER_FULL_S = 1.0
 
@@ -56,11 +64,13 @@ log = structlog.get_logger(__name__)
 class Plane:
     """``control``: answers what is no inference. ``observer``: told of each request when it is over, with its seconds.
 
-    ``extensions``: by the endpoint's name. ``lifespan``: entered before the first request, left after the last.
+    ``limiter``: None where nobody is limited. ``extensions``: by the endpoint's name. ``lifespan``: entered before the
+    first request, left after the last.
     """
 
     paths: Paths
     authenticator: Doorman
+    guard: Guard
     admission: Admission
     upstreams: Upstreams
     control: ASGIApp
@@ -70,20 +80,24 @@ class Plane:
     caps: Caps = field(default_factory=Caps)
     clock: Clock = field(default_factory=Clock)
     leaving: Leaving = field(default_factory=Leaving)
+    accounts: Accounts = field(default_factory=Accounts)
+    limiter: Limiter | None = None
+    recorder: Recorder | None = None
     extensions: Mapping[str, Extension] = field(default_factory=dict)
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     health: Health | None = None
     connections: set[Connection] = field(default_factory=set)
     flying: set[Flight] = field(default_factory=set)  # at an engine
-    held: set[Flight] = field(default_factory=set)
+    tunnels: set[Tunnel] = field(default_factory=set)  # likewise
+    held: set[Seated] = field(default_factory=set)
     now: Callable[[], float] = field(init=False)
     lately_s: float = field(init=False)  # the time of the last tick, for what need not be known exactly
     date_line: bytes = field(init=False)
     most_connections: int = field(init=False)
-    _callers: dict[str, tuple[KeyRecord, Caller]] = field(default_factory=dict)
     _hosts: frozenset[str] = field(init=False)
     _sweep_at_s: float = 0.0
     _comments_at_s: float = 0.0
+    _bill_at_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.now = self.clock.monotonic
@@ -108,11 +122,22 @@ class Plane:
     def takes_uploads(self, head: RequestHead) -> bool:
         return head.method == "POST" and head.path.startswith(UPLOADS)
 
+    def check_control(self, head: RequestHead) -> None:
+        """Who tries one key after the other is not heard here either. Raises CoolingDown."""
+        if not self.guard.cools_addresses or head.path in OPEN_PATHS:
+            return
+        try:
+            if self.authenticator.has_seen(self.authenticator.hash_of(head.headers)):
+                return
+        except Unauthorized:
+            pass
+        self.guard.check_stranger(head.address)
+
     def check_head(self, head: RequestHead, endpoint: Endpoint) -> None:
         """What can be said of a request before its body is there. Raises GatewayError."""
         check_content_type(head.first(b"content-type"), head.encoding, endpoint.body)
 
-    def inquiry(self, head: RequestHead, record: KeyRecord, body: bytes, exchange: Exchange) -> Inquiry:
+    def inquiry(self, head: RequestHead, account: Account, body: bytes, exchange: Exchange) -> Inquiry:
         """A whole request, looked at. Raises GatewayError."""
         endpoint = head.endpoint
         if head.encoding is not None:
@@ -124,27 +149,18 @@ class Plane:
         else:
             found = peek(body, endpoint, self.caps, self._hosts)
         exchange.traceparent = self.tracer.traceparent(head.traceparent)
-        caller = self.caller(record)
+        account.check_endpoint(endpoint)
+        if account.capped:
+            body = check_caps(account.tenant.caps, endpoint, found, body)
+        caller = account.caller
         timeout_s = self.limits.hold_timeout_s if head.timeout is None else hold_timeout(head.timeout)
+        session = 0 if head.session is None else zlib.crc32(head.session) | 1 << 32
+        ranked = caller.priority if head.priority is None else priority(head.priority, caller)
+        deadline_s = exchange.started_s + timeout_s
+        # By place: by name it takes three times as long.
         return Inquiry(
-            endpoint=endpoint,
-            caller=caller,
-            headers=head.headers,
-            body=body,
-            peek=found,
-            deadline_s=exchange.started_s + timeout_s,
-            session=0 if head.session is None else zlib.crc32(head.session) | 1 << 32,
-            priority=caller.priority if head.priority is None else priority(head.priority, caller),
-            path_model=head.path_model,
+            endpoint, account, caller, head.headers, body, found, deadline_s, session, ranked, head.path_model
         )
-
-    def caller(self, record: KeyRecord) -> Caller:
-        known = self._callers.get(record.key_id)
-        if known is not None and known[0] is record:
-            return known[1]
-        caller = Caller(tenant=record.key_id, name=record.name, weight=record.weight, priority=record.priority)
-        self._callers[record.key_id] = (record, caller)
-        return caller
 
     def open_tunnel(self, connection: Connection, head: RequestHead, exchange: Exchange) -> None:
         """A WebSocket. Raises GatewayError."""
@@ -153,6 +169,8 @@ class Plane:
         Tunnel(self, connection, head, exchange).begin()
 
     def observe(self, exchange: Exchange) -> None:
+        if exchange.status >= 400:
+            self.guard.observe(exchange)
         self.observer(exchange, self.now() - exchange.started_s)
 
     # -- as time passes ----------------------------------------------------------------------------------------------
@@ -169,11 +187,17 @@ class Plane:
     def tick(self) -> None:
         now_s = self.lately_s = self.now()
         self._write_date()
+        self.guard.tick()
         self.admission.tick()
+        if self.recorder is not None:
+            self.recorder.tick(self.flying)
         if self.limits.hold_comments_s and now_s >= self._comments_at_s:
             self._comments_at_s = now_s + self.limits.hold_comments_s
-            for flight in tuple(self.held):
-                flight.comment()
+            for held in tuple(self.held):
+                held.comment()
+        if now_s >= self._bill_at_s:
+            self._bill_at_s = now_s + BILL_S
+            self._look_at_running(now_s)
         if now_s < self._sweep_at_s:
             return
         self._sweep_at_s = now_s + SWEEP_S
@@ -181,6 +205,14 @@ class Plane:
             connection.expire(now_s)
         self._ask_the_silent(now_s)
         self.upstreams.tick()
+
+    def _look_at_running(self, now_s: float) -> None:
+        if self.limiter is not None:
+            running: list[Flight | Tunnel] = [*self.flying, *self.tunnels]
+            for each in running:
+                each.bill(now_s)
+        for tunnel in tuple(self.tunnels):
+            tunnel.look_again()
 
     def _ask_the_silent(self, now_s: float) -> None:
         if self.health is None:

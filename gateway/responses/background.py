@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from gateway.asking import Ask, Failure
 from gateway.attempts import Attempts
 from gateway.clock import Clock
 from gateway.ending import end
-from gateway.errors import GatewayError, HoldQueueFull
+from gateway.errors import Forbidden, GatewayError, HoldQueueFull
 from gateway.inquiry import ORDINARY, Caller
 from gateway.responses import kept as states
 from gateway.responses.records import Job, KeptResponse
@@ -54,8 +55,19 @@ class TooManyInBackground(HoldQueueFull):
 
 
 class Background:
-    def __init__(self, redis: Redis, keys: Keys, responses: Responses, clock: Clock, ask: Ask) -> None:
+    """``caller_of``: on whose behalf, by the key's id; None when the key works no more."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        responses: Responses,
+        clock: Clock,
+        ask: Ask,
+        caller_of: Callable[[str], Awaitable[Caller | None]],
+    ) -> None:
         self._redis, self._keys, self._responses, self._clock = redis, keys, responses, clock
+        self._caller_of = caller_of
         self._attempts = Attempts(ask, RETRY_S, LONGEST_RETRY_S, ORDINARY)
         self._claim = redis.register_script(_CLAIM)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -177,8 +189,13 @@ class Background:
         return False
 
     async def _ask(self, job: Job) -> bytes | tuple[int, str]:
-        """The engine's answer, or what to tell instead."""
-        caller = Caller(job.owner, job.name, job.weight, job.priority)
+        """The engine's answer, or what to tell instead. Raises StoreUnavailable."""
+        try:
+            caller = await self._caller_of(job.owner)
+        except Forbidden as blocked:
+            return 403, blocked.message
+        if caller is None:
+            return 401, "The API key that asked for this response works no more."
         try:
             async with asyncio.timeout(LONGEST_S):
                 answer = await self._attempts.ask(PATH, bytes(job.body), caller)

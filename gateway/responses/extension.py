@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from gateway.abuse.caps import check_prompt
 from gateway.clock import Clock
 from gateway.endpoints import Endpoint
 from gateway.errors import InvalidRequest
@@ -61,7 +62,7 @@ class ResponsesExtension:
         asked.check()
         fields = FIELDS.decode(inquiry.body)
         items = own_items(fields.get("input", _NOTHING))
-        owner, body = inquiry.caller.tenant, inquiry.body
+        owner, body = inquiry.caller.key_id, inquiry.body
         ancestors: tuple[str, ...] = ()
         if asked.previous_response_id or asked.background:  # 1
             turns = await self._responses.turns(owner, asked.previous_response_id) if asked.previous_response_id else []
@@ -73,6 +74,7 @@ class ResponsesExtension:
                 raise InvalidRequest(message, param="previous_response_id", code="conversation_too_long")
             ancestors = tuple(turn.id for turn in turns)
             inquiry.peek = self._look(body, inquiry.endpoint)
+            check_prompt(inquiry.account.tenant.caps, inquiry.endpoint, inquiry.peek)
         if asked.background:  # 2
             return await self._later(inquiry, fields, body, items, ancestors)
         inquiry.body = body if asked.store is False else RememberedBody.of(body, items, ancestors)  # 3
@@ -82,7 +84,7 @@ class ResponsesExtension:
         body = inquiry.body
         if not isinstance(body, RememberedBody):
             return None
-        owner, in_event = inquiry.caller.tenant, inquiry.peek.stream
+        owner, in_event = inquiry.caller.key_id, inquiry.peek.stream
         items, ancestors = body.items, body.ancestors
 
         def keep(document: bytes) -> None:
@@ -103,15 +105,7 @@ class ResponsesExtension:
         ancestors: tuple[str, ...],
     ) -> Ready:
         queued: KeptResponse = kept.queued(new_response_id(), fields, items, ancestors, self._clock.unix())
-        caller = inquiry.caller
-        job = Job(
-            id=queued.id,
-            owner=caller.tenant,
-            name=caller.name,
-            weight=caller.weight,
-            priority=caller.priority,
-            body=msgspec.Raw(body),
-        )
+        job = Job(id=queued.id, owner=inquiry.caller.key_id, body=msgspec.Raw(body))
         await self._background.add(job, queued)
         return Ready(200, bytes(queued.response))
 

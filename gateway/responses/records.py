@@ -25,13 +25,10 @@ class KeptResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be asked in the background, for whom. ``tries``: how often a worker has begun with it."""
+    """What is to be asked in the background. ``owner``: a key's id. ``tries``: how often a worker has begun with it."""
 
     id: str
     owner: str
-    name: str
-    weight: float
-    priority: int
     body: msgspec.Raw
     tries: int = 0
 

@@ -40,7 +40,8 @@ def ensure(home: Home, url: str, now_unix_s: float) -> Credentials:
 
 
 def _ensure(home: Home, url: str, client: redis.Redis, keys: Keys, now_unix_s: float) -> Credentials:
-    from models.store.api_keys import create_key, decode_keys, hash_key
+    from models.store.api_keys import decode_keys, has_ended, hash_key
+    from models.store.key_edits import create_key
 
     known = decode_keys(client.hgetall(keys.api_keys))
     had = read(home.demo_env)
@@ -48,7 +49,7 @@ def _ensure(home: Home, url: str, client: redis.Redis, keys: Keys, now_unix_s: f
     for variable, scope in SCOPES.items():
         text = had.get(variable, "")
         record = known.get(hash_key(text))
-        works = record is not None and record.revoked_unix_s is None and scope in record.scopes
+        works = record is not None and not has_ended(record, now_unix_s) and scope in record.scopes
         texts[variable] = text if works else create_key(client, keys, f"demo {scope}", (scope,), now_unix_s).text
     write(home.demo_env, {URL: url, **texts})
     return Credentials(url, texts[API_KEY], texts[ADMIN_KEY])

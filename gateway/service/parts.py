@@ -65,13 +65,13 @@ class Installation:
 
 def part_names() -> tuple[str, ...]:
     """Parts that can be run one by one, each in the foreground."""
-    return ("redis", "launcher", "ray", "control", "gateway", "door", "member")
+    return ("redis", "launcher", "ray", "control", "gateway", "meter", "door", "member")
 
 
 def all_parts(of: Installation) -> tuple[PartSpec, ...]:
     """Those that this installation needs. Raises OSError when its folders cannot be written, NoSecret."""
     if of.joined:
-        return (_launcher(of), _member(of), *([_gateway(of)] if of.serves else []))
+        return (_launcher(of), _member(of), *([_gateway(of), _meter(of, ("gateway",))] if of.serves else []))
     parts = []
     if of.demo_models is not None:
         parts.append(_demo_models(of, of.demo_models))
@@ -83,7 +83,7 @@ def all_parts(of: Installation) -> tuple[PartSpec, ...]:
     if of.cluster is not None:
         parts.append(_door(of))
     present = tuple(part.name for part in parts)
-    return (*parts, _gateway(of, present), _control(of, present))
+    return (*parts, _gateway(of, present), _meter(of, (*present, "gateway", "control")), _control(of, present))
 
 
 def part(of: Installation, name: str) -> PartSpec:
@@ -94,6 +94,7 @@ def part(of: Installation, name: str) -> PartSpec:
         "ray": _ray,
         "control": _control,
         "gateway": _gateway,
+        "meter": _meter,
         "door": _door,
         "member": _member,
     }
@@ -248,4 +249,20 @@ def _gateway(of: Installation, present: tuple[str, ...] = ()) -> PartSpec:
         env=environment(of.home),
         needs=("redis",) if "redis" in present else (),
         stop_grace_s=given.limits.drain_timeout_s + 2.0,
+    )
+
+
+def _meter(of: Installation, present: tuple[str, ...] = ()) -> PartSpec:
+    announced = LogLine(of.home.logs / "meter.log", "meter ready")
+    return PartSpec(
+        name="meter",
+        what="ships and settles what was used",
+        command=_python("gateway.billing", "--home", of.home.root),
+        ready=announced,
+        env=environment(of.home),
+        needs=("redis",) if "redis" in present else (),
+        # Then what the last requests used, and what was on the GPUs, is in the store when its day is done.
+        outlives=tuple(name for name in ("gateway", "control") if name in present),
+        prepare=announced.prepare,
+        stop_grace_s=5.0,
     )

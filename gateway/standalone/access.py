@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from hmac import compare_digest
 
-from gateway.auth import ADMIN, INFERENCE, hash_of
-from gateway.errors import Forbidden, Unauthorized
+from gateway.auth import INFERENCE, check_scope, hash_of
+from gateway.errors import Unauthorized
 from gateway.standalone.keys_file import KeysFile
+from models.store.api_keys import has_ended
 from models.store.records import KeyRecord
 
 ANYBODY = KeyRecord(
-    key_id="anybody", name="anybody", scopes=(INFERENCE, ADMIN), prefix="", created_unix_s=0.0, weight=1.0, priority=0
+    key_id="anybody", name="anybody", scopes=(INFERENCE, "admin"), prefix="", created_unix_s=0.0, weight=1.0, priority=0
 )
 NO_HASH = ""
 NOBODY: tuple[str, KeyRecord | None] = ("", None)
 NOT_VALID = "The API key is not valid. Ask your operator for one."
+EXPIRED = "The API key has expired. Ask your operator for another."
 
 
 def records_of(keys: KeysFile) -> dict[str, KeyRecord]:
@@ -30,6 +33,9 @@ def records_of(keys: KeysFile) -> dict[str, KeyRecord]:
             revoked_unix_s=0.0 if key.revoked else None,
             weight=key.weight,
             priority=key.priority,
+            models=key.models,
+            endpoints=key.endpoints,
+            expires_unix_s=key.expires_unix_s,
         )
         for key in keys.keys
     }
@@ -38,8 +44,9 @@ def records_of(keys: KeysFile) -> dict[str, KeyRecord]:
 class Access:
     """Answers as ``gateway.auth.Authenticator`` does. ``records``: None lets everybody in."""
 
-    def __init__(self, records: Mapping[str, KeyRecord] | None) -> None:
+    def __init__(self, records: Mapping[str, KeyRecord] | None, unix: Callable[[], float] = time.time) -> None:
         self._known = _by_hash(records)
+        self._unix = unix
 
     def replace(self, records: Mapping[str, KeyRecord]) -> None:
         """Other keys from now on. Requests that are under way go on."""
@@ -56,9 +63,14 @@ class Access:
         kept_hash, record = self._known.get(key_hash, NOBODY)
         if record is None or record.revoked_unix_s is not None or not compare_digest(kept_hash, key_hash):
             raise Unauthorized(NOT_VALID)
+        if record.expires_unix_s is not None and has_ended(record, self._unix()):
+            raise Unauthorized(EXPIRED, code="expired_api_key")
         if scope not in record.scopes:
-            raise Forbidden(f"This API key does not have the scope '{scope}'.")
+            check_scope(record, scope)
         return record
+
+    def has_seen(self, key_hash: str) -> bool:
+        return self._known is None or key_hash in self._known
 
     async def authenticate_hash(self, key_hash: str, scope: str) -> KeyRecord:
         """Raises Unauthorized, Forbidden."""

@@ -12,7 +12,9 @@ from typing import Any
 
 import structlog
 
+from gateway.abuse.guard import Guard
 from gateway.access_log import AccessLog
+from gateway.accounts import Accounts
 from gateway.admit import Admission
 from gateway.clock import Clock
 from gateway.demand import Demand
@@ -33,9 +35,14 @@ from gateway.standalone.reading import read_keys, read_table
 from gateway.standalone.reload import Edited, Reload
 from gateway.standalone.table import Table
 from gateway.standalone.watching import WatchedFile
+from gateway.tenant_book import TenantBook
 from gateway.tracing import Tracer, tracer_from
 from gateway.worker_metrics import WorkerMetrics
 from models.store.records import KeyRecord, RouteTable
+from models.store.tenancy import CoolDown, HouseRecord
+
+# Nobody is refused for failing: there is no store to be spared, and without keys all callers would be one.
+HOUSE = HouseRecord(cool_down=CoolDown(failures=0))
 
 log = structlog.get_logger(__name__)
 
@@ -91,20 +98,23 @@ def create(deps: Deps) -> tuple[Plane, Reload]:
         edited.append(Edited(keys_file, access.replace, wrong_keys))
     reload = Reload(tuple(edited))
 
-    metrics = Metrics(demand.totals, lambda: routes.version, lambda: True)
+    access_log, accounts = AccessLog(deps.access_log), Accounts(TenantBook(house=HOUSE))
+    guard = Guard(accounts, deps.clock)
+    metrics = Metrics(demand.totals, lambda: routes.version, lambda: True, guard.turned_away)
     figures = WorkerMetrics(deps.siblings, deps.worker, metrics.render)
-    access_log = AccessLog(deps.access_log)
     plane = Plane(
         paths=Paths(by_path(ENDPOINTS)),
         authenticator=access,
+        guard=guard,
         admission=admission,
         upstreams=upstreams,
-        control=Control(routes, access, figures.together, lambda: reload.rejected),
+        control=Control(routes, access, accounts, guard, figures.together, lambda: reload.rejected),
         observer=_observer(metrics, access_log, deps.tracer),
         tracer=deps.tracer,
         limits=table.limits,
         caps=table.caps,
         clock=deps.clock,
+        accounts=accounts,
     )
     plane.health = health = Health(admission, upstreams.probe, plane.ejected)
     plane.lifespan = _lifespan(deps, reload, health, access_log)

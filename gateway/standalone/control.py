@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.abuse.guard import Guard
+from gateway.accounts import Accounts
 from gateway.auth import INFERENCE
 from gateway.errors import MethodNotAllowed, NotFound
 from gateway.metrics import CONTENT_TYPE
@@ -47,10 +49,16 @@ class Control:
     """``figures``: the metrics of all workers. ``rejected``: whether the last edit of a file could not be taken."""
 
     def __init__(
-        self, routes: Routes, access: Access, figures: Callable[[], Awaitable[bytes]], rejected: Callable[[], bool]
+        self,
+        routes: Routes,
+        access: Access,
+        accounts: Accounts,
+        guard: Guard,
+        figures: Callable[[], Awaitable[bytes]],
+        rejected: Callable[[], bool],
     ) -> None:
         self._routes = routes
-        self._access = access
+        self._access, self._accounts, self._guard = access, accounts, guard
         self._figures = figures
         self._rejected = rejected
         self._models: ASGIApp | None = None
@@ -84,7 +92,8 @@ class Control:
         if self._models is None:
             from gateway.standalone import models_app
 
-            self._models = await asyncio.to_thread(models_app.build, self._routes)
+            parts = self._routes, self._access, self._accounts, self._guard
+            self._models = await asyncio.to_thread(models_app.build, *parts)
         return self._models
 
     async def _health(self) -> Said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -9,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from gateway.standalone.fields import KeyHash, Label, Section, Some
 from models.catalog.errors import WrongValue
 
-Scope = Literal["inference", "admin"]
+Scope = Literal["inference", "admin", "admin:read", "admin:write"]
 
 
 class KeySettings(Section):
@@ -23,6 +24,9 @@ class KeySettings(Section):
         default=1.0, description="Its share beside other keys while requests wait"
     )
     priority: Annotated[int, Field(strict=True, ge=-1000, le=1000)] = 0
+    models: tuple[Label, ...] = Field(default=(), description="Patterns of those that it may call; none: all")
+    endpoints: tuple[Label, ...] = Field(default=(), description="Patterns of names or paths; none: all")
+    expires: datetime | None = Field(default=None, description="When it ends, such as 2026-12-31; in UTC")
     revoked: bool = Field(default=False, description="It is told that it is not valid")
 
     @model_validator(mode="before")
@@ -32,6 +36,12 @@ class KeySettings(Section):
             # Its value is not shown: it is a secret.
             raise WrongValue("holds the text of a key", "write its hash: `roundhouse keys hash` prints it")
         return value
+
+    @property
+    def expires_unix_s(self) -> float | None:
+        if self.expires is None:
+            return None
+        return (self.expires if self.expires.tzinfo is not None else self.expires.replace(tzinfo=UTC)).timestamp()
 
     @property
     def key_id(self) -> str:

@@ -26,7 +26,7 @@ from loadtests.policies.report import Figure, Report
 
 PARTS = ("peers", "streams", "workers", "models")
 RESULTS = Path("bench-results")
-SUBJECTS = (ours.subject(), *PEERS)
+SUBJECTS = (ours.subject(), ours.subject(ours.ALONE), *PEERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -45,7 +45,7 @@ def reachable(wanted: int, descriptors: int) -> int:
 
 def hold(bench: Bench, wanted: int) -> Held:
     """Raises CannotMeasure."""
-    with started(ours.subject(), bench.scene()) as running:
+    with started(ours.subject(ours.ALONE), bench.scene()) as running:
         bench.callers.run(running.port, bench.files.plain, 16, 0.5)  # what is loaded on demand is loaded
         before = running.usage()
         with bench.callers.running(running.port, bench.files.held, wanted, HOLD_S, hold=True) as process:
@@ -63,7 +63,7 @@ def figures(bench: Bench) -> list[Figure]:
     """Raises CannotMeasure."""
     starts, idle = [], []
     for _ in range(STARTS):
-        with started(ours.subject(), bench.scene()) as running:
+        with started(ours.subject(ours.ALONE), bench.scene()) as running:
             starts.append(running.ready_s)
             idle.append(float(running.usage().largest_rss_bytes))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -112,13 +112,18 @@ def _first_answer_s(process: subprocess.Popen[bytes], port: int, key: str, give_
 
 def ask(port: int, key: str, model: str = PLAIN) -> int:
     """The status of one chat request; without a key where it is empty. Raises OSError, http.client.HTTPException."""
+    return told(port, key, model)[0]
+
+
+def told(port: int, key: str, model: str = PLAIN) -> tuple[int, http.client.HTTPMessage]:
+    """As ``ask``: the status, and the headers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ASK_TIMEOUT_S)
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     try:
         connection.request("POST", PATH, chat(model), headers)
         answer = connection.getresponse()
         answer.read()
-        return answer.status
+        return answer.status, answer.headers
     finally:
         connection.close()
 

@@ -73,7 +73,7 @@ def drift(samples: Sequence[Sample]) -> Drift:
 
 def figures(bench: Bench, minutes: float, say: Say, sample_s: float = SAMPLE_S) -> list[Figure]:
     """Raises CannotMeasure."""
-    with started(ours.subject(), bench.scene()) as running:
+    with started(ours.subject(ours.ALONE), bench.scene()) as running:
         most = bench.callers.run(running.port, bench.files.plain, 64, bench.seconds).per_second
         say(f"soak: {minutes:g} minutes at {PLAIN_SHARE * most:.0f} requests a second and {STREAMS} streams")
         samples, failed, done = soaked(bench, running, minutes * 60, PLAIN_SHARE * most, sample_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -75,11 +75,15 @@ def _problem(details: ErrorDetails, model: type[BaseModel], document: Document, 
 
 
 def _keys_at(model: type[BaseModel], loc: Loc) -> list[str]:
-    """The keys known at ``loc`` below ``model``; list indices are stepped over."""
+    """The keys known at ``loc`` below ``model``; list indices and names that the writer chose are stepped over."""
     here: type[BaseModel] | None = model
+    chosen = False
     for part in loc:
-        if isinstance(part, str) and here is not None:
+        if chosen:
+            chosen = False
+        elif isinstance(part, str) and here is not None:
             field = here.model_fields.get(part)
+            chosen = field is not None and get_origin(field.annotation) is dict
             here = _model_in(field.annotation) if field is not None else None
     return list(here.model_fields) if here is not None else []
 

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -59,7 +60,8 @@ from models.control.work import Work
 from models.control.world import World
 from models.fleet.protocol import FleetNode, GpuBack, GpuLost, NodeAway, NodeJoined, NodeLeaving, Superseded
 from models.runtimes.protocol import EngineStatus
-from models.store.records import CommandReply, DecisionRecord, FleetRecord, ModelRecord, ModelRoute, RouteTable
+from models.store.records import CommandReply, ModelRoute, RouteTable
+from models.store.usage import GpuPicture
 from packers.decide import Policies, decide_on
 from packers.ledger import LedgerError
 from packers.types import Hold, ModelId, Refuse, ReplicaId
@@ -206,6 +208,7 @@ class Controller:
     async def leave(self) -> None:
         """Write down that nothing runs any more: every engine has been ended on purpose."""
         self.close()
+        self.world.close(self._clock())
         for replica in list(self.world.replicas):
             self._replicas.gone(replica, "the service was stopped")
         self.journal.note_text("shutdown", None, "the service was stopped, and every engine with it")
@@ -257,7 +260,8 @@ class Controller:
                 self._routed, self._slate.renumber = shown.routes, False
                 world.routes_version += 1
             routes = RouteTable(version=world.routes_version, models=shown.routes)
-            await self._write(world.fleet_record(now), routes, shown.records, decisions)
+            world.draw()
+            await self._write(partial(self._store.write, world.fleet_record(now), routes, shown.records, decisions))
             self.journal.written(len(decisions))
             self._slate.dirty, self._written_s = False, now
         for work in self._work.take():
@@ -269,25 +273,21 @@ class Controller:
             del self._replies[0]
         self._scribe.write(world, now)
 
-    async def _write(
-        self,
-        fleet: FleetRecord,
-        routes: RouteTable,
-        catalog: tuple[ModelRecord, ...],
-        decisions: tuple[DecisionRecord, ...],
-    ) -> None:
+    async def _write(self, write: Callable[[tuple[GpuPicture, ...]], Awaitable[None]]) -> None:
         try:
             try:
-                await self._store.write(fleet, routes, catalog, decisions)
+                await write(self.world.occupancy.pending)
             except StateForgotten:
                 if self._remain is None:
                     raise
                 await self._remain()
                 self._scribe.rewrite()
-                await self._store.write(fleet, routes, catalog, decisions)
+                self.world.occupancy.rewrite(self.world.now)
+                await write(self.world.occupancy.pending)
         except RedisError as problem:
             self.senses.could_not_write(problem)
             raise
+        self.world.occupancy.written()
         self.senses.wrote()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

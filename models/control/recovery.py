@@ -32,6 +32,7 @@ async def recover(controller: Controller, fleet: Fleet, before: FleetRecord | No
             if gpu.cordoned:
                 world.cordoned.add(GpuId(gpu.id))
         world.floors.recall(before.warm, now)
+        world.occupancy.recall(before.gpus)
         world.defrag = before.defrag
     known: set[str] = set()
     adopted = 0

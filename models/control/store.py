@@ -18,6 +18,7 @@ from models.store.inspection import LEASE_S
 from models.store.keys import (
     DECISIONS_MAX,
     METERS_TTL_S,
+    PICTURES_MAX,
     RECORDING_BYTES_MAX,
     RECORDING_TTL_S,
     REPLY_TTL_S,
@@ -34,6 +35,7 @@ from models.store.records import (
     ModelRecord,
     RouteTable,
 )
+from models.store.usage import GpuPicture
 
 __all__ = ["ControlStore", "LeaseLost", "RedisControlStore", "StateForgotten"]
 log = logging.getLogger("roundhouse.control")
@@ -42,24 +44,28 @@ SCAN_COUNT = 1000
 WHOLE_EVERY_S = 1.0  # between two such writes what has not changed is left out
 T = TypeVar("T")
 
-# KEYS: epoch, lease, fleet, routes, catalog, decisions, decisions written, decisions aside, routes channel.
-# ARGV: epoch, lease ms, fleet, routes, catalog, version, decisions max, decisions written before, decisions...
+# KEYS: epoch, lease, fleet, routes, catalog, decisions, decisions written, decisions aside, routes channel, timeline,
+# timeline aside.
+# ARGV: epoch, lease ms, fleet, routes, catalog, version, decisions max, decisions written before, how many decisions,
+# pictures max, pictures written before, decisions..., pictures...
 # Routes and catalog are '' where they are there already.
 # Of a write whose answer was lost nobody knows whether it was carried out: it is tried again, and what of its decisions
-# is there already is left out.
+# and pictures is there already is left out.
 _WRITE = """
 redis.call('set', KEYS[2], ARGV[1], 'PX', ARGV[2])
 redis.call('set', KEYS[3], ARGV[3])
 if ARGV[5] ~= '' then redis.call('set', KEYS[5], ARGV[5]) end
-local before = tonumber(ARGV[8])
-local epoch, count = string.match(redis.call('get', KEYS[7]) or '', '^(%d+) (%d+)$')
-local there = epoch == ARGV[1] and tonumber(count) - before or 0
-local kind = redis.call('type', KEYS[6]).ok
-if kind ~= 'stream' and kind ~= 'none' then redis.call('rename', KEYS[6], KEYS[8]) end
-for i = 9 + math.max(0, there), #ARGV do
-  redis.call('xadd', KEYS[6], 'MAXLEN', '~', ARGV[7], '*', 'd', ARGV[i])
+local epoch, decided, drawn = string.match(redis.call('get', KEYS[7]) or '', '^(%d+) (%d+) ?(%d*)$')
+if epoch ~= ARGV[1] then decided, drawn = 0, 0 end
+local function add(key, aside, field, most, there, first, last)
+  local kind = redis.call('type', key).ok
+  if kind ~= 'stream' and kind ~= 'none' then redis.call('rename', key, aside) end
+  for i = first + math.max(0, there), last do redis.call('xadd', key, 'MAXLEN', '~', most, '*', field, ARGV[i]) end
 end
-redis.call('set', KEYS[7], ARGV[1] .. ' ' .. string.format('%d', before + #ARGV - 8))
+local middle = 11 + tonumber(ARGV[9])
+add(KEYS[6], KEYS[8], 'd', ARGV[7], tonumber(decided) - ARGV[8], 12, middle)
+add(KEYS[10], KEYS[11], 'g', ARGV[10], (tonumber(drawn) or 0) - ARGV[11], middle + 1, #ARGV)
+redis.call('set', KEYS[7], string.format('%s %d %d', ARGV[1], ARGV[8] + ARGV[9], ARGV[11] + #ARGV - middle))
 if ARGV[4] ~= '' then
   redis.call('set', KEYS[4], ARGV[4])
   redis.call('publish', KEYS[9], ARGV[6])
@@ -97,8 +103,9 @@ class ControlStore(Protocol):
         routes: RouteTable,
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
+        pictures: tuple[GpuPicture, ...] = (),
     ) -> None:
-        """All or nothing. Trying again is safe: no decision is written twice."""
+        """All or nothing. Trying again is safe: no decision and no picture is written twice."""
 
     async def reply(self, reply: CommandReply) -> None: ...
 
@@ -139,7 +146,7 @@ class RedisControlStore:
         self.problems: tuple[str, ...] = ()
         self._taken: dict[str, bytes] = {}  # commands that are not answered yet, as they lie in the list
         self._unreadable: dict[str, str] = {}  # demand reports that were complained of already
-        self._decisions = 0
+        self._decisions = self._pictures = 0
         self._recorded = 0
         self._there: _There | None = None
         self._write, self._reply, self._record = map(self.fence.script, (_WRITE, _REPLY, _RECORD))
@@ -175,6 +182,7 @@ class RedisControlStore:
         routes: RouteTable,
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
+        pictures: tuple[GpuPicture, ...] = (),
     ) -> None:
         keys, encode = self._keys, msgspec.json.encode
         before, self._there = self._there, None  # whatever befalls this write: then nobody knows what is there
@@ -194,6 +202,8 @@ class RedisControlStore:
                 keys.decisions_written,
                 keys.set_aside(keys.decisions),
                 keys.routes_channel,
+                keys.gpu_timeline,
+                keys.set_aside(keys.gpu_timeline),
             ],
             args=[
                 LEASE_MS,
@@ -203,10 +213,15 @@ class RedisControlStore:
                 routes.version,
                 DECISIONS_MAX,
                 self._decisions,
+                len(decisions),
+                PICTURES_MAX,
+                self._pictures,
                 *(encode(decision) for decision in decisions),
+                *(encode(picture) for picture in pictures),
             ],
         )
         self._decisions += len(decisions)
+        self._pictures += len(pictures)
         self._there = there
 
     def _signed(self, fleet: FleetRecord) -> FleetRecord:

@@ -84,6 +84,8 @@ async def take_over(
         world.history.recall(past_moved(past, jump_s), now)
         world.history.keep(world.revision(entry) for entry in world.entries.values())
     adopted = await recover(controller, fleet, None if before is None else moved(before, jump_s), now)
+    if before is not None and not adopted and before.boot != (machine or since_boot()).boot:
+        world.occupancy.was_off(before.updated_unix_s)
     if before is None and adopted:
         # Gateways route to these, and may have more to say of them than the store knows.
         log.warning("the store knows of no controller before this one, yet %d engines live", adopted)

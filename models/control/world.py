@@ -16,6 +16,7 @@ from models.control.floors import FloorBook
 from models.control.footprints import Judged, Revision
 from models.control.history import History
 from models.control.node_book import NodeBook, complaint
+from models.control.occupancy import Occupancy
 from models.control.pools import PoolBook
 from models.control.reserved import Reserved
 from models.control.tracked import Tracked
@@ -48,6 +49,7 @@ class World:
     ledger: Ledger
     replicas: Replicas = field(default_factory=Replicas)
     census: Census = field(default_factory=Census)
+    occupancy: Occupancy = field(default_factory=Occupancy)
     demand: DemandBook = field(default_factory=DemandBook)
     failures: FailureBook = field(default_factory=FailureBook)
     history: History = field(default_factory=History)
@@ -280,6 +282,8 @@ class World:
                     slots=entry.slots,
                     node=t.node,
                     address=t.address,
+                    memory_bytes=(held_bytes := self.ledger.reserved_by(t.id)),
+                    gpu_share=held_bytes / self.ledger.memory_of(t.gpu),
                 )
                 for t in mine
                 if t.state in serving
@@ -299,6 +303,15 @@ class World:
         if asleep:
             return self.history.costs.median_s(model, "wake", "host")
         return self.history.costs.median_s(model, "start", self.weights_tier(model) or UNKNOWN_TIER)
+
+    def draw(self) -> None:
+        """Note what has changed on GPUs since the last call."""
+        self.occupancy.look(self.gpus, self.replicas, self.ledger, self.entries, self.now)
+
+    def close(self, now: float) -> None:
+        """The service is being stopped."""
+        self.now = now
+        self.occupancy.close()
 
     def fleet_record(self, now: float) -> FleetRecord:
         held = Counter[GpuId]()

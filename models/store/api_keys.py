@@ -13,17 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from models.store.codec import decode, encode
-from models.store.errors import StoreDataError, StoreError
+from models.store.codec import decode
+from models.store.errors import NotThere, StoreDataError, TenancyRefused
 from models.store.keys import Keys
 from models.store.records import KeyRecord
 
 if TYPE_CHECKING:
     import redis  # a gateway on its own checks keys without it
 
-SCOPES = ("inference", "admin")
+SCOPES = ("inference", "admin", "admin:read", "admin:write")
 KEY_PREFIX = "rh-"
 SHOWN_CHARACTERS = 9  # of the text, kept to recognise it; 156 random bits stay unknown
 LONGEST_NAME = 100
@@ -32,11 +30,11 @@ _ID_BYTES = 6
 _log = logging.getLogger(__name__)
 
 
-class KeyRefused(StoreError):
+class KeyRefused(TenancyRefused):
     """A key that cannot be made; the message names the wrong part and the cure."""
 
 
-class KeyNotFound(StoreError):
+class KeyNotFound(NotThere):
     """No key, or more than one, is meant by what was given; the message says which."""
 
 
@@ -55,39 +53,52 @@ def hash_key(text: str) -> str:
 
 
 def build_key(
-    name: str, scopes: Iterable[str], now_unix_s: float, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+    name: str,
+    scopes: Iterable[str],
+    now_unix_s: float,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    **settings: Any,
 ) -> CreatedKey:
-    """A new key, not stored yet. Raises KeyRefused."""
-    wanted = tuple(dict.fromkeys(scopes))
-    unknown = [scope for scope in wanted if scope not in SCOPES]
-    if unknown or not wanted:
-        said = f"unknown scope {unknown[0]!r}" if unknown else "no scope"
-        raise KeyRefused(f"{said}; choose from {', '.join(SCOPES)}")
-    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
-        raise KeyRefused(f"the name of a key must be 1 to {LONGEST_NAME} printable characters")
-    text = KEY_PREFIX + base64.urlsafe_b64encode(random_bytes(_KEY_BYTES)).decode()
+    """A new key, not stored yet. ``settings``: other fields of KeyRecord. Raises KeyRefused."""
+    check_name(name)
+    wanted = check_scopes(scopes)
+    text = new_text(random_bytes)
     record = KeyRecord(
         key_id=f"key_{random_bytes(_ID_BYTES).hex()}",
         name=name.strip(),
         scopes=wanted,
         prefix=text[:SHOWN_CHARACTERS],
         created_unix_s=now_unix_s,
+        **settings,
     )
     return CreatedKey(text, hash_key(text), record)
 
 
-def create_key(
-    client: redis.Redis,
-    keys: Keys,
-    name: str,
-    scopes: Iterable[str],
-    now_unix_s: float,
-    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
-) -> CreatedKey:
-    """Store a new key and announce it. Raises KeyRefused, redis.RedisError."""
-    created = build_key(name, scopes, now_unix_s, random_bytes)
-    _put(client, keys, created.digest, created.record)
-    return created
+def new_text(random_bytes: Callable[[int], bytes]) -> str:
+    return KEY_PREFIX + base64.urlsafe_b64encode(random_bytes(_KEY_BYTES)).decode()
+
+
+def check_name(name: str) -> None:
+    """Raises KeyRefused."""
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise KeyRefused(f"the name of a key must be 1 to {LONGEST_NAME} printable characters", "name")
+
+
+def check_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
+    """Each once. Raises KeyRefused."""
+    wanted = tuple(dict.fromkeys(scopes))
+    unknown = [scope for scope in wanted if scope not in SCOPES]
+    if unknown or not wanted:
+        said = f"unknown scope {unknown[0]!r}" if unknown else "no scope"
+        raise KeyRefused(f"{said}; choose from {', '.join(SCOPES)}", "scopes")
+    return wanted
+
+
+def has_ended(record: KeyRecord, now_unix_s: float) -> bool:
+    """Whether this text of a key works no more."""
+    if record.revoked_unix_s is not None:
+        return True
+    return record.expires_unix_s is not None and now_unix_s >= record.expires_unix_s
 
 
 def list_keys(client: redis.Redis, keys: Keys, *, revoked: bool = True) -> list[KeyRecord]:
@@ -97,31 +108,21 @@ def list_keys(client: redis.Redis, keys: Keys, *, revoked: bool = True) -> list[
     return sorted(wanted, key=lambda record: (record.created_unix_s, record.key_id))
 
 
-def revoke_key(client: redis.Redis, keys: Keys, which: str, now_unix_s: float) -> KeyRecord:
-    """End a key, named by its id, its first characters as listed, or its whole text. Revoking it again changes nothing.
-
-    Raises KeyNotFound, redis.RedisError.
-    """
-    digest, record = find_key(decode_keys(client.hgetall(keys.api_keys)), which)
-    if record.revoked_unix_s is not None:
-        return record
-    ended = msgspec.structs.replace(record, revoked_unix_s=now_unix_s)
-    _put(client, keys, digest, ended)
-    return ended
-
-
-def find_key(records: Mapping[str, KeyRecord], which: str) -> tuple[str, KeyRecord]:
-    """Digest and record of the one key that is meant. Raises KeyNotFound; no message holds a key's text."""
-    whole = hash_key(which)
-    if whole in records:
-        return whole, records[whole]
-    found = [(digest, record) for digest, record in records.items() if which in (record.key_id, record.prefix)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = ", ".join(sorted(record.key_id for _, record in found))
-        raise KeyNotFound(f"{which} is the beginning of several keys; name one by its id: {ids}")
-    raise KeyNotFound(f"no key is named {which[: SHOWN_CHARACTERS + 8]!r}; `roundhouse keys list` shows their ids")
+def find_key(records: Mapping[str, KeyRecord], which: str) -> dict[str, KeyRecord]:
+    """All texts of the one key that is meant, the newest first, by digest. ``which``: its id, the first characters of a
+    text as listed, or a whole text. Raises KeyNotFound; no message holds a key's text."""
+    whole = records.get(hash_key(which))
+    ids = {record.key_id for record in records.values() if which in (record.key_id, record.prefix)}
+    if whole is not None:
+        ids = {whole.key_id}
+    if len(ids) == 1:
+        found = [(digest, record) for digest, record in records.items() if record.key_id in ids]
+        return dict(sorted(found, key=lambda one: one[1].created_unix_s, reverse=True))
+    if ids:
+        said = f"{which} is the beginning of several keys; name one by its id: {', '.join(sorted(ids))}"
+        raise KeyNotFound(said, "key_id", "key_not_found")
+    said = f"no key is named {which[: SHOWN_CHARACTERS + 8]!r}; `roundhouse keys list` shows their ids"
+    raise KeyNotFound(said, "key_id", "key_not_found")
 
 
 def decode_keys(raw: Mapping[Any, bytes | str]) -> dict[str, KeyRecord]:
@@ -134,10 +135,3 @@ def decode_keys(raw: Mapping[Any, bytes | str]) -> dict[str, KeyRecord]:
         except StoreDataError as error:
             _log.error("an API key is left out: %s", error)
     return records
-
-
-def _put(client: redis.Redis, keys: Keys, digest: str, record: KeyRecord) -> None:
-    with client.pipeline(transaction=True) as pipe:
-        pipe.hset(keys.api_keys, digest, encode(record))
-        pipe.publish(keys.api_keys_channel, record.key_id)
-        pipe.execute()

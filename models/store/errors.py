@@ -25,3 +25,23 @@ class StoreSettingError(StoreError):
 
 class StoreDataError(StoreError):
     """What lies under a key is not the record that belongs there."""
+
+
+class TenancyRefused(StoreError):
+    """What was asked for of tenants, keys, prices or house rules cannot be. ``field``: which part of it is wrong.
+
+    The message names the cure.
+    """
+
+    def __init__(self, message: str, field: str = "", code: str = "invalid_request") -> None:
+        super().__init__(message)
+        self.field = field
+        self.code = code
+
+
+class NotThere(TenancyRefused):
+    """Nothing has this name."""
+
+
+class ChangedMeanwhile(StoreError):
+    """Somebody else changed the same; nothing of this change was written."""

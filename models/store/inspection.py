@@ -34,12 +34,14 @@ class KeysTaken(StoreError):
 def kinds(keys: Keys) -> dict[str, str]:
     """Every key of one installation that there is only one of -> the Redis type that it has."""
     strings = (keys.routes, keys.fleet, keys.catalog, keys.history, keys.meters, keys.snapshot, keys.cluster)
-    counters = (keys.controller_lease, keys.controller_epoch, keys.decisions_written)
+    counters = (keys.controller_lease, keys.controller_epoch, keys.decisions_written, keys.tenancy_version)
+    of_usage = (keys.usage_settling, keys.usage_lease)
+    streams = (keys.decisions, keys.recording, keys.audit, keys.alerts, keys.gpu_timeline)
     return {
-        **dict.fromkeys((*strings, *counters), "string"),
+        **dict.fromkeys((*strings, *counters, *of_usage, keys.house), "string"),
         **dict.fromkeys((keys.commands, keys.commands_taken), "list"),
-        **dict.fromkeys((keys.decisions, keys.recording), "stream"),
-        keys.api_keys: "hash",
+        **dict.fromkeys((*streams, keys.usage_events, keys.usage_settled), "stream"),
+        **dict.fromkeys((keys.api_keys, keys.tenants, keys.usage_shipped, keys.usage_watermarks), "hash"),
     }
 
 

@@ -18,7 +18,7 @@
 | controller_lease | string, expires | controller | the same, while it lives |
 | cluster | string | controller | ClusterRecord: whose keys these are |
 | commands_taken | list | controller | Commands that are not answered yet: a new controller goes on with them |
-| decisions_written | string | controller | "epoch count": how many decisions it has written |
+| decisions_written | string | controller | "epoch decisions pictures": how many of each it has written |
 | set_aside(name) | any | controller | what lay under ``name`` and could not be read |
 | kept(kind, owner) | hash | gateway | id -> a KeptResponse, FileRecord or BatchRecord of one API key |
 | kept_index(kind, owner) | sorted set | gateway | ids of those, by what orders them |
@@ -34,15 +34,27 @@
 | tenancy_version | string | CLI, admin API | one more with each change of those and of keys; on ``tenancy_channel`` |
 | audit | stream, capped | CLI, admin API | field ``a``: AuditRecord |
 | limit(place, rule) | hash, expires | gateway | what is used, by slots of its window; what workers have in hand |
-| alerts | stream, capped | gateway, meter | field ``a``: what webhooks are to be told |
+| limit_notes(worker) | hash, expires | gateway | its counters that may have something reserved -> their rule |
+| alerts | stream, capped | gateway, meter | field ``a``: Alert, what webhooks are to be told |
+| alert_told(place) | string, expires | gateway | its webhooks were told, and for a while are not again |
+| webhooks_read | string | meter | the alert up to which webhooks have their deliveries |
+| webhooks_due | sorted set | meter | id of a delivery -> Unix seconds at which it is tried next |
+| webhooks_open | hash | meter | id of a delivery -> Delivery (``gateway.billing.deliveries``) |
+| webhooks_counts | hash | meter | delivered, failed, given_up -> how many |
 | usage_events | stream | meter | field ``e``: UsageEvent, once each; trimmed when settled |
 | usage_shipped | hash | meter | spool -> how far it is in ``usage_events`` |
 | usage_watermarks | hash | meter | worker -> Watermark |
+| usage_remains | hash | meter | worker that has died -> Remains: what its budgets were not told |
 | gpu_timeline | stream | controller | field ``g``: GpuPicture; trimmed when settled |
 | usage_settling | string | meter | how far the settling is, and what it goes on from |
 | usage_lease | string, expires | meter | the process that settles |
 | usage_settled | stream, capped | meter | field ``e``: SettledEvent |
 | usage_hour(hour), usage_day(day) | hash, expires | meter | dimensions and metric -> sum (``models.store.usage``) |
+| usage_sink | string, expires | meter | SinkStatus (``gateway.billing.sink``) |
+| usage_anomalies | hash | meter | key id -> the Anomaly that was seen last (``gateway.billing.anomalies``) |
+| gpu_seconds | stream, capped | meter | field ``g``: SecondOfGpus (``models.store.usage``) |
+| usage_prices | string | meter | the prices over time (``gateway.billing.pricing``) |
+| usage_meters | hash | meter | machine -> MeterStatus (``models.store.usage``) |
 | gpu_hour(hour), gpu_day(day) | hash, expires | meter | dimensions of GPU time -> nanoseconds |
 """
 
@@ -51,6 +63,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DECISIONS_MAX = 10_000
+PICTURES_MAX = 1_000_000  # of GPUs that nobody has settled: about 500 MB
 RECORDING_BYTES_MAX = 64 << 20
 RECORDING_TTL_S = 600
 SNAPSHOT_TTL_S = 60
@@ -206,9 +219,31 @@ class Keys:
         """``place``: key:ID, project:TENANT/NAME, tenant:ID or model:house. ``rule``: its name."""
         return f"{self.prefix}:limit:{place}:{rule}"
 
+    def limit_notes(self, worker: str) -> str:
+        return f"{self.prefix}:limit-notes:{worker}"
+
     @property
     def alerts(self) -> str:
         return f"{self.prefix}:alerts"
+
+    def alert_told(self, place: str) -> str:
+        return f"{self.prefix}:alerts:told:{place}"
+
+    @property
+    def webhooks_read(self) -> str:
+        return f"{self.prefix}:webhooks:read"
+
+    @property
+    def webhooks_due(self) -> str:
+        return f"{self.prefix}:webhooks:due"
+
+    @property
+    def webhooks_open(self) -> str:
+        return f"{self.prefix}:webhooks:open"
+
+    @property
+    def webhooks_counts(self) -> str:
+        return f"{self.prefix}:webhooks:counts"
 
     @property
     def usage_events(self) -> str:
@@ -221,6 +256,10 @@ class Keys:
     @property
     def usage_watermarks(self) -> str:
         return f"{self.prefix}:usage:watermarks"
+
+    @property
+    def usage_remains(self) -> str:
+        return f"{self.prefix}:usage:remains"
 
     @property
     def gpu_timeline(self) -> str:
@@ -237,6 +276,26 @@ class Keys:
     @property
     def usage_settled(self) -> str:
         return f"{self.prefix}:usage:settled"
+
+    @property
+    def usage_sink(self) -> str:
+        return f"{self.prefix}:usage:sink"
+
+    @property
+    def usage_anomalies(self) -> str:
+        return f"{self.prefix}:usage:anomalies"
+
+    @property
+    def gpu_seconds(self) -> str:
+        return f"{self.prefix}:gpu-time:seconds"
+
+    @property
+    def usage_prices(self) -> str:
+        return f"{self.prefix}:usage:prices"
+
+    @property
+    def usage_meters(self) -> str:
+        return f"{self.prefix}:usage:meters"
 
     def usage_hour(self, hour: str) -> str:
         """``hour``: 2026-11-22T08, in UTC."""

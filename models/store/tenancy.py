@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -87,7 +88,8 @@ class ProjectRecord(Struct, frozen=True):
 
 class TenantRecord(Struct, frozen=True):
     """``weight``: its share beside other tenants where requests wait. ``guaranteed_share``: of a model's work, at
-    least, while it has requests waiting there (0 to 1); all tenants' together should be below 1.
+    least, while it has requests waiting there (0 to 1), beside others of their priority; all tenants' together should
+    be below 1.
 
     ``priority``: the highest that its keys may ask for, beside their own. ``price_list``: "" for the house's default.
     """
@@ -131,12 +133,14 @@ class PriceList(Struct, frozen=True):
 
 
 class Webhook(Struct, frozen=True):
-    """``secret``: payloads are signed with it. ``events``: patterns of what it is told of, such as budget.*"""
+    """``secret``: payloads are signed with it; two with a blank between them while it is being changed. ``events``:
+    patterns of what it is told of, such as budget.*"""
 
     url: str
     secret: str
     events: tuple[str, ...] = ("*",)
     tenant: str = ""  # of this one only; "" for all
+    allow_private: bool = False  # whether it may be on this machine or in a private network
 
 
 class Block(Struct, frozen=True):
@@ -159,7 +163,9 @@ class Bearer(StrEnum):
 class CoolDown(Struct, frozen=True):
     """A key or an address that was answered 4xx (429 apart) so many times within a while is refused for another.
 
-    ``failures``: 0 for never.
+    ``failures``: 0 for never; of a key they count where they are at least half of its requests. Of an address only
+    those count that came without a key that is known, and a fifth of them is enough; nothing is refused there but what
+    comes without such a key.
     """
 
     failures: int = 100
@@ -191,14 +197,14 @@ class HouseRecord(Struct, frozen=True):
 
 
 class AuditRecord(Struct, frozen=True):
-    """One act of an administrator. ``by``: the key's id, or cli:USER. ``before``, ``after``: None where there is none."""
+    """One act of an administrator. ``by``: a key's id, or cli:USER. ``before``, ``after``: None where there is none."""
 
     id: str
     at_unix_s: float
     by: str
     act: str  # tenant.create, key.revoke, node.drain ...
     what: str  # the id of what it was done to
-    before: msgspec.Raw | None = None
-    after: msgspec.Raw | None = None
+    before: Any = None  # as JSON has it
+    after: Any = None
     address: str = ""
     request_id: str = ""

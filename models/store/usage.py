@@ -53,7 +53,10 @@ class UsageEvent(Struct, frozen=True):
 
 
 class OpenRequest(Struct, frozen=True):
-    """A request that is under way: on ``replica`` since ``from_us``."""
+    """A request that is under way: on ``replica`` since ``from_us``; on none while ``replica`` is "" (held again).
+
+    ``runs``: those before, on replicas that it was lost on.
+    """
 
     id: str
     key_id: str
@@ -63,6 +66,17 @@ class OpenRequest(Struct, frozen=True):
     replica: str
     from_us: int
     wake_us: int = 0
+    runs: tuple[Run, ...] = ()
+
+
+def identity_of(request: UsageEvent | OpenRequest) -> str:
+    """Of one that has run: callers may name their requests as others do theirs, and all of them alike; when it first
+    ran is its own."""
+    if request.runs:
+        begun_us = request.runs[0].from_us
+    else:
+        begun_us = request.from_us if isinstance(request, OpenRequest) else request.started_us
+    return f"{request.key_id} {request.id} {begun_us}"
 
 
 class Watermark(Struct, frozen=True):
@@ -125,6 +139,36 @@ class SettledEvent(UsageEvent, frozen=True):
     cost: int = 0
     currency: str = ""
     price_version: int = 0
+
+
+class SecondOfGpus(Struct, frozen=True):
+    """Where all GPUs' time went in the second that begins at ``at_unix_s``: the values of GPU_DIMENSIONS and
+    nanoseconds, which add up to a second for each GPU that was there all the time."""
+
+    at_unix_s: int
+    rows: tuple[tuple[str, str, str, str, str, str, int], ...] = ()
+
+
+class MeterStatus(Struct, frozen=True):
+    """What the meter of a machine says of itself. Times are Unix microseconds.
+
+    ``settles``: it is the one that does. Then ``settled_us``: up to when all is settled, ``waits_for``: what is in the
+    way of settling more ("" while it is up to date), ``held``: events that are not settled, ``late_us``: of requests,
+    since it began, that came to light too late to have their GPU time counted. ``problem``: "" while all is well.
+    """
+
+    machine: str
+    at_us: int
+    spools: int = 0
+    shipped: int = 0  # events, since it began
+    lost_bytes: int = 0  # of logs that could not be read
+    settles: bool = False
+    settled_us: int = 0
+    settled: int = 0
+    held: int = 0
+    late_us: int = 0
+    waits_for: str = ""
+    problem: str = ""
 
 
 # What is added up per hour and day for each (tenant, project, key, model). Whole numbers, in the units of this module.

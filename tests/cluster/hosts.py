@@ -205,10 +205,14 @@ class Network:
             host.end()
         for space in self._spaces:
             netns.remove(space)
+        # By name: what is in a namespace that something still holds for a moment would go only with that.
+        outer = (f"{self._mark}v{number}" for number in range(1, MOST_HOSTS))
         with IPRoute() as ip:
-            found = ip.link_lookup(ifname=self._bridge)
-            if found:
-                ip.link("del", index=found[0])
+            ours = {self._bridge, *outer}
+            for link in ip.get_links():
+                if link.get_attr("IFLA_IFNAME") in ours:
+                    with contextlib.suppress(NetlinkError):
+                        ip.link("del", index=link["index"])
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -29,6 +29,7 @@ UNIT_OF = {
     "ray": "roundhouse-ray-head.service",
     "control": "roundhouse-control.service",
     "gateway": "roundhouse-gateway.service",
+    "meter": "roundhouse-meter.service",
     "door": "roundhouse-door.service",
     "member": "roundhouse-member.service",
 }
@@ -195,10 +196,10 @@ def test_on_a_machine_of_a_cluster_only_what_belongs_there_is_started(units: Uni
     def started(role: str | None) -> set[str]:
         return {part for part, name in UNIT_OF.items() if not skips(units[name], role, tmp_path)}
 
-    alone = {"redis", "launcher", "ray", "control", "gateway"}
+    alone = {"redis", "launcher", "ray", "control", "gateway", "meter"}
     assert started(None) == alone
     assert started("head") == alone | {"door"}
-    assert started("node") == {"launcher", "member", "gateway"}
+    assert started("node") == {"launcher", "member", "gateway", "meter"}
 
 
 def test_the_store_of_a_head_can_be_reached_from_outside(units: Units) -> None:

@@ -63,18 +63,26 @@ def test_a_plain_request_is_a_short_line() -> None:
 def test_everything_that_happened_is_in_it() -> None:
     reader = Reader()
     happened = exchange(
-        stream=True, replica="m-1", retries=2, tenant="key_1", code="engine_unavailable", first_byte_s=0.5,
-        engine_s=0.25, held=True, queue_s=1.0, wake_s=2.0, usage=Usage(7, 3, 5), client_gone=True, broken=True,
+        stream=True, replica="m-1", retries=2, key_id="key_1", tenant="acme", code="engine_unavailable",
+        first_byte_s=0.5, engine_s=0.25, held=True, queue_s=1.0, wake_s=2.0, usage=Usage(7, 3, 5),
+        client_gone=True, broken=True, status=503, address="198.51.100.7",
     )  # fmt: skip
     reader.log.observe(happened, 4.0)
     (line,) = reader.lines()
     told = {
-        "stream": True, "replica": "m-1", "retries": 2, "tenant": "key_1", "code": "engine_unavailable",
-        "first_byte_s": 0.5, "engine_s": 0.25, "hold_s": 3.0, "prompt_tokens": 7, "completion_tokens": 3,
-        "client_gone": True, "broken": True,
+        "stream": True, "replica": "m-1", "retries": 2, "address": "198.51.100.7", "key_id": "key_1", "tenant": "acme",
+        "code": "engine_unavailable", "first_byte_s": 0.5, "engine_s": 0.25, "hold_s": 3.0,
+        "prompt_tokens": 7, "completion_tokens": 3, "client_gone": True, "broken": True,
     }  # fmt: skip
     assert line | told == line
     assert set(line) == set(Line.__struct_fields__)
+
+
+def test_who_does_nothing_wrong_leaves_no_address() -> None:
+    reader = Reader()
+    reader.log.observe(exchange(status=200, address="198.51.100.7"), 1.0)
+    (line,) = reader.lines()
+    assert "address" not in line
 
 
 def test_a_person_reads_the_same_facts() -> None:

@@ -30,9 +30,10 @@ from tests.gateway.virtual_time import play
 KEY = "rh-" + "k" * 32
 
 
-def record(*scopes: str, revoked_s: float | None = None) -> KeyRecord:
+def record(*scopes: str, revoked_s: float | None = None, expires_s: float | None = None) -> KeyRecord:
     return KeyRecord(
         key_id="key_1",
+        expires_unix_s=expires_s,
         name="n",
         scopes=scopes or ("inference",),
         prefix="rh-k",
@@ -433,5 +434,74 @@ def test_while_the_store_is_away_only_one_request_a_second_asks() -> None:
         assert door.authenticator.recall(hash_key(KEY), "inference") is None
         assert isinstance(await door.refused(), StoreUnavailable)
         assert door.authenticator.recall(hash_key(KEY), "inference") is None, "trust has ended"
+
+    story(run())
+
+
+def test_a_key_that_has_ended_is_refused_to_the_second() -> None:
+    async def run() -> None:
+        door = Door()
+        door.store.records[hash_key(KEY)] = record(expires_s=1030.0)
+        await door.knock()
+        door.now_s = 1029.9
+        assert door.authenticator.recall(hash_key(KEY), "inference") is not None
+        door.now_s = 1030.0
+        assert (await door.refused()).code == "expired_api_key"
+        with pytest.raises(Unauthorized, match="expired"):
+            door.authenticator.recall(hash_key(KEY), "inference")
+        assert door.store.asked == 1, "it was known already"
+
+    story(run())
+
+
+def test_also_while_the_store_is_away() -> None:
+    async def run() -> None:
+        door = Door()
+        door.store.records[hash_key(KEY)] = record(expires_s=1000.0 + KNOWN_FOR_S + 1)
+        await door.knock()
+        door.store.down = True
+        door.now_s += KNOWN_FOR_S
+        await door.knock()
+        door.now_s += 1
+        assert (await door.refused()).code == "expired_api_key"
+
+    story(run())
+
+
+@pytest.mark.parametrize(
+    ("scopes", "opens"),
+    [
+        (("admin",), {"admin:read", "admin:write", "admin"}),
+        (("admin:write",), {"admin:read", "admin:write"}),
+        (("admin:read",), {"admin:read"}),
+        (("inference",), {"inference"}),
+        (("inference", "admin:read"), {"inference", "admin:read"}),
+    ],
+)
+def test_which_scope_opens_what(scopes: tuple[str, ...], opens: set[str]) -> None:
+    async def run() -> None:
+        door = Door()
+        door.store.records[hash_key(KEY)] = record(*scopes)
+        for scope in ("inference", "admin:read", "admin:write", "admin"):
+            if scope in opens:
+                await door.knock(scope=scope)
+            else:
+                assert isinstance(await door.refused(scope=scope), Forbidden)
+
+    story(run())
+
+
+def test_what_is_looked_up_again_and_is_the_same_stays_the_same_record() -> None:
+    """Its account is found by it."""
+
+    async def run() -> None:
+        door = Door()
+        first = await door.knock()
+        door.store.records[hash_key(KEY)] = record()
+        door.authenticator.invalidate()
+        assert await door.knock() is first
+        door.store.records[hash_key(KEY)] = record("inference", "admin")
+        door.authenticator.invalidate()
+        assert await door.knock() is not first
 
     story(run())

@@ -79,7 +79,8 @@ def test_the_path_tells_the_dialect(path: str, dialect: Dialect) -> None:
 def test_every_error_of_the_tree_has_a_status_and_a_type() -> None:
     for kind in tree():
         assert 400 <= kind.status < 600, kind
-        assert kind.type in ("invalid_request_error", "rate_limit_error", "server_error"), kind
+        # OpenAI's own word for a budget that is used up is the last one.
+        assert kind.type in ("invalid_request_error", "rate_limit_error", "server_error", "insufficient_quota"), kind
         assert (kind.type == "server_error") == (kind.status >= 500 or kind.status == 499), kind
 
 

@@ -10,6 +10,8 @@ import pytest
 from gateway import sync
 from gateway.routing import Routes
 from gateway.sync import RouteWatcher, StoreHealth
+from gateway.tenancy_reader import TenancyReader
+from gateway.tenant_book import TenantBook
 from models.store.client import connect_async, unix_url
 from models.store.keys import Keys
 from tests.gateway.world import SOON_S, World
@@ -24,7 +26,8 @@ async def looked(url: str, keys: Keys) -> tuple[Routes, StoreHealth]:
     async def on_routes() -> None:
         """Nobody else has to know."""
 
-    watcher = RouteWatcher(redis, keys, routes, health, on_routes, lambda: None)
+    tenancy = TenancyReader(redis, keys, TenantBook())
+    watcher = RouteWatcher(redis, keys, routes, health, on_routes, lambda: None, tenancy)
     running = asyncio.create_task(watcher.run())
     try:
         async with asyncio.timeout(SOON_S):

@@ -125,8 +125,8 @@ def test_admin_calls_and_probes_are_counted_but_not_timed() -> None:
 
 def test_where_the_time_went_is_told_by_stage() -> None:
     metrics = rig()
-    metrics.observe(exchange(tenant="key_1", auth_s=0.25, held=True, queue_s=1.0, wake_s=2.0), 4.0)
-    metrics.observe(exchange(tenant="key_1", auth_s=0.25, connect_s=0.5, engine_s=1.5, endpoint="completions"), 4.0)
+    metrics.observe(exchange(key_id="key_1", auth_s=0.25, held=True, queue_s=1.0, wake_s=2.0), 4.0)
+    metrics.observe(exchange(key_id="key_1", auth_s=0.25, connect_s=0.5, engine_s=1.5, endpoint="completions"), 4.0)
     metrics.observe(exchange(status=401), 0.1)
     found = samples(metrics)
     name = names.REQUEST_STAGE_SECONDS

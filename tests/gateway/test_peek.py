@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.dialects import Dialect
 from gateway.endpoints import ENDPOINTS, Endpoint, by_path
 from gateway.errors import InvalidRequest, UnsupportedMediaType
-from gateway.greed import Caps
+from gateway.greed import COUNTS, SEQUENCES, Caps
 from gateway.inquiry import Peek
 from gateway.peek import USUAL_ANSWER_TOKENS, check_content_type
 from gateway.peek import peek as peek_with
@@ -104,7 +104,12 @@ def test_another_field_may_name_the_model() -> None:
     assert wrong(b'{"model": "m"}', endpoint).param == "engine"
 
 
-@given(st.dictionaries(st.text().filter(lambda key: key not in ("model", "stream")), _json, max_size=5), st.booleans())
+@given(
+    st.dictionaries(
+        st.text().filter(lambda key: key not in ("model", "stream", *COUNTS, *SEQUENCES)), _json, max_size=5
+    ),
+    st.booleans(),
+)
 def test_any_object_with_a_model_is_read(fields: dict[str, Any], stream: bool) -> None:
     body = json.dumps({**fields, "model": "org/some-model", "stream": stream}).encode()
     assert routed(body) == ("org/some-model", stream)
@@ -236,10 +241,42 @@ def test_more_text_and_longer_answers_are_more_work() -> None:
     assert tokens(messages=chat("Hi"), max_tokens=100, n=5) >= 500
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
-def test_all_names_of_the_longest_answer_count(name: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/chat/completions", "max_tokens"),
+        ("/v1/chat/completions", "max_completion_tokens"),
+        ("/v1/completions", "max_tokens"),
+        ("/v1/responses", "max_output_tokens"),
+        ("/v1/messages", "max_tokens"),
+    ],
+)
+def test_each_endpoint_has_its_own_word_for_the_longest_answer(path: str, name: str) -> None:
     asked: dict[str, Any] = {name: 5000, "messages": []}
-    assert 5000 <= tokens(**asked) < 5100
+    assert 5000 <= tokens(PATHS[path], **asked) < 5100
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/chat/completions", "max_output_tokens"),
+        ("/v1/completions", "max_completion_tokens"),
+        ("/v1/responses", "max_tokens"),
+        ("/v1/messages", "max_output_tokens"),
+    ],
+)
+def test_another_endpoints_word_for_it_bounds_nothing(path: str, name: str) -> None:
+    """Engines read it over: a caller could name a small one and have as much as there is."""
+    body = json.dumps({"model": "m", "messages": [], name: 1}).encode()
+    assert not peek(body, PATHS[path]).bounded
+
+
+def test_of_two_words_the_larger_counts() -> None:
+    for one, other in ((1, 900), (900, 1)):
+        body = json.dumps({"model": "m", "messages": [], "max_tokens": one, "max_completion_tokens": other}).encode()
+        assert (peek(body, CHAT).answer_tokens, peek(body, CHAT).bounded) == (900, True)
+    body = b'{"model": "m", "messages": [], "max_tokens": 1, "max_completion_tokens": "900"}'
+    assert not peek(body, CHAT).bounded
 
 
 @pytest.mark.parametrize("odd", [None, 0, -5, "many", [1], True])

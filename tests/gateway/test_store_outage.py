@@ -15,6 +15,8 @@ import pytest
 from gateway.auth import INFERENCE, LOOKUP_TIMEOUT_S, Authenticator
 from gateway.clock import Clock
 from gateway.redis_keys import RedisKeyStore
+from gateway.tenancy_reader import TenancyReader
+from gateway.tenant_book import TenantBook
 from models.store.client import connect_async
 from models.store.embedded import EmbeddedRedis
 from models.store.keys import Keys
@@ -106,7 +108,9 @@ async def test_when_this_process_stood_still_redis_is_not_blamed(bare_world: Wor
     world = bare_world
     for steps in range(12):
         key = await world.make_key(f"key {steps}", INFERENCE)
-        authenticator = Authenticator(RedisKeyStore(world.redis, world.keys), Clock())
+        authenticator = Authenticator(
+            RedisKeyStore(world.redis, world.keys, TenancyReader(world.redis, world.keys, TenantBook())), Clock()
+        )
         knocking = asyncio.ensure_future(authenticator.authenticate([(b"x-api-key", key.encode())], INFERENCE))
         for _ in range(steps):
             await asyncio.sleep(0)

@@ -94,6 +94,15 @@ def test_neither_is_it_in_a_long_answer() -> None:
             assert scanned(event({"response": document})) == ALL
 
 
+@given(*[st.integers(-(2**70), 2**70)] * 3)
+def test_nothing_that_an_engine_says_makes_a_request_cost_less_than_nothing(
+    prompt: int, completion: int, cached: int
+) -> None:
+    counts = {"prompt_tokens": prompt, "completion_tokens": completion}
+    said = usage_of(json.dumps({"usage": {**counts, "prompt_tokens_details": {"cached_tokens": cached}}}).encode())
+    assert said is None or (0 <= said.cached <= said.prompt < 2**32 and 0 <= said.completion < 2**32)
+
+
 def test_counts_that_are_left_out_are_zero() -> None:
     assert usage_of(b'{"usage":{"prompt_tokens":3}}') == Usage(3, 0, 0)
     assert usage_of(b'{"usage":{"prompt_tokens":3,"prompt_tokens_details":null}}') == Usage(3, 0, 0)

@@ -23,6 +23,7 @@ from models.store.client import connect, connect_async
 from models.store.codec import encode
 from models.store.keys import Keys
 from models.store.records import DemandReport, Failure, ModelRoute, ReplicaRoute, RouteTable
+from models.store.tenancy import CoolDown, HouseRecord
 from tests.gateway.fake_engine import FakeEngine
 
 SOON_S = 30.0  # what should happen at once must have happened by then; never a figure to be met
@@ -65,6 +66,7 @@ class World:
     keys: Keys
     sockets: Path
     limits: Limits = field(default_factory=Limits)
+    cool_down: CoolDown = field(default_factory=lambda: CoolDown(failures=0))  # callers may fail as a test wants
     key: str = ""
     admin_key: str = ""
     engines: dict[str, FakeEngine] = field(default_factory=dict)
@@ -72,6 +74,8 @@ class World:
     _table: RouteTable = field(default_factory=lambda: RouteTable(version=0))
 
     async def start(self, limits: Limits | None = None) -> None:
+        await self.redis.set(self.keys.house, encode(HouseRecord(cool_down=self.cool_down)))
+        await self.redis.incr(self.keys.tenancy_version)
         self.key = await self.make_key("tester", "inference")
         self.admin_key = await self.make_key("operator", "admin")
         deps = Deps(

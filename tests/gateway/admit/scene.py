@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from gateway.accounts import Account
 from gateway.admit import Admission, Claim, Outcome
 from gateway.clock import Clock
 from gateway.demand import Demand
@@ -14,7 +15,8 @@ from gateway.endpoints import ENDPOINTS
 from gateway.errors import GatewayError
 from gateway.inquiry import Caller, Inquiry, Peek
 from gateway.routing import Routes
-from models.store.records import Failure, ModelRoute, ReplicaRoute, RouteTable
+from models.store.records import Failure, KeyRecord, ModelRoute, ReplicaRoute, RouteTable
+from models.store.tenancy import HouseRecord, ProjectRecord, TenantRecord
 from packers.types import ModelId, ReplicaId
 
 EPOCH_UNIX_S = 1_700_000_000.0
@@ -63,10 +65,15 @@ def inquiry(
     session: int = 0,
     prefix: int = 0,
     avoid: tuple[str, ...] = (),
+    share: float = 0.0,
+    key: str = "",
+    key_weight: float = 1.0,
 ) -> Inquiry:
+    caller = Caller(tenant, weight=weight, priority=allowed, share=share, key_id=key, key_weight=key_weight)
     return Inquiry(
         endpoint=ENDPOINTS[0],
-        caller=Caller(tenant, weight=weight, priority=allowed),
+        account=account(caller),
+        caller=caller,
         headers=[],
         body=b"{}",
         peek=Peek(model, tokens=tokens, prefix=prefix),
@@ -75,6 +82,12 @@ def inquiry(
         priority=priority,
         avoid=avoid,
     )
+
+
+def account(caller: Caller) -> Account:
+    key = KeyRecord(key_id=caller.tenant, name="", scopes=("inference",), prefix="", created_unix_s=0.0)
+    tenant = TenantRecord(tenant_id=caller.tenant, weight=caller.weight)
+    return Account(caller, key, ProjectRecord(name="default"), tenant, HouseRecord())
 
 
 class Scene:

@@ -10,34 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.admit.desk import Desk
-from gateway.admit.fairness import FairQueue
 from gateway.admit.queue import Queue
 from gateway.admit.ticket import Ticket
-from gateway.demand import ModelCounts
-from models.store.records import ModelRoute
-from tests.gateway.admit.scene import M, Request, inquiry
-
-_IDS = itertools.count(1)
-_DESK = Desk(ModelRoute(model_id=M), ModelCounts())
-
-
-def ticket(
-    tenant: str = "t", tokens: int = 10, weight: float = 1.0, priority: int = 0, *, retry: bool = False,
-    deadline_s: float = 60.0,
-) -> Ticket:  # fmt: skip
-    asked = inquiry(tenant=tenant, tokens=tokens, weight=weight)
-    return Ticket(
-        id=next(_IDS), desk=_DESK, seat=Request(asked), inquiry=asked, name="m", since_s=0.0, since_unix_s=0.0,
-        deadline_s=deadline_s, tenant=tenant, weight=weight, priority=priority, tokens=tokens, woken=False, retry=retry,
-    )  # fmt: skip
-
-
-def filled(*tickets: Ticket) -> FairQueue:
-    queue = FairQueue()
-    for each in tickets:
-        queue.add(each)
-    return queue
+from tests.gateway.admit.held import caller, filled, ticket
 
 
 def test_within_a_tenant_the_oldest_is_next() -> None:
@@ -55,7 +30,7 @@ def test_a_retry_is_before_the_others_of_its_tenant() -> None:
 def test_tenants_take_turns() -> None:
     a, b = [ticket("a") for _ in range(3)], [ticket("b") for _ in range(3)]
     queue = filled(*a, *b)
-    assert [queue.pop().tenant for _ in range(6)] == ["a", "b", "a", "b", "a", "b"]
+    assert [queue.pop().caller.tenant for _ in range(6)] == ["a", "b", "a", "b", "a", "b"]
 
 
 def test_staying_away_saves_up_no_turns() -> None:
@@ -64,7 +39,7 @@ def test_staying_away_saves_up_no_turns() -> None:
         queue.pop()
     for _ in range(50):
         queue.add(ticket("late"))
-    turns = Counter(queue.pop().tenant for _ in range(20))
+    turns = Counter(queue.pop().caller.tenant for _ in range(20))
     assert turns == {"busy": 10, "late": 10}
 
 
@@ -74,7 +49,7 @@ def test_whoever_was_here_long_ago_begins_where_the_others_are_now() -> None:
         queue.pop()
     for _ in range(50):
         queue.add(ticket("again"))
-    turns = Counter(queue.pop().tenant for _ in range(20))
+    turns = Counter(queue.pop().caller.tenant for _ in range(20))
     assert turns == {"steady": 10, "again": 10}
 
 
@@ -86,7 +61,7 @@ def test_leaving_and_coming_back_gains_nothing() -> None:
         queue.add(restless)
         queue.remove(restless)
         queue.add(ticket("restless"))
-        served[queue.pop().tenant] += 1
+        served[queue.pop().caller.tenant] += 1
     assert abs(served["steady"] - served["restless"]) <= 1
 
 
@@ -109,9 +84,10 @@ def test_whoever_comes_and_goes_leaves_nothing_behind() -> None:
         passing = ticket(f"passing-{number % 700}")
         queue.add(passing)
         queue.remove(passing)
-    assert len(queue._turns) < 200
-    assert len(queue._backlogs) < 200
-    assert queue.pop().tenant == "there"
+    assert len(queue._turns._line) < 200
+    assert len(queue._turns._known) < 200
+    assert queue._lines.keys() == {"there"}
+    assert queue.pop().caller.tenant == "there"
 
 
 @settings(max_examples=60)
@@ -131,7 +107,7 @@ def test_tenants_with_a_backlog_get_work_by_weight_within_the_largest_requests(
     given_tokens = dict.fromkeys(work, 0.0)
     for _ in range(turns):
         each = queue.pop()
-        given_tokens[each.tenant] += each.tokens / each.weight
+        given_tokens[each.caller.tenant] += each.tokens / each.caller.weight
         largest = {tenant: max(all_of) / weight for tenant, (all_of, weight) in work.items()}
         for one, other in itertools.combinations(work, 2):
             assert abs(given_tokens[one] - given_tokens[other]) <= max(largest[one], largest[other]) + 1e-9
@@ -139,11 +115,11 @@ def test_tenants_with_a_backlog_get_work_by_weight_within_the_largest_requests(
 
 def test_how_many_are_ahead_counts_a_tenants_own_and_the_others_share() -> None:
     queue = filled(*[ticket("noisy") for _ in range(50)], ticket("quiet"))
-    assert queue.ahead_of("noisy", 1.0) == 51
-    assert queue.ahead_of("quiet", 1.0) == 1 + 2
-    assert queue.ahead_of("new", 1.0) == 1 + 1
-    assert queue.ahead_of("new", 0.5) == 2 + 2, "at most: as if each of the others had enough for its share"
-    assert queue.ahead_of("new", 0.001) == 51
+    assert queue.ahead_of(caller("noisy")) == 51
+    assert queue.ahead_of(caller("quiet")) == 1 + 2
+    assert queue.ahead_of(caller("new")) == 1 + 1
+    assert queue.ahead_of(caller("new", 0.5)) == 2 + 2, "at most: as if each of the others had enough for its share"
+    assert queue.ahead_of(caller("new", 0.001)) == 51
 
 
 # -- priorities ------------------------------------------------------------------------------------------------------
@@ -161,23 +137,23 @@ def test_those_of_a_higher_priority_are_ahead() -> None:
     queue = Queue()
     for priority in (5, 5, 0, -5):
         queue.add(ticket(priority=priority))
-    assert [queue.ahead_of("t", 1.0, priority) for priority in (9, 5, 0, -5, -9)] == [0, 2, 3, 4, 4]
+    assert [queue.ahead_of(caller("t"), priority) for priority in (9, 5, 0, -5, -9)] == [0, 2, 3, 4, 4]
 
 
 def test_who_makes_room() -> None:
     queue = Queue()
-    assert queue.to_make_room("t", 1.0, 0) is None
+    assert queue.to_make_room(caller("t"), 0) is None
     for each in (first := ticket("a"), second := ticket("a"), ticket("b")):
         queue.add(each)
-    assert queue.to_make_room("c", 1.0, 0) is second, "the newest of the one that has most"
-    assert queue.to_make_room("a", 1.0, 0) is None
-    assert queue.to_make_room("b", 1.0, 0) is None, "it would have as many as the other"
-    assert queue.to_make_room("c", 0.5, 0) is None, "by its weight it would have as many"
-    assert queue.to_make_room("c", 1.0, -1) is None, "those who are here come first"
+    assert queue.to_make_room(caller("c"), 0) is second, "the newest of the one that has most"
+    assert queue.to_make_room(caller("a"), 0) is None
+    assert queue.to_make_room(caller("b"), 0) is None, "it would have as many as the other"
+    assert queue.to_make_room(caller("c", 0.5), 0) is None, "by its weight it would have as many"
+    assert queue.to_make_room(caller("c"), -1) is None, "those who are here come first"
     low = ticket("z", priority=-1)
     queue.add(low)
-    assert queue.to_make_room("a", 1.0, 0) is low
-    assert first.tenant == "a"
+    assert queue.to_make_room(caller("a"), 0) is low
+    assert first.caller.tenant == "a"
 
 
 def test_deadlines_are_found_when_they_come() -> None:
@@ -191,6 +167,10 @@ def test_deadlines_are_found_when_they_come() -> None:
         for each in overdue:
             queue.remove(each)
     assert queue.earliest_s == 9.0
+
+
+def _place(each: Ticket) -> tuple[str, int]:
+    return each.caller.tenant, each.priority
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -217,7 +197,7 @@ class AnyOrder(RuleBasedStateMachine):
     def pop(self) -> None:
         each = self.queue.pop()
         assert each.priority == max(other.priority for other in self.there)
-        mine = [other for other in self.there if (other.tenant, other.priority) == (each.tenant, each.priority)]
+        mine = [other for other in self.there if _place(other) == _place(each)]
         assert each is mine[0]
         self.there.remove(each)
 
@@ -237,16 +217,13 @@ class AnyOrder(RuleBasedStateMachine):
     def what_is_kept_is_what_would_be_counted(self) -> None:
         for priority in {each.priority for each in self.there}:
             level = self.queue._levels[priority]
-            there = {name: backlog for name, backlog in level._backlogs.items() if backlog.tickets}
-            assert level.longest()[1] == max(len(each.tickets) / each.weight for each in there.values())
-            assert level._weight == sum(each.weight for each in there.values())
+            there = {name: (line.count, level._turns.weight_of(name)) for name, line in level._lines.items()}
+            assert level.longest()[1] == max(count / weight for count, weight in there.values())
+            assert level._turns.weight == sum(weight for _, weight in there.values())
             for name in "abcd":
-                exact = sum(
-                    min(len(each.tickets), (level._count_of(name) + 1) * each.weight)
-                    for other, each in there.items()
-                    if other != name
-                )
-                assert level.ahead_of(name, 1.0) >= level._count_of(name) + exact
+                own = there.get(name, (0, 1.0))[0]
+                exact = sum(min(count, (own + 1) * weight) for other, (count, weight) in there.items() if other != name)
+                assert level.ahead_of(caller(name)) >= own + exact
 
 
 TestAnyOrder = AnyOrder.TestCase

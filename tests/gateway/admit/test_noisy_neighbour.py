@@ -1,4 +1,7 @@
-"""Promise S6: a noisy tenant at ten times its share moves a quiet one's p99 by at most 1.5 times. On virtual time."""
+"""What tenants do to each other, on virtual time.
+
+Promise S6: a noisy one at ten times its share moves a quiet one's p99 by at most 1.5 times.
+"""
 
 from __future__ import annotations
 
@@ -68,3 +71,31 @@ def test_a_noisy_tenant_at_ten_times_its_share_hardly_moves_a_quiet_one() -> Non
     assert len(beside) == len(alone)
     assert refused_alone == refused_beside == 0, "a full queue is the noisy one's affair"
     assert p99(beside) <= 1.5 * p99(alone)
+
+
+def test_a_guaranteed_share_of_all_slots_is_had_whatever_the_others_ask_for() -> None:
+    """Long answers and short ones, heavy tenants and many: a third of the tokens is the one's that was promised it."""
+    scene, rng = Scene(hold_limit=2000), Random(3)
+    scene.table(model("a", "b", slots=4))
+    tokens = Random(4)
+    asked = [
+        scene.ask(tenant="ours", share=1 / 3, tokens=tokens.randint(1, 200), timeout_s=1e6) for _ in range(300)
+    ] + [
+        scene.ask(tenant=f"other-{n}", weight=50.0, tokens=tokens.randint(1, 2000), timeout_s=1e6)
+        for n in range(12)
+        for _ in range(60)
+    ]
+    scene.turn()
+    all_tokens = ours = 0
+    going = [one for one in asked if one.claim is not None]
+    assert len(going) == 8
+    while any(one.waits and one.inquiry.caller.tenant == "ours" for one in asked):
+        scene.end(going.pop(rng.randrange(len(going))))
+        scene.turn()
+        for one in [one for one in asked if one.claim is not None and one.held]:
+            one.held = False  # seen
+            going.append(one)
+            all_tokens += one.inquiry.peek.tokens
+            ours += one.inquiry.peek.tokens * (one.inquiry.caller.tenant == "ours")
+            assert ours >= (all_tokens - 2000) / 3 - 200
+    assert ours > 20_000

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from gateway.accounts import Accounts
 from gateway.batches import desk as desk_module
 from gateway.batches.desk import ABANDONED_S, Desk
 from gateway.batches.keyring import KNOWN_FOR_S, Keyring
@@ -19,12 +20,14 @@ from gateway.batches.records import BatchRecord
 from gateway.clock import Clock
 from gateway.ending import end
 from gateway.inquiry import Caller
+from gateway.tenant_book import TenantBook
 from models.store.api_keys import build_key
 from models.store.client import connect_async
 from models.store.codec import encode
 from models.store.embedded import EmbeddedRedis
 from models.store.keys import Keys
 from models.store.lease import Lease
+from models.store.tenancy import HouseRecord
 from tests.gateway.batches.bench import OWNER, Bench, Fuse
 from tests.gateway.world import until, until_async
 
@@ -151,17 +154,21 @@ async def test_what_was_never_written_down_is_cleared_away(office: Office) -> No
 async def test_a_keyring_knows_who_may_go_on(redis_server: EmbeddedRedis, keys: Keys) -> None:
     redis = connect_async(redis_server.url)
     now = [0.0]
-    keyring = Keyring(redis, keys, Clock(monotonic=lambda: now[0]))
+    book = TenantBook()
+    keyring = Keyring(redis, keys, Clock(monotonic=lambda: now[0]), Accounts(book))
     mine, admins = build_key("mine", ["inference"], 0), build_key("admins", ["admin"], 0)
     for key in (mine, admins):
         await redis.hset(keys.api_keys, key.digest, encode(key.record))
     caller = await keyring.caller_of(mine.record.key_id)
     assert caller is not None
-    assert (caller.tenant, caller.name) == (mine.record.key_id, "mine")
+    assert (caller.key_id, caller.tenant, caller.name) == (mine.record.key_id, "default", "mine")
     assert await keyring.caller_of(admins.record.key_id) is None, "it may not ask models"
     assert await keyring.caller_of("key_nobody") is None
     revoked = json.loads(encode(mine.record)) | {"revoked_unix_s": 1.0}
     await redis.hset(keys.api_keys, mine.digest, json.dumps(revoked))
     now[0] += KNOWN_FOR_S
     assert await keyring.caller_of(mine.record.key_id) is None
+    await redis.hset(keys.api_keys, mine.digest, encode(mine.record))
+    book.offer(1, HouseRecord(), {})
+    assert await keyring.caller_of(mine.record.key_id) is not None, "what was changed is known with its version"
     await redis.aclose()

@@ -157,6 +157,8 @@ class FakeAdmin:
     why: why_documents.Why | None = None
     replies: dict[str, CommandReply] = field(default_factory=dict)  # path -> what is answered to an order
     pages: list[list[tuple[int, str]]] = field(default_factory=list)  # of a recording: numbers and lines
+    documents: dict[str, object] = field(default_factory=dict)  # path -> what is there, such as usage
+    texts: dict[str, dict[str, bytes]] = field(default_factory=dict)  # path -> by format, where it is no JSON
 
     def answer(self, method: str, target: str, key: str | None) -> tuple[int, object]:
         parts = urlsplit(target)
@@ -181,7 +183,9 @@ class FakeAdmin:
             return 200, CommandReply(
                 id="1", ok=True, message=f"done: {name} {sorted(query.items())}", actions=["an action"]
             )
-        return 200, self._document(name, query)
+        if "format" in query:
+            return 200, self.texts[name][query["format"]]
+        return 200, self.documents[name] if name in self.documents else self._document(name, query)
 
     def _logs(self, query: dict[str, str]) -> tuple[int, object]:
         kind = "model" if "model" in query else "part"

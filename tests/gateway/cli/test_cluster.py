@@ -73,7 +73,7 @@ def test_what_up_would_run_on_a_head(cli: Cli, home: Home) -> None:
     shown = cli("up", "--cluster", f"{HEAD}:9000", "--dry-run", "--json")
     assert shown.status == 0, shown.err
     parts = {part["name"]: part for part in shown.json["parts"]}
-    assert list(parts) == ["demo-models", "launcher", "redis", "ray", "door", "gateway", "control"]
+    assert list(parts) == ["demo-models", "launcher", "redis", "ray", "door", "gateway", "meter", "control"]
     ray = parts["ray"]["command"]
     assert {f"--node-ip-address={HEAD}", "--port=9001", "--node-manager-port=9003", "--max-worker-port=9149"} <= set(
         ray

@@ -31,6 +31,7 @@ def test_this_machine_in_json_and_for_people(cli: Cli) -> None:
     assert names == [
         "python", "packages", "redis", "gpus", "memory", "disk", "shm", "open files", "state folder", "cluster",
         "configuration", "stored", "port", "processes", "ray", "launcher", "engine path",
+        "metering", "postgres",
     ]  # fmt: skip
     assert found.json["ok"] is True
     assert found.status == 0

@@ -59,6 +59,7 @@ def test_without_a_configuration_the_demo_is_planned(cli: Cli, home: Home) -> No
         "redis",
         "ray",
         "gateway",
+        "meter",
         "control",
     ]
     assert not home.service_file.exists(), "nothing was started"

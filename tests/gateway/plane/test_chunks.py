@@ -14,6 +14,7 @@ from gateway.plane.chunks import (
     BadChunk,
     Dechunker,
     framed,
+    payload_of,
     whole_events,
 )
 
@@ -136,3 +137,11 @@ def test_a_body_in_tiny_chunks_is_work_for_nothing() -> None:
     Dechunker(smallest_bytes=16).feed(tiny * MOST_SMALL_CHUNKS)
     Dechunker(smallest_bytes=16).feed((usual + tiny * 3) * MOST_SMALL_CHUNKS)
     Dechunker().feed(tiny * 10 * MOST_SMALL_CHUNKS)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=8))
+def test_whole_events_without_their_framing(texts: list[bytes]) -> None:
+    events = [text.replace(b"\n", b"") + b"x\n\n" for text in texts]
+    data = b"".join(framed(one) for one in events)
+    assert whole_events(data) == len(b"".join(events))
+    assert payload_of(data) == b"".join(events)

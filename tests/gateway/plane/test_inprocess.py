@@ -12,10 +12,11 @@ import pytest
 from gateway.errors import NotFound
 from gateway.inquiry import Caller
 from gateway.plane.inprocess import Answer, CutOff, ask, ask_streamed
+from models.store.records import KeyRecord
 from tests.gateway.world import World, chat_body, until
 
 pytestmark = pytest.mark.anyio
-CALLER = Caller("key_1", "somebody")
+KEY = KeyRecord(key_id="key_1", name="somebody", scopes=("inference",), prefix="", created_unix_s=0.0)
 CHAT = "/v1/chat/completions"
 T = TypeVar("T")
 
@@ -30,9 +31,15 @@ def body(model: str = "m", **fields: Any) -> bytes:
     return json.dumps(chat_body(model, **fields)).encode()
 
 
+def caller(world: World) -> Caller:
+    """Of a key that this worker has looked up."""
+    assert world.gateway is not None
+    return world.gateway.app.accounts.of(KEY).caller
+
+
 async def asked(world: World, sent: bytes, path: str = CHAT) -> Answer:
     assert world.gateway is not None
-    return await on_loop(world, ask(world.gateway.app, path, sent, CALLER, priority=-10))
+    return await on_loop(world, ask(world.gateway.app, path, sent, caller(world), priority=-10))
 
 
 async def test_an_answer_as_a_caller_gets_it(world: World) -> None:
@@ -66,7 +73,7 @@ async def test_a_stream_comes_as_it_is_made(world: World) -> None:
         assert world.gateway is not None
         pieces = []
         sent = body(stream=True, fake={"do": "answer", "pause_after": 1})
-        async for piece in ask_streamed(world.gateway.app, CHAT, sent, CALLER):
+        async for piece in ask_streamed(world.gateway.app, CHAT, sent, caller(world)):
             pieces.append(piece)
             engine.go_on.set()
         return b"".join(pieces)
@@ -79,7 +86,7 @@ async def test_who_stops_asking_frees_the_engine(world: World) -> None:
     await world.route(world.model("m", "m-1"))
     assert world.gateway is not None
     asking = asyncio.run_coroutine_threadsafe(
-        ask(world.gateway.app, CHAT, body(fake={"do": "hang"}), CALLER), world.gateway.loop
+        ask(world.gateway.app, CHAT, body(fake={"do": "hang"}), caller(world)), world.gateway.loop
     )
     await until(lambda: engine.open == 1)
     asking.cancel()

@@ -11,6 +11,8 @@ import pytest
 from gateway.asking import Answer
 from gateway.kept import KeptLimits
 from gateway.responses.shelf import ResponseLimits
+from models.store.codec import encode
+from models.store.tenancy import Caps, TenantRecord
 from tests.gateway.kept_world import FAST, KeptWorld, TalkingEngine
 from tests.gateway.world import until_async
 
@@ -35,6 +37,25 @@ async def test_a_response_is_found_again_as_it_was(kept_world: KeptWorld, engine
         made.id, "completed", {"a": "b"}, None
     )  # fmt: skip
     assert found.usage == made.usage
+
+
+async def test_a_tenants_cap_on_prompts_holds_for_all_of_a_conversation(kept_world: KeptWorld) -> None:
+    """What was said before is part of the prompt, although nobody sends it again."""
+    tenant = TenantRecord(tenant_id="default", caps=Caps(max_prompt_tokens=100))
+    await kept_world.redis.hset(kept_world.keys.tenants, "default", encode(tenant))
+    await kept_world.redis.incr(kept_world.keys.tenancy_version)
+    await kept_world.talking()
+    await kept_world.begin()
+    await kept_world.route(kept_world.model("m", "m-1"))
+    async with kept_world.api() as api:
+        first = await api.responses.create(model="m", input="word " * 40)
+        for background in (False, True):
+            with pytest.raises(openai.BadRequestError) as refused:
+                await api.responses.create(
+                    model="m", input="word " * 40, previous_response_id=first.id, background=background
+                )
+            assert refused.value.code == "prompt_above_limit"
+        await api.responses.create(model="m", input="word " * 40)
 
 
 async def test_a_stream_is_kept_as_well(kept_world: KeptWorld, engine: TalkingEngine) -> None:

@@ -92,7 +92,10 @@ class Bench:
                 200, b'{"id": "resp_engine", "status": "completed", "output": [], "by": "%b"}' % name.encode()
             )
 
-        return Background(self.redis, self.keys, self.responses, self.clock, ask)
+        async def caller_of(key_id: str) -> Caller | None:
+            return Caller("default", key_id=key_id)
+
+        return Background(self.redis, self.keys, self.responses, self.clock, ask, caller_of)
 
     async def order(self, background: Background) -> str:
         queued = states.queued(new_response_id(), {}, (), (), self.now_s)
@@ -100,7 +103,7 @@ class Bench:
         return queued.id
 
     def job(self, queued: KeptResponse, tries: int = 0) -> Job:
-        return Job(id=queued.id, owner="ann", name="n", weight=1, priority=0, body=queued.response, tries=tries)
+        return Job(id=queued.id, owner="ann", body=queued.response, tries=tries)
 
     async def status(self, response_id: str) -> str:
         return (await self.responses.find("ann", response_id)).status

@@ -10,9 +10,10 @@ import redis
 
 from gateway.service.credentials import Credentials, ensure, read, write
 from models.home import Home
-from models.store.api_keys import list_keys, revoke_key
+from models.store.api_keys import list_keys
 from models.store.client import connect
 from models.store.embedded import EmbeddedRedis
+from models.store.key_edits import revoke_key
 from models.store.keys import Keys
 
 URL = "http://127.0.0.1:8000"

@@ -37,14 +37,16 @@ def by_name(parts: tuple[PartSpec, ...]) -> dict[str, PartSpec]:
 
 def test_the_demo_starts_what_it_can_at_once(home: Home) -> None:
     parts = all_parts(installation(home, demo_models=home.models))
-    assert start_layers(parts) == (("demo-models", "launcher", "redis", "ray"), ("gateway", "control"))
+    assert start_layers(parts) == (("demo-models", "launcher", "redis", "ray"), ("gateway", "meter", "control"))
     assert set(stop_layers(parts)[0]) == {"gateway", "control"}
-    assert set(stop_layers(parts)[1]) == {"demo-models", "launcher", "redis", "ray"}
+    assert "meter" in stop_layers(parts)[1], "it ships what the last requests used"
+    assert {"demo-models", "launcher", "ray"} < set(stop_layers(parts)[1])
+    assert stop_layers(parts)[2] == ("redis",)
 
 
 def test_servers_of_the_operators_own_are_not_started(home: Home) -> None:
     parts = by_name(all_parts(installation(home, own_redis=True, ray_address="10.0.0.7:6379")))
-    assert parts.keys() == {"launcher", "gateway", "control"}
+    assert parts.keys() == {"launcher", "gateway", "meter", "control"}
     assert parts["control"].needs == parts["gateway"].needs == parts["control"].follows == ()
     assert parts["control"].command[-2:] == ("--ray-address", "10.0.0.7:6379")
     assert "RAY_AUTH_TOKEN_PATH" not in {name for name in parts["control"].env if name not in os.environ}
@@ -56,7 +58,7 @@ JOINED = Cluster(role="node", head="127.0.0.2", identity="you", port=9000)
 
 def test_a_head_has_a_door_and_is_where_the_others_reach_it(home: Home) -> None:
     parts = by_name(all_parts(installation(home, cluster=LED)))
-    assert parts.keys() == {"launcher", "redis", "ray", "door", "gateway", "control"}
+    assert parts.keys() == {"launcher", "redis", "ray", "door", "gateway", "meter", "control"}
     assert "--node-ip-address=127.0.0.2" in parts["ray"].command
     address = parts["control"].command[parts["control"].command.index("--ray-address") + 1]
     assert address == "127.0.0.2:9001"
@@ -72,8 +74,9 @@ def test_a_head_has_a_door_and_is_where_the_others_reach_it(home: Home) -> None:
 def test_a_node_has_a_launcher_and_its_membership_and_a_gateway_if_it_is_to_serve(home: Home, serves: bool) -> None:
     this = installation(home, cluster=JOINED, serves=serves, own_redis=True)
     parts = by_name(all_parts(this))
-    assert parts.keys() == {"launcher", "member", *(["gateway"] if serves else [])}
-    assert all(part_.needs == part_.follows == part_.outlives == () for part_ in parts.values())
+    assert parts.keys() == {"launcher", "member", *(["gateway", "meter"] if serves else [])}
+    assert all(part_.needs == part_.follows == () for part_ in parts.values())
+    assert {name for name, part_ in parts.items() if part_.outlives} == ({"meter"} if serves else set())
     assert parts["member"].takes_all, "Ray's processes are below it"
     assert this.listens == ((("127.0.0.1", 8000),) if serves else ())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+
 import pytest
 
 from gateway.errors import Forbidden, Unauthorized
@@ -51,6 +53,24 @@ async def test_other_keys_count_from_one_request_to_the_next() -> None:
     assert access.recall(hash_key("b"), "inference").name == "b"
     with pytest.raises(Unauthorized):
         access.recall(hash_key("a"), "inference")
+
+
+async def test_a_key_ends_when_the_file_says() -> None:
+    now = [0.0]
+    access = Access(records({"name": "a", "expires": date(2026, 12, 31)}), unix=lambda: now[0])
+    now[0] = datetime(2026, 12, 30, 23, 59, tzinfo=UTC).timestamp()
+    assert access.recall(hash_key("a"), "inference").name == "a"
+    now[0] = datetime(2026, 12, 31, tzinfo=UTC).timestamp()
+    with pytest.raises(Unauthorized, match="expired"):
+        access.recall(hash_key("a"), "inference")
+
+
+async def test_what_a_key_may_call_is_in_its_record() -> None:
+    access = Access(records({"name": "a", "models": ["org/*"], "endpoints": ["chat.*"], "scopes": ["admin:read"]}))
+    found = access.recall(hash_key("a"), "admin:read")
+    assert (found.models, found.endpoints) == (("org/*",), ("chat.*",))
+    with pytest.raises(Forbidden):
+        access.recall(hash_key("a"), "admin:write")
 
 
 async def test_where_no_keys_are_named_everybody_may_call() -> None:

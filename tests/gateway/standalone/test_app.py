@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, Unauthorized
+from gateway.exchange import Exchange
 from gateway.plane.plane import Plane
 from gateway.standalone.app import Deps, Traffic, create
 from gateway.standalone.reading import read_table
@@ -101,7 +102,8 @@ class Call:
             "raw_path": path.encode(),
             "headers": headers,
         }
-        scope |= {"query_string": b"", "root_path": "", "http_version": "1.1", "state": {}}
+        scope |= {"query_string": b"", "root_path": "", "http_version": "1.1"}
+        scope["state"] = {"exchange": Exchange("r", scope["method"], scope["path"], 0.0)}
         await self._plane.control(scope, self._receive, self._send)
         return self
 

@@ -187,6 +187,13 @@ def test_keys_are_read(keys_file: Path) -> None:
     assert not key.revoked
 
 
+def test_an_end_is_a_day_or_a_moment(keys_file: Path) -> None:
+    for written in ("2026-12-31", "2026-12-31T00:00:00Z", "2026-12-31T01:00:00+01:00"):
+        keys_file.write_text(f"keys: [{{name: shop, hash: {HASH}, expires: {written}}}]")
+        (key,) = read_keys(keys_file).keys
+        assert key.expires_unix_s == 1_798_675_200.0, written
+
+
 @pytest.mark.parametrize(("text", "said"), [
     ("keys: []", "keys: is an empty list"),
     ("keys: [{name: a}]", "keys[0].hash: is missing"),

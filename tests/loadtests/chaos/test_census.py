@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from loadtests.chaos.census import INSTANCE_ENV, Census, Process, count, kind_of
 
-MARK = "0123456789ab-test"
+MARK = f"0123456789ab-test-{os.getpid()}"
 Start = Callable[..., subprocess.Popen[bytes]]
 
 

@@ -23,7 +23,10 @@ from tests.loadtests.gateway.subjects import stand_in
     [
         (["--passes", "0"], "--passes must be at least 1"),
         (["--soak", "0"], "more than 0"),
-        (["--subjects", "nginx,apache"], "--subjects: there is no apache; there are roundhouse, nginx"),
+        (
+            ["--subjects", "nginx,apache"],
+            "--subjects: there is no apache; there are roundhouse, roundhouse gateway, nginx",
+        ),
         (["--only", "G1"], "--only: there is no G1; there are peers, streams, workers, models"),
     ],
 )
@@ -114,7 +117,7 @@ def test_parts_that_cannot_be_measured_do_not_stop_the_others(
 @pytest.fixture
 def as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in where Roundhouse's own gateway would be started."""
-    monkeypatch.setattr(ours, "subject", lambda: stand_in("roundhouse"))
+    monkeypatch.setattr(ours, "subject", lambda name=ours.NAME: stand_in(name))
 
 
 @pytest.mark.usefixtures("as_ours")

@@ -35,6 +35,7 @@ from models.store.records import (
     ModelRoute,
     RouteTable,
 )
+from models.store.usage import GpuPicture
 from packers.types import OWNED, Gpu, GpuId, ModelId, NodeId, PoolId, ReplicaId
 from tests.packers.worlds import PLAIN
 
@@ -46,6 +47,7 @@ class RecordingStore:
     fleet: FleetRecord | None = None
     routes: RouteTable = field(default_factory=lambda: RouteTable(version=0))
     decisions: list[DecisionRecord] = field(default_factory=list)
+    pictures: list[GpuPicture] = field(default_factory=list)
     replies: list[CommandReply] = field(default_factory=list)
     broken: Exception | None = None
     record_broken: Exception | None = None
@@ -64,6 +66,7 @@ class RecordingStore:
         routes: RouteTable,
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
+        pictures: tuple[GpuPicture, ...] = (),
     ) -> None:
         if self.broken is not None:
             raise self.broken
@@ -72,6 +75,7 @@ class RecordingStore:
             assert 0 <= gpu.reserved_bytes <= gpu.memory_bytes
         self.fleet, self.routes, self.catalog = fleet, routes, catalog
         self.decisions += decisions
+        self.pictures += pictures
 
     async def reply(self, reply: CommandReply) -> None:
         self.replies.append(reply)

@@ -21,6 +21,7 @@ from models.fleet.protocol import Superseded
 from models.fleet.virtual import settle
 from models.store.keys import Keys
 from models.store.records import CommandReply, ControlMeters, DecisionRecord, FleetRecord, ModelRecord, RouteTable
+from models.store.usage import GpuPicture
 from tests.models.control.scene import RecordingStore, Scene
 
 KEYS = Keys("t")
@@ -48,9 +49,10 @@ class KeptStore(RecordingStore):
         routes: RouteTable,
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
+        pictures: tuple[GpuPicture, ...] = (),
     ) -> None:
-        await self.real.write(fleet, routes, catalog, decisions)
-        await super().write(fleet, routes, catalog, decisions)
+        await self.real.write(fleet, routes, catalog, decisions, pictures)
+        await super().write(fleet, routes, catalog, decisions, pictures)
 
     async def reply(self, reply: CommandReply) -> None:
         await self.real.reply(reply)
@@ -81,6 +83,7 @@ class StoredScene(Scene):
         before = self.store
         self.store = KeptStore(real)
         self.store.decisions, self.store.replies, self.store.routes = before.decisions, before.replies, before.routes
+        self.store.pictures = before.pictures
         self.controller = self._controller()
         self.controller._remain = partial(stay_in_office, real.fence, self.fleet)
         await take_office(real.fence, self.fleet)

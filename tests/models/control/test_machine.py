@@ -4,7 +4,8 @@
 2. No replica is on record twice, and what is on record went there by the table of ``models.control.lifecycle``.
 3. Nothing began that was not on record before.
 4. Deciding a recorded step again gives the same plan.
-5. In the end everybody who waited was served, or was told why not.
+5. The pictures of GPUs, put one after the other, show the ledger.
+6. In the end everybody who waited was served, or was told why not.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from models.control.messages import CatalogChanged
 from models.control.recording import Step, decode_line, encode_line
 from models.fleet.virtual import settle
 from models.store.records import DecisionRecord, FleetRecord, ModelRecord, RouteTable
+from models.store.usage import GpuPicture
 from packers.decide import decide
 from packers.types import GpuId, ReplicaId, ReplicaState
 from tests.models.control.cluster import Cluster, names, node
+from tests.models.control.pictures import ledger_of, replayed
 from tests.models.control.scene import RecordingStore, card
 from tests.models.control.stored_scene import never_begun
 
@@ -52,8 +55,9 @@ class WatchedStore(RecordingStore):
         routes: RouteTable,
         catalog: tuple[ModelRecord, ...],
         decisions: tuple[DecisionRecord, ...],
+        pictures: tuple[GpuPicture, ...] = (),
     ) -> None:
-        await super().write(fleet, routes, catalog, decisions)
+        await super().write(fleet, routes, catalog, decisions, pictures)
         listed = [one.replica_id for one in fleet.replicas]
         assert len(set(listed)) == len(listed), "on record twice"
         for one in fleet.replicas:
@@ -245,6 +249,11 @@ class Machine(RuleBasedStateMachine):
     def the_ledger_holds(self) -> None:
         if hasattr(self, "scene"):
             self.scene.check()
+
+    @invariant()
+    def the_pictures_of_gpus_show_the_ledger(self) -> None:
+        if hasattr(self, "scene") and self.scene.store.broken is None:
+            assert replayed(self.scene.store.pictures) == ledger_of(self.scene.controller.world)
 
     @invariant()
     def nothing_began_that_was_not_on_record(self) -> None:

@@ -115,10 +115,11 @@ async def _ray_stage(home: Home) -> AsyncIterator[Stage]:
     try:
         yield Stage(first, node, open_one, kill, home.root)
     finally:
-        home.fence.unlink(missing_ok=True)  # the next stage is nobody's successor
         for fleet in opened:
+            home.fence.unlink(missing_ok=True)  # an earlier controller's last word counts, too
             await fleet.stop_all()
             await fleet.close()
+        home.fence.unlink(missing_ok=True)  # the next stage is nobody's successor
 
 
 @asynccontextmanager

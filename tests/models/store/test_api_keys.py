@@ -16,13 +16,12 @@ from models.store.api_keys import (
     KeyNotFound,
     KeyRefused,
     build_key,
-    create_key,
     decode_keys,
     hash_key,
     list_keys,
-    revoke_key,
 )
 from models.store.client import connect_async
+from models.store.key_edits import create_key, revoke_key
 from models.store.records import KeyRecord
 
 pytestmark = pytest.mark.anyio
@@ -128,9 +127,9 @@ class TestStoring:
             await changes.subscribe(keys.api_keys_channel)
             assert (await changes.get_message(timeout=5))["type"] == "subscribe"
             created = make("laptop")
-            assert (await changes.get_message(timeout=5))["data"] == created.record.key_id.encode()
+            assert (await changes.get_message(timeout=5))["data"] == b"1"
             revoke_key(client, keys, created.record.key_id, NOW)
-            assert (await changes.get_message(timeout=5))["data"] == created.record.key_id.encode()
+            assert (await changes.get_message(timeout=5))["data"] == b"2" == client.get(keys.tenancy_version)
 
 
 class TestRevoking:

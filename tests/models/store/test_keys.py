@@ -13,7 +13,8 @@ def all_keys(keys: Keys) -> list[str]:
     kept = [make(kind, owner) for make in makers for kind in ("files", "batches") for owner in ("o", "p")]
     places = [make(place) for make in (keys.batches_open, keys.batch_lease) for place in ("a", "b")]
     due = [keys.kept_due("files"), keys.kept_due("batches")]
-    return [*fixed, keys.demand("w1"), keys.demand("w2"), keys.reply("c1"), *kept, *due, *places]
+    told = [keys.alert_told(place) for place in ("key:a", "key:b")]
+    return [*fixed, *told, keys.demand("w1"), keys.demand("w2"), keys.reply("c1"), *kept, *due, *places]
 
 
 def test_all_lie_under_the_prefix():

@@ -26,8 +26,10 @@ async def work(link: Link, asked: Asked) -> None:
         await link.say(whole(PLAIN))
     else:
         await link.say(STREAM_HEAD)
+        told = (asked.json.get("stream_options") or {}).get("continuous_usage_stats")
         for number in range(how.get("events", 5)):
-            one = event(f" {number}")
+            usage = {"prompt_tokens": 2, "total_tokens": 3 + number, "completion_tokens": 1 + number}
+            one = event(f" {number}", **({"usage": usage} if told else {}))
             await link.say(b"%x\r\n%b\r\n" % (len(one), one))
             await asyncio.sleep(how.get("every_s", 0.0))
         await link.say(b"%x\r\n%b\r\n0\r\n\r\n" % (len(DONE), DONE))

@@ -95,23 +95,33 @@ def in_chunks(body: bytes = PLAIN, *sizes: int, end: bytes = b"0\r\n\r\n") -> by
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-def event(text: str, **more: Any) -> bytes:
-    delta = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-    chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [delta]} | more
+def event(text: str | None, **more: Any) -> bytes:
+    """None: one without a choice."""
+    choices = [] if text is None else [{"index": 0, "delta": {"content": text}, "finish_reason": None}]
+    chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices} | more
     return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
 
 
 EVENTS = (
     event("one"),
     event(" two"),
-    event(" three", usage={"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}),
+    event(" three"),
+    b"data: [DONE]\n\n",
+)
+# The same as vLLM sends it to a gateway that wants to know its tokens all the time: callers see EVENTS.
+TOLD = (
+    *(
+        event(word, usage={"prompt_tokens": 2, "total_tokens": 3 + number, "completion_tokens": 1 + number})
+        for number, word in enumerate(("one", " two", " three"))
+    ),
+    event(None, usage={"prompt_tokens": 2, "total_tokens": 5, "completion_tokens": 3}),
     b"data: [DONE]\n\n",
 )
 
 
 def streamed(*events: bytes) -> bytes:
     """The stream in HTTP's chunked framing, an event a chunk."""
-    return STREAM_HEAD + b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in events or EVENTS) + b"0\r\n\r\n"
+    return STREAM_HEAD + b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in events or TOLD) + b"0\r\n\r\n"
 
 
 async def answers(link: Link, asked: Asked) -> None:

@@ -65,7 +65,8 @@ def test_answers_are_what_the_document_says(house: House, document: Any) -> None
         def answers(case: schemathesis.Case, key: str) -> None:
             nonlocal asked
             asked += 1
-            answer = case.call(base_url=f"http://127.0.0.1:{house.port}", headers={"authorization": f"Bearer {key}"})
+            headers = {"authorization": f"Bearer {key}"}
+            answer = case.call(base_url=f"http://127.0.0.1:{house.port}", headers=headers, timeout=60)  # wait_s: 30
             # Without an engine that can do it, or without a controller, a 503 is the truth.
             assert answer.status_code < 500 or answer.status_code in (503, 504), (case, answer.text)
             case.validate_response(answer, checks=list(CHECKED))

@@ -1,0 +1,1 @@
+"""What limits and metering cost: the reservation of a request, its event, and the settling of many."""

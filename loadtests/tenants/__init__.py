@@ -1,0 +1,1 @@
+"""What a tenant feels of another one that asks for ten times its share."""
