@@ -44,7 +44,8 @@ made_rows = st.builds(
     Row, scheduled_us=some, sent_us=st.integers(0, 10**9), connect_us=some, first_byte_us=some, first_token_us=some,
     end_us=st.integers(0, 10**9), gaps_us=st.lists(st.integers(0, 10**6)), input_tokens=some, output_tokens=some,
     stream=st.booleans(), status=st.integers(0, 599), phase=st.integers(0, 9), turn=st.integers(0, 9),
-    worker=st.integers(0, 9), model=texts, dialect=texts, tenant=texts, tag=texts, error=texts, message=texts, head_us=some,
+    worker=st.integers(0, 9), model=texts, dialect=texts, tenant=texts, tag=texts, error=texts, message=texts,
+    head_us=some,
     timing_ms=st.dictionaries(st.sampled_from(["auth", "queue"]), st.floats(0, 1e6)),
 )  # fmt: skip
 
