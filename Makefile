@@ -10,7 +10,9 @@ JOBS ?= 2
 DATA ?= ../shared/data
 SEEDS ?=
 ONLY ?=
-# Where the gateway benchmark's peers are installed.
+# Which load test: smoke, steady, ramp, spike, zero, many-models, replay, noisy-neighbour, soak, chaos.
+SUITE ?= smoke
+# Where the peers of the gateway benchmark and of `roundhouse loadtest compare` are installed.
 PEERS ?=
 # auto: the CUDA stack where an NVIDIA driver answers, else the CPU stack.
 STACK ?= auto
@@ -28,7 +30,7 @@ BIN := .venv/bin
 EXACT_PYTHON := $(if $(filter file,$(origin PYTHON)),,--exact-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-cluster test-long test-gpu lint loadtest chaos bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-tenants bench-metering bench-packing bench-residency bench-autoscale fuzz clean
+.PHONY: help venv run test test-cluster test-long test-gpu lint loadtest chaos latency-cost bench-ceiling bench-control bench-spike bench-replay bench-coldstart bench-gpu bench-gateway bench-peers bench-tenants bench-metering bench-packing bench-residency bench-autoscale fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,8 +59,14 @@ lint: venv ## style, formatting, types and import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-loadtest: venv ## load the running service and report what users would feel
-	@$(BIN)/python -m loadtests $(ARGS)
+loadtest: venv ## load the running service and report what users would feel; SUITE=spike, ARGS="--rate 5"
+	@$(BIN)/python -m loadtests $(SUITE) $(ARGS)
+
+latency-cost: venv ## measure the tables of docs/latency-cost.md against the running service (15 min); ONLY=gateway,tiers PEERS=dir
+	@$(BIN)/python -m loadtests.latency_cost --only "$(ONLY)" --peers "$(PEERS)" $(ARGS)
+
+bench-ceiling: venv ## how many streams and short requests a second one core of the load generator follows (2 min, a C compiler)
+	@$(BIN)/python -m loadtests.ceiling $(ARGS)
 
 chaos: venv ## kill, stop and silence each part at each kind of moment, and say what callers felt (18 min)
 	@$(BIN)/python -m loadtests.chaos $(ARGS)
@@ -81,7 +89,7 @@ bench-gpu: venv ## copies, sleep and wake, residue and the ledger on a real GPU
 bench-gateway: venv ## what the gateway costs beside nginx, HAProxy, Rust routers, Ray Serve, LiteLLM (20 min); PEERS=dir
 	@$(BIN)/python -m loadtests.gateway $(if $(PEERS),--peers "$(PEERS)") $(ARGS)
 
-bench-peers: venv ## install the peers of bench-gateway that are Python packages, outside of the repository: PEERS=dir
+bench-peers: venv ## install the peers of bench-gateway and loadtest compare that are Python packages, outside of the repository: PEERS=dir
 	@$(if $(PEERS),,echo "name a folder for them: make bench-peers PEERS=dir" >&2; exit 2;) \
 	$(BIN)/python -m loadtests.gateway.install "$(PEERS)" $(ARGS)
 

@@ -23,7 +23,8 @@ class Exchange:
     """``started_s`` is of the monotonic clock; all other times are seconds since then or durations.
 
     A held request waits either for a place on a busy replica (``queue_s``) or for its model to start (``wake_s``);
-    ``hold_s`` is both. ``engine_s``: from the request's last byte out to the engine's first byte of the answer.
+    ``hold_s`` is both. ``engine_s``: from the request's last byte out to the engine's first byte of the answer,
+    of a stream to its first event.
     """
 
     request_id: str

@@ -1,11 +1,14 @@
-"""Which of the service's models can chat."""
+"""Which of the service's models can chat, and which make embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from loadtests.chat import CHAT_PATH, ChatRequest
+from loadtests.load.settings import Settings
 from loadtests.target import Target, TargetError
 from loadtests.wire import CallFailed, NotReachable, Refused, get_json, post_json
 
@@ -55,3 +58,37 @@ def can_chat(target: Target, model: str, entry: dict[str, Any]) -> bool:
     except CallFailed:
         return True
     return True
+
+
+def models_of(target: Target, settings: Settings) -> Settings:
+    """With the models that are there: those named, else all that can be asked what the settings ask.
+
+    Embedders come in where they are named, where ``embeddings`` is among the dialects, and in the suite ``smoke``.
+    Raises TargetError, CallFailed.
+    """
+    entries = {str(entry["id"]): entry for entry in served_models(target)}
+    unknown = [model for model in settings.models if model not in entries]
+    if unknown:
+        raise TargetError(f"--models: no model {', '.join(unknown)}; there are {', '.join(entries) or 'none'}")
+    wanted = settings.models or tuple(entries)
+    kinds = {name: kind_of(entries[name]) for name in wanted}
+    embedding = bool(settings.models) or settings.suite == "smoke" or "embeddings" in settings.dialects
+    chatters = tuple(name for name in wanted if kinds[name] == "generate")
+    embedders = tuple(name for name in wanted if kinds[name] == "embed") if embedding else ()
+    only = {name for name, weight in settings.dialects.items() if weight > 0}
+    if only == {"embeddings"}:
+        chatters = ()
+    if not chatters and not embedders:
+        raise TargetError(f"none of the models at {target.url} can be asked ({', '.join(entries) or 'there are none'})")
+    told = {name: entries[name].get("max_model_len") for name in chatters + embedders}
+    contexts = {name: length for name, length in told.items() if isinstance(length, int) and length > 0}
+    return msgspec.structs.replace(settings, models=chatters, embedders=embedders, contexts=contexts)
+
+
+def kind_of(entry: dict[str, Any]) -> str:
+    """``generate``, ``embed`` or ``other``; a server that does not say serves language models."""
+    told = entry.get("capabilities")
+    if told:
+        return next((kind for kind in ("generate", "embed") if kind in told), "other")
+    runtime = entry.get("runtime")
+    return "generate" if runtime is None or runtime in _CHAT_RUNTIMES else "other"

@@ -68,6 +68,16 @@ def home_of(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("ROUNDHOUSE_HOME") or ".roundhouse").expanduser().resolve()
 
 
+def named_target(url: str, environ: Mapping[str, str], allow_remote: bool = False) -> Target:
+    """The service at ``url``, with the keys in the environment; with those that the running service has left behind
+    where it is that one. Raises TargetError."""
+    wanted = base_url(url)
+    left = read_env_file(home_of(environ) / "demo.env")
+    ours = bool(left.get("ROUNDHOUSE_URL")) and base_url(left["ROUNDHOUSE_URL"]) == wanted
+    given = {name: value for name, value in environ.items() if value}
+    return find_target({**(left if ours else {}), **given, "ROUNDHOUSE_URL": wanted}, allow_remote)
+
+
 def find_target(environ: Mapping[str, str], allow_remote: bool = False) -> Target:
     """ROUNDHOUSE_URL with its keys; without it, what the running service wrote to ``$ROUNDHOUSE_HOME/demo.env``.
 
@@ -91,6 +101,8 @@ def find_target(environ: Mapping[str, str], allow_remote: bool = False) -> Targe
 
 def base_url(text: str) -> str:
     """Scheme, host and port of a URL; what SDKs append (``/v1``) is taken off. Raises TargetError."""
+    if text.startswith("unix:/"):
+        return text
     parts = urlsplit(text.strip())
     try:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)

@@ -46,6 +46,12 @@ def post_json(target: Target, path: str, body: Any, *, admin: bool = False, time
         return _json(answer.read())
 
 
+def delete(target: Target, path: str, *, timeout_s: float = 30.0) -> None:
+    """Of the admin API. Raises CallFailed."""
+    with _answer(target, "DELETE", path, None, True, timeout_s) as answer:
+        answer.read()
+
+
 def post_stream(target: Target, path: str, body: Any, *, timeout_s: float) -> Generator[bytes, None, None]:
     """The pieces of the answer's body as they arrive. ``timeout_s`` bounds the wait for each. Raises CallFailed."""
     with _answer(target, "POST", path, body, False, timeout_s) as answer:

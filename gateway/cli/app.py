@@ -22,6 +22,7 @@ from gateway.cli import (
     join,
     key_hash,
     keys,
+    loadtest,
     logs,
     models,
     node,
@@ -80,6 +81,7 @@ app.command("plan")(planning.plan)
 app.command("pack")(pack.pack)
 app.command("record")(record.record)
 app.command("replay")(replay.replay)
+app.command("loadtest", context_settings=loadtest.CONTEXT, epilog=loadtest.EPILOG)(loadtest.loadtest)
 app.command("simulate")(simulate.simulate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")

@@ -222,6 +222,8 @@ class Relay(Seated):
 
     def _put_events(self, data: bytes) -> None:
         if not self._began:
+            # An engine sends the head of a stream before it computes: until now, it was the engine that was waited for.
+            self.exchange.engine_s = self._plane.now() - self._sent_s
             self._begin(self._status, self.lines, None)
         assert self._events is not None
         self._put(data)

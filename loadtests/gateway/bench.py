@@ -51,8 +51,8 @@ class Bench:
     peers: Path | None
     seconds: float
 
-    def scene(self, **changes: int) -> Scene:
-        return Scene(self.folder, self.engine_ports, self.key, self.cores.gateway, self.peers, **changes)
+    def scene(self, models: int = 0, workers: int = 1) -> Scene:
+        return Scene(self.folder, self.engine_ports, self.key, self.cores.gateway, self.peers, models, workers)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from loadtests.gateway.ports import free_port
 from loadtests.gateway.scene import Scene, Subject
-from loadtests.gateway.traffic import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -106,7 +105,7 @@ def litellm(scene: Scene, port: int, folder: Path) -> Sequence[str]:
             "model_name": name,
             "litellm_params": {"model": f"openai/{name}", "api_base": f"{url}/v1", "api_key": "none"},
         }
-        for name in MODELS
+        for name in scene.names
         for url in scene.engine_urls
     ]
     file.write_text(json.dumps({"model_list": models, "litellm_settings": {"num_retries": 0}}))  # YAML as well

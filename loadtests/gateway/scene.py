@@ -16,7 +16,7 @@ from loadtests.gateway.cores import children_on
 from loadtests.gateway.family import Usage, end_rest, family, usage
 from loadtests.gateway.ports import free_port
 from loadtests.gateway.problems import DidNotStart
-from loadtests.gateway.traffic import PATH, PLAIN, chat
+from loadtests.gateway.traffic import MODELS, PATH, PLAIN, chat
 
 ASK_TIMEOUT_S = 5.0
 POLL_S = 0.002
@@ -25,7 +25,7 @@ ORPHANS_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """``models``: how many the gateway is to know besides those that are always there."""
+    """``names``: of the engine's models; ``models``: how many the gateway is to know besides those."""
 
     folder: Path
     engine_ports: tuple[int, ...]
@@ -34,6 +34,7 @@ class Scene:
     peers: Path | None = None
     models: int = 0
     workers: int = 1
+    names: tuple[str, ...] = MODELS
 
     @property
     def engine_urls(self) -> list[str]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from packers.types import ModelId
 
 Floats = npt.NDArray[np.float64]
+Blocks = tuple[int, ...]
 DAY_S, HOUR_S = 86_400.0, 3_600.0
 
 
@@ -32,6 +33,8 @@ class Trace:
     ``at_s``: seconds since the trace's beginning, which was ``start_unix_s`` (0 where nobody knows).
     ``service_s``: how long a replica worked on it; 0 where it is not known (``packers.sim.service`` estimates it).
     ``input_tokens``, ``output_tokens``: 0 where not known. The arrays cannot be written to.
+    ``blocks``: of each prompt, ids of its blocks (Mooncake's ``hash_ids``): prompts with the same first ids begin with
+    the same text. Empty where nobody knows.
     """
 
     names: tuple[ModelId, ...]
@@ -41,6 +44,7 @@ class Trace:
     input_tokens: npt.NDArray[np.int32]
     output_tokens: npt.NDArray[np.int32]
     start_unix_s: float = 0.0
+    blocks: tuple[Blocks, ...] = ()
 
     @classmethod
     def of(
@@ -52,6 +56,7 @@ class Trace:
         input_tokens: npt.ArrayLike | None = None,
         output_tokens: npt.ArrayLike | None = None,
         start_unix_s: float = 0.0,
+        blocks: Sequence[Blocks] = (),
     ) -> Trace:
         """From anything like an array; times need not be sorted. Raises TraceError (see ``_check``)."""
         at = np.asarray(at_s, np.float64)
@@ -65,6 +70,8 @@ class Trace:
             "output_tokens": zeros if output_tokens is None else np.asarray(output_tokens),
         }
         _check(known, given)
+        if len(blocks) not in (0, at.size):
+            raise TraceError(f"has {len(blocks)} values for {at.size} requests", field="blocks")
         order = np.argsort(at, kind="stable")
         return cls(
             known,
@@ -74,6 +81,7 @@ class Trace:
             _frozen(given["input_tokens"][order].astype(np.int32)),
             _frozen(given["output_tokens"][order].astype(np.int32)),
             start_unix_s,
+            tuple(blocks[place] for place in order) if blocks else (),
         )
 
     def __len__(self) -> int:
@@ -146,7 +154,13 @@ class Trace:
             _frozen(self.input_tokens[which]),
             _frozen(self.output_tokens[which]),
             self.start_unix_s + shift_s if self.start_unix_s else 0.0,
+            self._blocks_of(which),
         )
+
+    def _blocks_of(self, which: slice | npt.NDArray[np.intp]) -> tuple[Blocks, ...]:
+        if isinstance(which, slice) or not self.blocks:
+            return self.blocks[which] if isinstance(which, slice) else ()
+        return tuple(self.blocks[place] for place in which)
 
     def _replace(
         self,
@@ -163,11 +177,15 @@ class Trace:
             self.input_tokens,
             self.output_tokens,
             self.start_unix_s,
+            self.blocks,
         )
 
 
 def merge(traces: Sequence[Trace]) -> Trace:
-    """All requests of several traces that begin at the same moment; models of one name are one model."""
+    """All requests of several traces that begin at the same moment; models of one name are one model.
+
+    ``blocks`` are left out: one trace's ids say nothing about another one's prompts.
+    """
     if not traces:
         raise TraceError("there is no trace to merge")
     names = tuple(dict.fromkeys(name for one in traces for name in one.names))

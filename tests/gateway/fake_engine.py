@@ -87,6 +87,8 @@ class FakeEngine:
 
     async def _stream(self, request: web.Request, fields: Any, fake: Any) -> web.StreamResponse:
         response = await _head(request)
+        if fake.get("pause_after") == 0:
+            await self.go_on.wait()
         for number, event in enumerate(events(request.path, fields)):
             await response.write(event)
             if fake.get("pause_after") == number + 1:

@@ -8,6 +8,7 @@ import re
 import zlib
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.gateway.test_metrics import parsed
@@ -47,6 +48,27 @@ async def test_every_answer_says_where_its_time_went(world: World) -> None:
     found = await figures(world)
     assert found["roundhouse_request_stage_seconds_count", ("m", "engine-ttfb")] == 2
     assert found["roundhouse_request_stage_seconds_count", ("m", "auth")] == 2
+
+
+async def test_what_an_engine_computes_before_its_first_event_is_the_engines_time(world: World) -> None:
+    """It sends the head of a stream at once, and nothing that a caller could read."""
+    engine = await world.engine("m-1")
+    await world.route(world.model("m", "m-1"))
+    body = json.dumps(chat_body("m", stream=True, fake={"do": "answer", "pause_after": 0})).encode()
+    held_s = 0.05
+
+    async def let_go() -> None:
+        while not engine.open:
+            await anyio.sleep(0.001)
+        await anyio.sleep(held_s)
+        engine.go_on.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(let_go)
+        status, headers, _ = await call(world, body)
+    assert status == 200
+    (engine_ms,) = re.findall(r"engine-ttfb;dur=([0-9.]+)", headers["server-timing"])
+    assert float(engine_ms) >= held_s * 1e3 * 0.9
 
 
 @pytest.mark.parametrize(

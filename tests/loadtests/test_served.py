@@ -1,13 +1,13 @@
-"""Only models that can chat are loaded; an embedder is left alone."""
+"""Which models are asked, and what."""
 
 from __future__ import annotations
 
-import random
+from typing import Any
 
 import pytest
 
-from loadtests.prompts import prompt
-from loadtests.served import chat_models
+from loadtests.load.settings import Settings
+from loadtests.served import chat_models, models_of
 from loadtests.target import Target, TargetError
 from loadtests.wire import Refused
 from tests.loadtests.fake_service import FakeModel, FakeService
@@ -58,11 +58,43 @@ def test_no_service_means_start_one() -> None:
         chat_models(target)
 
 
-def test_prompts_repeat_with_their_seed_and_differ_early() -> None:
-    def said(seed: int) -> list[str]:
-        rng = random.Random(seed)
-        return [prompt(rng) for _ in range(50)]
+def found(served: dict[str, FakeModel], /, **given: Any) -> Settings:
+    with FakeService(served).running() as service:
+        return models_of(service.target, Settings(**{"suite": "steady", **given}))
 
-    assert said(1) == said(1)
-    assert said(1) != said(2)
-    assert len({text[:30] for text in said(1)}) > 45
+
+MIXED = {
+    "llama": FakeModel(capabilities=("generate", "tokenize"), context=512),
+    "qwen": FakeModel(),
+    "stock": FakeModel(runtime=None),
+    "minilm": FakeModel(runtime="torch", capabilities=("embed",)),
+    "painter": FakeModel(runtime="torch", capabilities=("image",)),
+}
+
+
+def test_a_suite_asks_language_models_unless_it_is_told_otherwise() -> None:
+    settings = found(MIXED)
+    assert (settings.models, settings.embedders) == (("llama", "qwen", "stock"), ())
+    assert settings.contexts == {"llama": 512}
+
+
+@pytest.mark.parametrize("given", [{"suite": "smoke"}, {"dialects": {"chat": 1.0, "embeddings": 1.0}}])
+def test_embedders_are_asked_where_embeddings_are_wanted(given: dict[str, Any]) -> None:
+    assert found(MIXED, **given).embedders == ("minilm",)
+
+
+def test_embeddings_alone_leave_language_models_alone() -> None:
+    settings = found(MIXED, dialects={"embeddings": 1.0})
+    assert (settings.models, settings.embedders) == ((), ("minilm",))
+
+
+def test_models_that_are_named() -> None:
+    settings = found(MIXED, models=("minilm", "qwen"))
+    assert (settings.models, settings.embedders) == (("qwen",), ("minilm",))
+    with pytest.raises(TargetError, match="no model gpt-9; there are llama, qwen"):
+        found(MIXED, models=("gpt-9",))
+
+
+def test_a_service_of_other_models_is_no_target() -> None:
+    with pytest.raises(TargetError, match=r"can be asked \(painter\)"):
+        found({"painter": MIXED["painter"]})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.target import Target, TargetError, base_url, find_target, home_of, read_env_file
+from loadtests.target import Target, TargetError, base_url, find_target, home_of, named_target, read_env_file
 
 
 def test_the_environment_names_the_service() -> None:
@@ -90,3 +90,18 @@ def test_the_home_is_where_the_service_keeps_it(tmp_path: Path, monkeypatch: pyt
 
 def test_a_missing_file_holds_nothing(tmp_path: Path) -> None:
     assert read_env_file(tmp_path / "demo.env") == {}
+
+
+@pytest.mark.parametrize(("url", "key"), [("http://127.0.0.1:9/v1", "mine"), ("http://127.0.0.1:8", "")])
+def test_keys_that_the_service_left_go_to_that_service_alone(url: str, key: str, tmp_path: Path) -> None:
+    (tmp_path / "demo.env").write_text("ROUNDHOUSE_URL=http://127.0.0.1:9\nROUNDHOUSE_API_KEY=mine\n")
+    environ = {"ROUNDHOUSE_HOME": str(tmp_path), "ROUNDHOUSE_URL": "http://127.0.0.1:7"}
+    assert named_target(url, environ) == Target(url.removesuffix("/v1"), key)
+
+
+def test_a_named_target_may_be_a_unix_socket_and_not_another_machine(tmp_path: Path) -> None:
+    environ = {"ROUNDHOUSE_HOME": str(tmp_path), "ROUNDHOUSE_API_KEY": "k"}
+    target = named_target("unix:/run/engine.sock", environ)
+    assert (target.socket_path, target.api_key, target.loopback) == ("/run/engine.sock", "k", True)
+    with pytest.raises(TargetError, match="--allow-remote"):
+        named_target("http://192.0.2.1", environ)

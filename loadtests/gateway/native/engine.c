@@ -1,10 +1,10 @@
 /* A stand-in for an inference engine, as fast as one core can be: canned answers over HTTP/1.1 with keep-alive.
 
-     engine ADDRESS...        ADDRESS: a port on loopback, or unix:PATH
+     engine [--pace MS] ADDRESS...        ADDRESS: a port on loopback, or unix:PATH
 
    POST, any path: 600 bytes of JSON; with "stream":true in the body, server-sent events:
      model m        64 tokens, a usage event and [DONE], each sent by itself, one right after the other
-     model m-paced  the same, PACE_MS apart
+     model m-paced  the same, PACE_MS (or --pace) apart
      model m-brief  a token at once, the usage event and [DONE] PACE_MS later
      model m-held   a token at once and then one every HELD_MS, until the caller leaves
    GET /stats: what happened so far, as JSON. GET .../models: the models. GET of anything else: {}.
@@ -351,17 +351,19 @@ static int send_due(void) {
 
 int main(int count, char **arguments) {
     struct epoll_event ready[512];
-    if (count < 2) {
-        fprintf(stderr, "usage: engine ADDRESS...   a port on loopback, or unix:PATH\n");
+    int first = count > 2 && !strcmp(arguments[1], "--pace") ? 3 : 1;
+    double pace_ms = first > 1 ? atof(arguments[2]) : PACE_MS;
+    if (count <= first || pace_ms <= 0) {
+        fprintf(stderr, "usage: engine [--pace MS] ADDRESS...   a port on loopback, or unix:PATH\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
     make_texts();
-    paces[PACED].interval_ns = PACE_MS * 1000000ull;
+    paces[PACED].interval_ns = pace_ms * 1e6;
     paces[HELD].interval_ns = HELD_MS * 1000000ull;
     for (int kind = 0; kind < 3; kind++) paces[kind].list.after = paces[kind].list.before = &paces[kind].list;
     epoll = epoll_create1(0);
-    for (int i = 1; i < count; i++) listen_on(arguments[i]);
+    for (int i = first; i < count; i++) listen_on(arguments[i]);
     puts("ready");
     fflush(stdout);
     for (;;) {

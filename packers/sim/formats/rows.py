@@ -48,6 +48,15 @@ class Row:
     def whole(self, field: str, default: int | None = None) -> int:
         return int(self.number(field, default))
 
+    def wholes(self, field: str) -> tuple[int, ...]:
+        """A list of whole numbers from 0 on; a missing one is empty."""
+        values = self.values.get(field)
+        if values is None:
+            return ()
+        if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
+            raise self.error(field, f"{str(values)[:80]!r} must be a list of whole numbers from 0 on")
+        return tuple(values)
+
     def moment(self, field: str) -> float:
         """Seconds: a number, or a date and time (UTC where it does not say), which gives Unix time."""
         text = self.text(field)
@@ -111,10 +120,12 @@ class Columns:
     service_s: list[float] = field(default_factory=list)
     input_tokens: list[int] = field(default_factory=list)
     output_tokens: list[int] = field(default_factory=list)
+    blocks: list[tuple[int, ...]] = field(default_factory=list)
 
     def add(
-        self, row: Row, at_s: float, model: str, service_s: float = 0.0, input_tokens: int = 0, output_tokens: int = 0
-    ) -> None:
+        self, row: Row, at_s: float, model: str, service_s: float = 0.0, input_tokens: int = 0, output_tokens: int = 0,
+        blocks: tuple[int, ...] = (),
+    ) -> None:  # fmt: skip
         if not 0 <= at_s < math.inf:
             raise row.error(self.time_field, f"{at_s} must be 0 or more")
         if not self.sorts and self.at_s and at_s < self.at_s[-1]:
@@ -126,6 +137,7 @@ class Columns:
         self.service_s.append(service_s)
         self.input_tokens.append(input_tokens)
         self.output_tokens.append(output_tokens)
+        self.blocks.append(blocks)
 
     def trace(self) -> Trace:
         """Times count from the first request. Raises TraceError when there was none."""
@@ -140,4 +152,5 @@ class Columns:
             self.input_tokens,
             self.output_tokens,
             start_unix_s=start_s,
+            blocks=self.blocks if any(self.blocks) else (),
         )

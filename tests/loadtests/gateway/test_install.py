@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sysconfig
 import venv
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.gateway import install
-from loadtests.gateway.install import PINNED, main, relaxed
+from loadtests.gateway.install import PINNED, _name_of, main, relaxed
 
 PUBLISHED = [
     "certifi>=2026.10.19",
@@ -70,3 +71,45 @@ def test_a_peer_that_fails_is_named(
     monkeypatch.setattr(venv, "create", lambda *_args, **_options: None)
     assert main([str(tmp_path), "--only", "vllm-router"]) == 1
     assert "vllm-router: could not be installed; the benchmark goes on without it" in capsys.readouterr().err
+
+
+@pytest.fixture
+def ray_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = [
+        "requests>=2",
+        'vllm[audio]==0.29.0; extra == "llm"',
+        'nixl==1.3.2; extra == "llm"',
+        'jsonref>=1.1.0; extra == "llm"',
+        'pyarrow>=17.0.0; extra == "data"',
+        'pyarrow>=17.0.0; extra == "llm"',
+    ]
+    monkeypatch.setattr("importlib.metadata.requires", lambda _name: published)
+
+
+@pytest.mark.usefixtures("ray_wants")
+def test_ray_serve_llm_gets_what_it_asks_for_besides_ray_and_vllm(
+    tmp_path: Path, pip: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "ray-serve-llm" / "lib" / "python3.11" / "site-packages"
+    monkeypatch.setattr(venv, "create", lambda *_args, **_options: packages.mkdir(parents=True))
+    assert main([str(tmp_path), "--only", "ray-serve-llm"]) == 0
+    assert pip == [["requests>=2", "jsonref>=1.1.0", "pyarrow>=17.0.0"]]
+    seen = (packages / "inherited.pth").read_text().splitlines()
+    assert sysconfig.get_path("purelib") in seen
+
+
+def test_without_ray_there_is_no_ray_serve_llm(
+    tmp_path: Path, pip: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    assert main([str(tmp_path), "--only", "ray-serve-llm"]) == 1
+    assert "the package ray is not installed here" in capsys.readouterr().err
+    assert pip == []
+
+
+@pytest.mark.parametrize(
+    ("requirement", "name"),
+    [("vllm[audio]==0.29.0", "vllm"), ("NIXL-cu13==1", "nixl-cu13"), ("numpy", "numpy"), ("", "")],
+)
+def test_the_name_of_a_requirement(requirement: str, name: str) -> None:
+    assert _name_of(requirement) == name

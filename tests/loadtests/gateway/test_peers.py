@@ -72,6 +72,14 @@ def test_litellm_knows_every_model_on_every_engine(tmp_path: Path) -> None:
     }
 
 
+def test_litellm_can_stand_before_other_models_too(tmp_path: Path) -> None:
+    place = Scene(tmp_path, (7001,), "", EVERYWHERE, tmp_path, names=("tiny-llama",))
+    BY_NAME["litellm"].command(place, 8123, tmp_path)
+    (model,) = yaml.safe_load((tmp_path / "litellm.yaml").read_text())["model_list"]
+    assert model["model_name"] == "tiny-llama"
+    assert model["litellm_params"]["model"] == "openai/tiny-llama"
+
+
 def test_ray_writes_into_its_own_folder_only(tmp_path: Path) -> None:
     environ = BY_NAME["ray-serve"].environ(tmp_path)
     assert environ["RAY_SERVE_ENABLE_HA_PROXY"] == "1"

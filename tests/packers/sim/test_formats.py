@@ -77,6 +77,15 @@ def test_mooncake_counts_milliseconds() -> None:
     trace = read(MOONCAKE)
     assert trace.at_s.tolist() == [0, 1.5]
     assert trace.input_tokens.tolist() == [6758, 7322]
+    assert trace.blocks == ((0, 1), (0, 14))
+
+
+def test_mooncake_without_blocks_has_none_and_wrong_ones_are_named() -> None:
+    without = [line.partition(', "hash_ids"')[0] + "}" for line in MOONCAKE.splitlines()]
+    assert read("\n".join(without)).blocks == ()
+    for wrong in ("7", '"0,1"', "[0, -1]", "[0.5]", "[true]", "[[1]]"):
+        with pytest.raises(TraceError, match=r"x\.csv:2: field 'hash_ids'.*must be a list of whole numbers from 0 on"):
+            read(MOONCAKE.replace("[0, 14]", wrong))
 
 
 def test_a_recording_may_be_out_of_order_and_have_gaps() -> None:

@@ -104,6 +104,24 @@ def test_merging_joins_models_of_one_name() -> None:
         merge([])
 
 
+def blocked() -> Trace:
+    """The requests of the middle model come last."""
+    return Trace.of("ab", [30.0, 10.0, 20.0, 15.0], [0, 1, 0, 1], blocks=[(3,), (1, 2), (), (1,)])
+
+
+def test_blocks_stay_with_their_requests() -> None:
+    trace = blocked()
+    assert trace.blocks == ((1, 2), (1,), (), (3,))
+    assert trace.clip(12.0, 25.0).blocks == ((1,), ())
+    assert trace.scale(2.0).blocks == trace.to_rate(7.0).blocks == trace.blocks
+    assert trace.only(["a"]).blocks == ((), (3,))
+    assert small().blocks == small().only(["b"]).blocks == small().clip(0, 15).blocks == ()
+
+
+def test_blocks_of_several_traces_say_nothing_of_each_other() -> None:
+    assert merge([blocked(), blocked()]).blocks == ()
+
+
 @pytest.mark.parametrize(
     ("columns", "field"),
     [
@@ -118,6 +136,7 @@ def test_merging_joins_models_of_one_name() -> None:
         ({"input_tokens": [1]}, "input_tokens"),
         ({"output_tokens": [1, -5]}, "output_tokens"),
         ({"names": ["a", "a"]}, "names"),
+        ({"blocks": [(1,)]}, "blocks"),
     ],
 )
 def test_errors_name_the_field(columns: dict[str, list[float]], field: str) -> None:

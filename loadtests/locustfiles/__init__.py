@@ -1,0 +1,1 @@
+"""One locustfile per suite; each also runs under plain ``locust -f``, with Locust's own screens."""

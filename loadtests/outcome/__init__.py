@@ -1,0 +1,1 @@
+"""What a run leaves: its document, the figures in it, and whether they may be believed."""

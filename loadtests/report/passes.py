@@ -1,0 +1,148 @@
+"""The same load, direct to the engine and through the service, in turns.
+
+Both sides have one plan: the same requests at the same times. The order of the two changes from pass to pass (direct
+first, then second, ...), so that neither side has all the early or all the late passes, and a machine that warms up or
+slows down bends both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loadtests.coldstart.admin import Admin
+from loadtests.driver import NoRun, folder, need_locust, run_once, settle
+from loadtests.load.settings import Settings, SettingsError
+from loadtests.outcome.document import RUN_FILE
+from loadtests.report.engine import direct_target, fresh
+from loadtests.suites import plan_of
+from loadtests.target import Target
+
+FORMAT, VERSION = "roundhouse-loadtest-pairs", 1
+PAIRS_FILE = "pairs.json"
+DIRECT, THROUGH = "direct", "through"
+PASSES = 5  # of three, Student's t makes intervals half as wide again
+AGAIN = 3
+
+
+class PairsError(ValueError):
+    """The file is no list of passes."""
+
+
+class Pairs(msgspec.Struct, frozen=True):
+    """Runs of each side, pass by pass; relative to the file's own folder. ``left_out``: passes in which the generator
+    was the bottleneck on one side, and that were run again. ``argv``: repeats them."""
+
+    direct: list[str]
+    through: list[str]
+    left_out: list[int] = []
+    argv: list[str] = []
+    format: str = FORMAT
+    version: int = VERSION
+
+    def files(self, base: Path) -> tuple[list[Path], list[Path]]:
+        return [base / one for one in self.direct], [base / one for one in self.through]
+
+
+def sides(number: int) -> tuple[str, str]:
+    """The first pass has the engine first, the second the service, and so on."""
+    return (DIRECT, THROUGH) if number % 2 else (THROUGH, DIRECT)
+
+
+def run_pairs(options: argparse.Namespace, argv: list[str]) -> Path:
+    """The folder with all runs and ``pairs.json``. Raises NoRun, TargetError, SettingsError, CallFailed, OSError.
+
+    A pass that is not valid is run again, up to AGAIN times in all: why it is not is the generator's affair, and which
+    passes count is decided by that alone, not by how fast they were.
+    """
+    need_locust()
+    settings, target = settle(options)
+    model = the_model(settings)
+    passes = getattr(options, "pairs", PASSES)
+    if passes < 1:
+        raise SettingsError(f"--pairs must be at least 1, not {passes}")
+    out = folder(options, settings)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / PAIRS_FILE).unlink(missing_ok=True)
+    done: list[int] = []
+    left_out: list[int] = []
+    number = 0
+    while len(done) < passes:
+        number += 1
+        said = f"pass {len(done) + 1} of {passes}"
+        runs = [_one(options, settings, (target, model), (number, side), out, said) for side in sides(number)]
+        if all(run["generator"]["valid"] for run in runs) or len(left_out) >= AGAIN:
+            done.append(number)
+        else:
+            say("  not valid: the generator was the bottleneck; once more")
+            left_out.append(number)
+    direct, through = ([f"{number}-{side}/{RUN_FILE}" for number in done] for side in (DIRECT, THROUGH))
+    pairs = Pairs(direct, through, left_out, argv)
+    (out / PAIRS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(pairs), indent=1) + b"\n")
+    return out
+
+
+def _one(
+    options: argparse.Namespace,
+    settings: Settings,
+    asked: tuple[Target, str],
+    turn: tuple[int, str],
+    out: Path,
+    said: str,
+) -> dict[str, Any]:
+    """One side of a pass, with a salt of its own: no prefix cache answers for the turn before."""
+    number, side = turn
+    place = _target(options, side, *asked)
+    say(f"{said}, {side}: {place.url}")
+    salted = msgspec.structs.replace(settings, salt=f"{settings.salt}{number:x}{side[0]}")
+    run = run_once(options, salted, place, out / f"{number}-{side}")
+    if not run["summary"]["answered"]:
+        raise NoRun(f"nothing was answered in pass {number}, {side}: {_first_error(run)}")
+    return run
+
+
+def the_model(settings: Settings) -> str:
+    """The one model of the load. Raises SettingsError where an engine alone cannot be asked the same."""
+    plan = plan_of(settings)
+    if plan.script or plan.events:
+        raise SettingsError(f"--direct: {settings.suite} gives orders to the service, which an engine does not take")
+    models = settings.models + settings.embedders
+    if len(models) != 1:
+        raise SettingsError(f"--direct: an engine serves one model; name it: --models {'|'.join(models)}")
+    return models[0]
+
+
+def _target(options: argparse.Namespace, side: str, target: Target, model: str) -> Target:
+    if hasattr(options, "reset"):
+        fresh(Admin(target), model)
+    # Looked up each time: meanwhile the replica may have become another.
+    remote = getattr(options, "allow_remote", False)
+    direct = direct_target(options.direct, target, model, allow_remote=remote)
+    return direct if side == DIRECT else target
+
+
+def _first_error(run: dict[str, Any]) -> str:
+    errors = run["summary"]["errors"]
+    return f"{errors[0]['code']}: {errors[0]['first']}" if errors else "there were no requests"
+
+
+def read_pairs(file: Path) -> tuple[Pairs, Path]:
+    """``file``: ``pairs.json`` or its folder; also what its paths are relative to. Raises PairsError."""
+    place = file / PAIRS_FILE if file.is_dir() else file
+    try:
+        pairs = msgspec.json.decode(place.read_bytes(), type=Pairs)
+    except (OSError, msgspec.MsgspecError) as problem:
+        raise PairsError(f"{place} cannot be read: {problem}") from None
+    if pairs.format != FORMAT or pairs.version != VERSION:
+        raise PairsError(f"{place} is no list of passes of this version")
+    if not pairs.through or len(pairs.direct) != len(pairs.through):
+        raise PairsError(f"{place} has {len(pairs.direct)} direct runs and {len(pairs.through)} through the service")
+    return pairs, place.parent
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,102 @@
+"""Where the time to the first token goes: part after part, each beginning where the one before ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loadtests.report import words
+from loadtests.report.content import Waterfall
+from loadtests.report.pictures.axes import Linear, ms
+from loadtests.report.pictures.canvas import MEDIUM, NARROW, SMALL, WIDE, Canvas, Point, text_width
+
+ROW, BAR, GAP = 24.0, 14.0, 34.0
+LABEL = 92.0
+HEAD, FOOT = 46.0, 24.0
+VALUE = 62.0
+DIRECT = "engine alone"
+MOST_COLUMNS = 3
+
+
+def draw(falls: Sequence[Waterfall], width: float, first: str = "TTFT") -> Canvas:
+    """Panels side by side where there is room for them, else one below the other."""
+    columns = 1 if width <= NARROW else len(falls) if len(falls) <= MOST_COLUMNS else 2
+    panel = (width - GAP * (columns - 1)) / columns
+    heights = [_height(fall) for fall in falls]
+    lines = [heights[at : at + columns] for at in range(0, len(heights), columns)]
+    canvas = Canvas(width, sum(max(line) for line in lines) + 4, f"Where the {first} goes", _about(falls))
+    # What a suite tells apart is to be seen side by side; of a median and a tail, each has its own scale.
+    alike = max(map(_far, falls)) if len(falls) > 2 else None
+    y = 0.0
+    for number, line in enumerate(lines):
+        for column, fall in enumerate(falls[number * columns : (number + 1) * columns]):
+            _panel(canvas, fall, (column * (panel + GAP), y), panel, alike or _far(fall))
+        y += max(line)
+    return canvas
+
+
+def both(falls: Sequence[Waterfall], first: str = "TTFT") -> tuple[Canvas, Canvas]:
+    return draw(falls, WIDE, first), draw(falls, NARROW, first)
+
+
+def _rows(fall: Waterfall) -> list[str]:
+    return [name for name in fall.parts_ms if name != "late" or fall.parts_ms["late"] >= 0.005]
+
+
+def _height(fall: Waterfall) -> float:
+    return HEAD + ROW * (len(_rows(fall)) + (fall.direct_ms is not None)) + FOOT
+
+
+def _about(falls: Sequence[Waterfall]) -> str:
+    said = []
+    for fall in falls:
+        parts = ", ".join(f"{words.PART_WORDS[name]} {words.with_unit(value)}" for name, value in fall.parts_ms.items())
+        said.append(f"{fall.title}: {parts}")
+    return "; ".join(said)
+
+
+def _far(fall: Waterfall) -> float:
+    return max(sum(fall.parts_ms.values()), fall.direct_ms or 0.0, 1e-6)
+
+
+def _panel(canvas: Canvas, fall: Waterfall, at: Point, width: float, far: float) -> None:
+    x, y = at
+    rows = _rows(fall)
+    total = sum(fall.parts_ms.values())
+    left, right = x + LABEL, x + width - VALUE
+    scale = Linear(0.0, far, left, right)
+    canvas.text((x, y + 14), fall.title, colour="ink", size=MEDIUM, bold=True)
+    many = f"{fall.requests:,} request{'s' if fall.requests != 1 else ''}"
+    canvas.text((x, y + 31), f"{words.with_unit(total)} mean of {many}")
+    top = y + HEAD
+    bottom = top + ROW * (len(rows) + (fall.direct_ms is not None))
+    for tick in scale.ticks(4 if right - left > 180 else 2):
+        canvas.line((scale(tick), top - 4), (scale(tick), bottom))
+        canvas.text((scale(tick), bottom + 14), ms(round(tick, 6)), size=10, anchor="middle")
+    line, begun = top, 0.0
+    if fall.direct_ms is not None:
+        _bar(canvas, DIRECT, "direct", (0.0, fall.direct_ms), scale, line, x)
+        line += ROW
+    for name in rows:
+        value = fall.parts_ms[name]
+        if line > top and name != rows[0]:
+            across = scale(begun)
+            canvas.line((across, line - (ROW - BAR) / 2), (across, line + (ROW - BAR) / 2), "soft", 0.8)
+        _bar(canvas, words.PART_WORDS[name], name, (begun, value), scale, line, x)
+        begun += value
+        line += ROW
+
+
+def _bar(canvas: Canvas, label: str, colour: str, part: tuple[float, float], scale: Linear, y: float, x: float) -> None:
+    begun, value = part
+    start, end = sorted((scale(begun), scale(begun + value)))
+    middle = y + ROW / 2
+    canvas.text((x, middle + 4), label, colour="ink")
+    wide = max(end - start, 1.5)  # what is there is seen
+    canvas.box((start, middle - BAR / 2), wide, BAR, colour, round=2, tip=f"{label}: {words.with_unit(value)}")
+    said = words.with_unit(value)
+    inside = end - start > text_width(said) + 12
+    past = start + wide + 6
+    if inside:
+        canvas.text((end - 6, middle + 4), said, colour="on-bar", size=SMALL, anchor="end", bold=True)
+    else:
+        canvas.text((past, middle + 4), said, colour="ink" if abs(value) >= 0.0005 else "soft")

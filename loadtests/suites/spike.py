@@ -1,0 +1,21 @@
+"""From calm to --factor times as many arrivals within a second, and back: what users feel until there is room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loadtests.load.plan import Plan, following
+from loadtests.load.settings import Settings
+from loadtests.suites.loads import open_load
+
+PRESET: dict[str, Any] = {"rate_per_s": 1.0, "factor": 20.0, "duration_s": 40.0}
+
+
+def build(settings: Settings) -> Plan:
+    quarter_s, rate = settings.duration_s / 4, settings.rate_per_s or 1.0
+    return open_load(
+        settings,
+        following(
+            ("calm", quarter_s, rate), ("spike", 2 * quarter_s, rate * settings.factor), ("after", quarter_s, rate)
+        ),
+    )
