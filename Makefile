@@ -62,7 +62,7 @@ lint: venv ## style, formatting, types and import contracts
 loadtest: venv ## load the running service and report what users would feel; SUITE=spike, ARGS="--rate 5"
 	@$(BIN)/python -m loadtests $(SUITE) $(ARGS)
 
-latency-cost: venv ## measure the tables of docs/latency-cost.md against the running service (15 min); ONLY=gateway,tiers PEERS=dir
+latency-cost: venv ## measure the tables of docs/latency-cost.md against the running service (25 min); ONLY=gateway,tiers PEERS=dir
 	@$(BIN)/python -m loadtests.latency_cost --only "$(ONLY)" --peers "$(PEERS)" $(ARGS)
 
 bench-ceiling: venv ## how many streams and short requests a second one core of the load generator follows (2 min, a C compiler)

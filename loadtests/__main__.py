@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +20,14 @@ from typing import Any
 from loadtests.compare.__main__ import main as compare
 from loadtests.driver import NoRun, run_suite
 from loadtests.load.settings import SettingsError
-from loadtests.options import parse
+from loadtests.options import in_options, parse
 from loadtests.outcome.slo import NO_SLO, SloError, read_slo
 from loadtests.report.command import NAMES, own_goals, write_all
 from loadtests.report.command import main as report
 from loadtests.report.command import reported as analysis
 from loadtests.report.passes import run_pairs
 from loadtests.report.sides import load
-from loadtests.target import TargetError
+from loadtests.target import TargetError, WrongTarget
 from loadtests.told import lines
 from loadtests.wire import CallFailed
 
@@ -45,14 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = "--json" in words
     try:
         options = parse(words)
+        if hasattr(options, "home"):
+            os.environ["ROUNDHOUSE_HOME"] = str(options.home)
         check(options)  # before anything is loaded
         if hasattr(options, "direct"):
             return paired(options, words)
         run, out = run_suite(options)
-    except (SettingsError, SloError) as problem:
-        return failed(problem, "usage", WRONG, as_json)
+    except (SettingsError, SloError, WrongTarget) as problem:
+        return failed(in_options(str(problem)), "usage", WRONG, as_json)
     except (TargetError, CallFailed, NoRun, OSError) as problem:
-        return failed(problem, "no_run", MISSED, as_json)
+        return failed(str(problem), "no_run", MISSED, as_json)
+    except KeyboardInterrupt:
+        return failed("ended by Ctrl-C before there were figures", "no_run", MISSED, as_json)
     if as_json:
         print(json.dumps(shown(run)), flush=True)
     else:
@@ -92,11 +97,11 @@ def reported(out: Path) -> Path | None:
     return write_all(subject, analysis(subject, own_goals(subject)), out) if subject.shown.rows else None
 
 
-def failed(problem: Exception, code: str, status: int, as_json: bool) -> int:
+def failed(message: str, code: str, status: int, as_json: bool) -> int:
     if as_json:
-        print(json.dumps({"error": {"message": str(problem), "code": code, "cure": None}}), flush=True)
+        print(json.dumps({"error": {"message": message, "code": code, "cure": None}}), flush=True)
     else:
-        say(f"error: {problem}")
+        say(f"error: {message}")
     return status
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import itertools
 import os
 import secrets
 import subprocess
@@ -19,8 +20,10 @@ import msgspec
 
 from loadtests.gateway.ports import free_port
 from loadtests.load.settings import Settings, encode
+from loadtests.needs import LOOPBACK, make_folder, need_admin, need_ports
 from loadtests.options import given
 from loadtests.outcome.document import RUN_FILE, DocumentError, read
+from loadtests.scalable import most_scalable
 from loadtests.served import models_of
 from loadtests.suites import SUITES, plan_of
 from loadtests.suites.noisy_neighbour import NOISY
@@ -38,6 +41,7 @@ class NoRun(Exception):
 def run_suite(options: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """The run's document, and its folder. Raises NoRun, TargetError, SettingsError, CallFailed, OSError."""
     need_locust()
+    need_ports(options)
     settings, target = settle(options)
     out = folder(options, settings)
     return run_once(options, settings, target, out), out
@@ -50,14 +54,17 @@ def need_locust() -> None:
 
 
 def folder(options: argparse.Namespace, settings: Settings) -> Path:
+    """``--out``, else one of its own for each run."""
+    if hasattr(options, "out"):
+        return Path(options.out).absolute()
     default = home_of(os.environ) / "loadtests" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{settings.suite}"
-    out: Path = getattr(options, "out", default)
-    return out.absolute()
+    others = (default.with_name(f"{default.name}-{number}") for number in itertools.count(2))
+    return next(place for place in itertools.chain([default], others) if not place.exists())
 
 
 def run_once(options: argparse.Namespace, settings: Settings, target: Target, out: Path) -> dict[str, Any]:
-    """One run of settings that are settled; ``out`` has its files. Raises NoRun, CallFailed, OSError."""
-    out.mkdir(parents=True, exist_ok=True)
+    """One run of settings that are settled; ``out`` has its files. Raises SettingsError, NoRun, CallFailed, OSError."""
+    make_folder(out)
     (out / RUN_FILE).unlink(missing_ok=True)
     (out / SETTINGS_FILE).write_bytes(encode(settings) + b"\n")
     with tenants(settings, target) as keys:
@@ -65,7 +72,8 @@ def run_once(options: argparse.Namespace, settings: Settings, target: Target, ou
     try:
         return read(out / RUN_FILE)
     except DocumentError as problem:
-        raise NoRun(f"Locust ended with status {status} before it had figures ({problem})") from None
+        ended = f"Locust ended with status {status} before it had figures"
+        raise NoRun(f"{ended} ({problem})" if (out / RUN_FILE).exists() else ended) from None
 
 
 def settle(options: argparse.Namespace) -> tuple[Settings, Target]:
@@ -74,31 +82,37 @@ def settle(options: argparse.Namespace) -> tuple[Settings, Target]:
     asked = getattr(options, "target", "")
     settings = SUITES[options.suite].settings(**given(options))
     target = named_target(asked, os.environ, remote) if asked else find_target(os.environ, remote)
+    named = bool(settings.models)
     settings = models_of(target, settings)
+    if settings.suite == "spike" and not named:
+        settings = most_scalable(target, settings)
     settings = msgspec.structs.replace(
         settings,
         salt=settings.salt or secrets.token_hex(3),
         trace=str(Path(settings.trace).absolute() if settings.trace else ""),
     )
+    need_admin(settings, target)
     plan = plan_of(settings)
     return (msgspec.structs.replace(settings, workers=1) if plan.script else settings), target
 
 
 def command(options: argparse.Namespace, settings: Settings, out: Path) -> list[str]:
     file = ROOT / "loadtests" / "locustfiles" / f"{settings.suite.replace('-', '_')}.py"
-    words = [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "WARNING", "--exit-code-on-error", "0"]
+    web = getattr(options, "web", 0)
+    # With its page, Locust's master listens before it knows the suite's messages, and warns of each; they are repeated.
+    level = "ERROR" if web and settings.workers > 1 else "WARNING"
+    words = [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", level, "--exit-code-on-error", "0"]
     words += ["--suite-settings", str(out / SETTINGS_FILE), "--suite-out", str(out)]
     words += ["--html", str(out / "locust.html")]
     # With a JSON file, Locust does not print its table: ours has the figures in full resolution.
     words += ["--csv", str(out / "locust"), "--json-file", str(out / "locust")]
-    web = getattr(options, "web", 0)
     words += (
-        ["--web-host", "127.0.0.1", "--web-port", str(web), "--autostart"] if web else ["--headless", "--only-summary"]
+        ["--web-host", LOOPBACK, "--web-port", str(web), "--autostart"] if web else ["--headless", "--only-summary"]
     )
     if settings.workers > 1:
         port = str(free_port())
-        words += ["--processes", str(settings.workers), "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
-        words += ["--master-host", "127.0.0.1", "--master-port", port]
+        words += ["--processes", str(settings.workers), "--master-bind-host", LOOPBACK, "--master-bind-port", port]
+        words += ["--master-host", LOOPBACK, "--master-port", port]
     if hasattr(options, "slo"):
         words += ["--suite-slo", str(options.slo.absolute())]
     if hasattr(options, "metrics_port"):
@@ -124,11 +138,13 @@ def tenants(settings: Settings, target: Target) -> Iterator[dict[str, str]]:
 
 
 def _locust(words: list[str], environ: dict[str, str]) -> int:
-    """Ctrl-C reaches Locust too, which then writes what it has; wait for it."""
+    """Ctrl-C reaches Locust too, which then writes what it has; wait for it, until somebody asks again."""
     whole = {**os.environ, **environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(words, env=whole, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while True:
+    for asked in itertools.count(1):
         try:
             return process.wait()
         except KeyboardInterrupt:
-            continue
+            if asked > 1:
+                process.terminate()
+    raise AssertionError("a count has no end")

@@ -9,7 +9,7 @@ import msgspec
 
 from loadtests.chat import CHAT_PATH, ChatRequest
 from loadtests.load.settings import Settings
-from loadtests.target import Target, TargetError
+from loadtests.target import Target, TargetError, WrongTarget
 from loadtests.wire import CallFailed, NotReachable, Refused, get_json, post_json
 
 PROBE_TIMEOUT_S = 120.0
@@ -21,11 +21,21 @@ def served_models(target: Target) -> list[dict[str, Any]]:
     """Entries of ``GET /v1/models``. Raises TargetError when no service answers there, CallFailed when it refuses."""
     try:
         answer = get_json(target, "/v1/models")
-    except NotReachable:
-        raise TargetError(f"no service is running at {target.url}; start it with `make run`") from None
+    except NotReachable as problem:
+        raise TargetError(
+            f"no service answers at {target.url} ({problem}); start it with `make run`, or name another: --target URL"
+        ) from None
+    except Refused as refused:
+        if refused.status not in (401, 403):
+            raise
+        raise Refused(
+            refused.status, f"{refused.message} (the key is read from ROUNDHOUSE_API_KEY)", refused.code
+        ) from None
     entries = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(entries, list):
-        raise CallFailed(f"{target.url}/v1/models did not answer with a list of models; is this Roundhouse?")
+        raise CallFailed(
+            f"{target.url}/v1/models did not answer with a list of models; is this an OpenAI-compatible service?"
+        )
     return entries
 
 
@@ -35,7 +45,7 @@ def chat_models(target: Target, wanted: Sequence[str] = ()) -> list[str]:
     if wanted:
         unknown = [model for model in wanted if model not in entries]
         if unknown:
-            raise TargetError(f"--models: no model {', '.join(unknown)}; there are {', '.join(entries) or 'none'}")
+            raise WrongTarget(f"--models: no model {', '.join(unknown)}; there are {', '.join(entries) or 'none'}")
         return list(wanted)
     found = [model for model, entry in entries.items() if can_chat(target, model, entry)]
     if not found:
@@ -69,7 +79,7 @@ def models_of(target: Target, settings: Settings) -> Settings:
     entries = {str(entry["id"]): entry for entry in served_models(target)}
     unknown = [model for model in settings.models if model not in entries]
     if unknown:
-        raise TargetError(f"--models: no model {', '.join(unknown)}; there are {', '.join(entries) or 'none'}")
+        raise WrongTarget(f"--models: no model {', '.join(unknown)}; there are {', '.join(entries) or 'none'}")
     wanted = settings.models or tuple(entries)
     kinds = {name: kind_of(entries[name]) for name in wanted}
     embedding = bool(settings.models) or settings.suite == "smoke" or "embeddings" in settings.dialects
@@ -79,10 +89,20 @@ def models_of(target: Target, settings: Settings) -> Settings:
     if only == {"embeddings"}:
         chatters = ()
     if not chatters and not embedders:
-        raise TargetError(f"none of the models at {target.url} can be asked ({', '.join(entries) or 'there are none'})")
+        raise TargetError(_nobody(target, settings, wanted))
     told = {name: entries[name].get("max_model_len") for name in chatters + embedders}
     contexts = {name: length for name, length in told.items() if isinstance(length, int) and length > 0}
     return msgspec.structs.replace(settings, models=chatters, embedders=embedders, contexts=contexts)
+
+
+def _nobody(target: Target, settings: Settings, wanted: Sequence[str]) -> str:
+    """Why none of these models can be asked."""
+    if not wanted:
+        return f"{target.url} serves no model: add one, or wait until it has begun"
+    names = ", ".join(wanted)
+    if "embeddings" in settings.dialects:
+        return f"--dialects: {target.url} has nothing that makes embeddings ({names})"
+    return f"--models: {names}: load tests ask for text and for embeddings, and these give neither"
 
 
 def kind_of(entry: dict[str, Any]) -> str:

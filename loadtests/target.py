@@ -14,6 +14,11 @@ class TargetError(ValueError):
     """There is nothing to load, or it may not be loaded; the message names the cure."""
 
 
+class WrongTarget(TargetError):
+    """What was named is no service's address, one that must not be loaded, or a model that is not there: asked wrongly,
+    whatever runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Base URL without a path, and the bearer keys. ``repr`` does not show the keys.
@@ -70,11 +75,12 @@ def home_of(environ: Mapping[str, str]) -> Path:
 
 def named_target(url: str, environ: Mapping[str, str], allow_remote: bool = False) -> Target:
     """The service at ``url``, with the keys in the environment; with those that the running service has left behind
-    where it is that one. Raises TargetError."""
-    wanted = base_url(url)
+    where it is that one. Another one is never told those, although they are in the environment, too: its administrator
+    is not ours. Raises TargetError."""
+    wanted = base_url(url, "--target")
     left = read_env_file(home_of(environ) / "demo.env")
     ours = bool(left.get("ROUNDHOUSE_URL")) and base_url(left["ROUNDHOUSE_URL"]) == wanted
-    given = {name: value for name, value in environ.items() if value}
+    given = {name: value for name, value in environ.items() if value and (ours or value != left.get(name))}
     return find_target({**(left if ours else {}), **given, "ROUNDHOUSE_URL": wanted}, allow_remote)
 
 
@@ -89,18 +95,20 @@ def find_target(environ: Mapping[str, str], allow_remote: bool = False) -> Targe
         values = read_env_file(file) | {name: value for name, value in environ.items() if value}
         if not values.get("ROUNDHOUSE_URL"):
             raise TargetError(
-                f"no service is running (nothing in {file}): start it with `make run`, or set ROUNDHOUSE_URL"
+                f"no service is running (nothing in {file}): start it with `make run`, or name one: --target URL"
             )
     target = Target(
         base_url(values["ROUNDHOUSE_URL"]), values.get("ROUNDHOUSE_API_KEY", ""), values.get("ROUNDHOUSE_ADMIN_KEY", "")
     )
     if not target.loopback and not allow_remote:
-        raise TargetError(f"{target.url} is not this machine; --allow-remote loads it all the same")
+        raise WrongTarget(f"{target.url} is not this machine; --allow-remote loads it all the same")
     return target
 
 
-def base_url(text: str) -> str:
-    """Scheme, host and port of a URL; what SDKs append (``/v1``) is taken off. Raises TargetError."""
+def base_url(text: str, named: str = "ROUNDHOUSE_URL") -> str:
+    """Scheme, host and port of a URL; what SDKs append (``/v1``) is taken off. ``named``: where it was given.
+
+    Raises WrongTarget."""
     if text.startswith("unix:/"):
         return text
     parts = urlsplit(text.strip())
@@ -109,7 +117,7 @@ def base_url(text: str) -> str:
     except ValueError:  # a port that is no number
         usable = False
     if not usable or parts.path.rstrip("/") not in ("", "/v1"):
-        raise TargetError(f"ROUNDHOUSE_URL should look like http://127.0.0.1:8000, not {text!r}")
+        raise WrongTarget(f"{named} should look like http://127.0.0.1:8000, not {text!r}")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 

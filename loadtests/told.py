@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+NOT_VALID = (
+    "these are not the service's figures alone: the generator was a bottleneck, or shared its core with others; "
+    "leave it a core, ask less (--rate, --users), or add --workers"
+)
 _KINDS = (("ttft_ms", "TTFT"), ("gap_ms", "gap"), ("e2e_ms", "E2E"))
 
 
@@ -27,6 +31,8 @@ def lines(run: Mapping[str, Any]) -> Iterator[str]:
             yield f"  missed: {check['what']} is {shown}, the goal {check['limit']:g}"
     for reason in run["generator"]["reasons"]:
         yield f"  NOT VALID: {reason}"
+    if any("late" in reason or "core" in reason for reason in run["generator"]["reasons"]):
+        yield f"  {NOT_VALID}"
 
 
 def _parts(suite: str, whole: Mapping[str, Any]) -> Iterator[str]:

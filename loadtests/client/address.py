@@ -10,6 +10,8 @@ from typing import Any
 
 from loadtests.target import Target, TargetError
 
+LISTENS_S = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -34,9 +36,18 @@ def find_address(target: Target) -> Address:
     if target.socket_path:
         return Address(socket.AF_UNIX, target.socket_path, "localhost")
     try:
-        family, _, _, _, at = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)[0]
+        known = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except OSError as problem:
         raise TargetError(f"{target.host} has no address: {problem}") from None
+    places = [(family, at) for family, _, _, _, at in known]
+    # ``localhost`` may be ::1 and 127.0.0.1, of which a service has one.
+    family, at = next((place for place in places if _listens(*place)), places[0]) if len(places) > 1 else places[0]
     host = f"[{target.host}]" if ":" in target.host else target.host
     context = ssl.create_default_context() if target.secure else None
     return Address(int(family), at, f"{host}:{target.port}", context, target.host)
+
+
+def _listens(family: int, at: Any) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as link:
+        link.settimeout(LISTENS_S)
+        return link.connect_ex(at) == 0

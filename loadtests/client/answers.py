@@ -4,6 +4,7 @@ from __future__ import annotations
 
 LARGEST_HEAD_BYTES = 64 * 1024
 LARGEST_CHUNK_BYTES = 64 * 1024 * 1024
+LONGER = "a chunk is longer than it said"
 
 
 class AnswerError(ValueError):
@@ -17,7 +18,7 @@ class Answer:
     same connection. ``rest``: bytes after the end, which nobody asked for.
     """
 
-    __slots__ = ("_chunked", "_left", "_rest", "_trailers", "done", "headers", "keep", "status")
+    __slots__ = ("_chunked", "_left", "_owed", "_rest", "_trailers", "done", "headers", "keep", "status")
 
     def __init__(self) -> None:
         self.status = 0
@@ -27,6 +28,7 @@ class Answer:
         self._rest = b""
         self._chunked = False
         self._left: int | None = None  # bytes of a body with a length; None: it ends with its connection
+        self._owed = 0  # bytes of the chunk that has begun, its line end included
         self._trailers = False
 
     def feed(self, data: bytes) -> bytes:
@@ -79,12 +81,14 @@ class Answer:
         if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit() or len(words[1]) != 3:
             raise AnswerError(f"this is no HTTP/1.1 answer: {first[:60]!r}")
         status = int(words[1])
-        self.headers = headers = {}
+        headers: dict[bytes, bytes] = {}
+        self.headers = headers
         for line in lines:
             name, _, value = line.partition(b":")
-            headers[name.strip().lower()] = value.strip()
-        connection = headers.get(b"connection", b"").lower()
-        self.keep = connection != b"close" and (words[0] != b"HTTP/1.0" or connection == b"keep-alive")
+            name, value = name.strip().lower(), value.strip()
+            headers[name] = headers[name] + b", " + value if name in headers else value  # RFC 9110, 5.2
+        connection = {word.strip() for word in headers.get(b"connection", b"").lower().split(b",")}
+        self.keep = b"close" not in connection and (words[0] != b"HTTP/1.0" or b"keep-alive" in connection)
         self._chunked = headers.get(b"transfer-encoding", b"").lower().endswith(b"chunked")
         length = headers.get(b"content-length")
         if not self._chunked and length is not None:
@@ -97,9 +101,12 @@ class Answer:
         return status
 
     def _chunks(self, data: bytes) -> bytes:
+        found: list[bytes] = []
+        if self._owed:
+            piece, data = data[: self._owed], data[self._owed :]
+            found.append(self._owed_part(piece))
         if self._rest:
             data = self._rest + data
-        found: list[bytes] = []
         at, end = 0, len(data)
         while not self.done:
             line_end = data.find(b"\r\n", at)
@@ -117,16 +124,28 @@ class Answer:
                 at = line_end + 2
                 continue
             begin = line_end + 2
-            if begin + size + 2 > end:
-                break
-            if data[begin + size : begin + size + 2] != b"\r\n":
-                raise AnswerError("a chunk is longer than it said")
-            found.append(data[begin : begin + size])
             at = begin + size + 2
+            if at > end:  # what there is of it counts now: its events came when they came
+                self._owed = size + 2
+                found.append(self._owed_part(data[begin:end]))
+                at = end
+                break
+            if data[at - 2 : at] != b"\r\n":
+                raise AnswerError(LONGER)
+            found.append(data[begin : at - 2])
         self._rest = data[at:]
         if self.done:
             self.keep = self.keep and not self._rest
         return found[0] if len(found) == 1 else b"".join(found)
+
+    def _owed_part(self, piece: bytes) -> bytes:
+        """The body's part of the next bytes of a chunk."""
+        inside = max(0, self._owed - 2)
+        line_end = b"\r\n"[max(0, 2 - self._owed) :]
+        if not line_end.startswith(piece[inside:]):
+            raise AnswerError(LONGER)
+        self._owed -= len(piece)
+        return piece[:inside]
 
 
 def _size(line: bytes) -> int:

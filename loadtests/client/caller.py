@@ -38,7 +38,8 @@ class Poll(Protocol):
 class Caller:
     """``timeout_s``: without a byte until a call is given up. ``keep``: connections are used again, the last one first.
 
-    ``late``: how long reads waited for Python. ``events``: how often a socket had something.
+    ``late``: how long reads waited for Python. ``events``: how often a socket had something. ``retried``: calls that
+    met a connection which the other side had just closed.
     """
 
     def __init__(self, address: Address, poll: Poll, timeout_s: float = 120.0, keep: bool = True) -> None:
@@ -46,6 +47,7 @@ class Caller:
         self.late = Lateness()
         self.events = 0
         self.connections = 0
+        self.retried = 0
         self._address = address
         self._poll = poll
         self._timeout_s = timeout_s
@@ -71,15 +73,16 @@ class Caller:
     def begin(self, call: Call, finished: Finished) -> None:
         """Send it now; ``finished`` is called once, with its end. It may be called before this returns."""
         call.sent_s = clock()
-        connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            try:
-                connection = self._connect()
-            except OSError as problem:
-                call.fail(*failure_of(problem))
-                call.ended_s = clock()
-                finished(call)
-                return
+        self._start(call, finished, self._idle.pop() if self._idle else None)
+
+    def _start(self, call: Call, finished: Finished, connection: Connection | None) -> None:
+        try:
+            connection = connection or self._connect()
+        except OSError as problem:
+            call.fail(*failure_of(problem))
+            call.ended_s = clock()
+            finished(call)
+            return
         self._open.add(connection)
         connection.ask(call, finished)
 
@@ -164,28 +167,14 @@ class Caller:
         if finished is None:
             return
         if again:
-            sent_s = call.sent_s
-            self._retry(call, finished)
-            call.sent_s = sent_s
+            self.retried += 1
+            self._start(call, finished, None)  # on a connection of its own: every idle one may be as stale
             return
         if self._keep and connection.reusable:
             self._idle.append(connection)
         elif connection.fd >= 0:
             connection.drop()
         finished(call)
-
-    def _retry(self, call: Call, finished: Finished) -> None:
-        """On a connection of its own: every idle one may be as stale."""
-        call.ended_s = None
-        try:
-            connection = self._connect()
-        except OSError as problem:
-            call.fail(*failure_of(problem))
-            call.ended_s = clock()
-            finished(call)
-            return
-        self._open.add(connection)
-        connection.ask(call, finished)
 
     def gone(self, connection: Connection) -> None:
         self._by_fd.pop(connection.fd, None)

@@ -12,14 +12,18 @@ from typing import Protocol
 from loadtests.client.address import Address
 from loadtests.client.answers import Answer, AnswerError, server_timing
 from loadtests.client.call import CONNECT_FAILED, CONNECTION_LOST, NO_DESCRIPTORS, STREAM_BROKEN, Call
-from loadtests.client.dialects import CUT, DIALECTS, told_error
+from loadtests.client.chunks import told_error
+from loadtests.client.dialects import CUT, DIALECTS
 from loadtests.client.moments import ANCILLARY_BYTES, SO_TIMESTAMPNS, Stamps, clock
 from loadtests.client.stream_events import EventsTooLarge, StreamEvents
+from loadtests.client.tls import Tls
 
 READ_BYTES = 32 * 1024
 READS, WRITES = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
 _IN_PROGRESS = (0, errno.EINPROGRESS)
 _DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+# A server that closed before it heard of a request tells so within a round trip; later, it has dropped the request.
+STALE_S, STALE_TRIPS = 0.05, 2
 
 Finished = Callable[[Call], None]
 
@@ -54,6 +58,7 @@ class Connection:
         self._address = address
         self._connected = False
         self._began_s = 0.0
+        self._trip_s = 0.0
         self._unsent = b""
         self._mask = 0
         self._heard = False
@@ -61,7 +66,7 @@ class Connection:
         self._events: StreamEvents | None = None
         self._event = DIALECTS["chat"].event
         self._body: list[bytes] = []
-        self._tls: _Tls | None = None
+        self._tls: Tls | None = None
 
     def ask(self, call: Call, finished: Finished) -> None:
         """Send it, at once where the connection is there."""
@@ -115,11 +120,16 @@ class Connection:
             self._lost(CONNECT_FAILED, f"cannot connect: {errno.errorcode.get(code, code)}")
             return
         self._connected = True
+        self._trip_s = clock() - self._began_s
         if self._address.tls is not None:
-            self._tls = _Tls(self._address.tls, self._address.server_name)
+            self._tls = Tls(self._address.tls, self._address.server_name)
+        else:
+            self._has_connected()
+        self._send()
+
+    def _has_connected(self) -> None:
         if self.call is not None:
             self.call.connect_s = clock() - self._began_s
-        self._send()
 
     def _send(self) -> None:
         if self._tls is not None:
@@ -134,7 +144,7 @@ class Connection:
         except BlockingIOError:
             sent = 0
         except OSError as problem:
-            self._lost(CONNECTION_LOST, f"while sending: {problem.strerror or problem}")
+            self._closed(f"while sending: {problem.strerror or problem}")
             return
         rest = unsent[sent:]
         if self._tls is None:
@@ -158,19 +168,27 @@ class Connection:
             self._closed("the connection was closed")
             return
         if self._tls is not None:
-            try:
-                data = self._tls.unwrap(data)
-            except ssl.SSLError as problem:
-                self._lost(CONNECT_FAILED if not self._heard else CONNECTION_LOST, f"TLS: {problem}")
-                return
-            if self._tls.outgoing or self._unsent:
-                self._send()
+            data = self._decrypted(self._tls, data)
             if not data:
                 return
         if self.call is None:
             self.drop()  # nobody asked
         else:
             self._take(self.call, data, arrived_s)
+
+    def _decrypted(self, tls: Tls, data: bytes) -> bytes:
+        """Nothing, too, where the connection was lost over it."""
+        was_ready = tls.ready
+        try:
+            data = tls.unwrap(data)
+        except ssl.SSLError as problem:
+            self._lost(CONNECTION_LOST if was_ready else CONNECT_FAILED, f"TLS: {problem}")
+            return b""
+        if tls.ready and not was_ready:
+            self._has_connected()
+        if tls.outgoing or self._unsent:
+            self._send()
+        return data if self.fd >= 0 else b""
 
     def _take(self, call: Call, data: bytes, now_s: float) -> None:
         self.heard_s = now_s
@@ -201,7 +219,7 @@ class Connection:
         timing = answer.headers.get(b"server-timing")
         if timing:
             call.timing_ms = server_timing(timing)
-        if answer.headers.get(b"content-type", b"").startswith(b"text/event-stream") and answer.status < 400:
+        if answer.headers.get(b"content-type", b"").lower().startswith(b"text/event-stream") and answer.status < 400:
             self._events = StreamEvents()
 
     def _end(self, call: Call, now_s: float) -> None:
@@ -231,13 +249,16 @@ class Connection:
         if call is None:
             self.drop()
             return
-        if self.used and not self._heard:
+        if not self._connected:
+            self._lost(CONNECT_FAILED, f"cannot connect: {why}")
+            return
+        if self.used and not self._heard and clock() - call.sent_s < STALE_S + STALE_TRIPS * self._trip_s:
             self._give_up(call, again=True)
             return
         try:
             self._answer.close()
         except AnswerError as problem:
-            self._lost(CONNECTION_LOST, f"{problem} ({why})" if self._connected else f"cannot connect: {why}")
+            self._lost(CONNECTION_LOST, f"{problem} ({why})")
             return
         self._end(call, clock())
 
@@ -254,7 +275,7 @@ class Connection:
         self._lost(error, message)
 
     def _give_up(self, call: Call, again: bool) -> None:
-        call.ended_s = clock()
+        call.ended_s = None if again else clock()
         self.call = None
         self.drop()
         self.owner.over(self, call, again)
@@ -272,42 +293,3 @@ def failure_of(problem: OSError) -> tuple[str, str]:
     if problem.errno in _DESCRIPTORS:
         return NO_DESCRIPTORS, "the generator has no descriptors left (ulimit -n)"
     return CONNECT_FAILED, f"no socket: {problem}"
-
-
-class _Tls:
-    """Bytes in, bytes out. ``outgoing``: encrypted, not sent yet."""
-
-    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._in, self._out, server_hostname=server_name)
-        self._ready = False
-        self.outgoing = b""
-
-    def wrap(self, plain: bytes) -> bytes:
-        """Encrypts; what could not be yet is returned. Raises ssl.SSLError."""
-        if self._shaken() and plain:
-            plain = plain[self._object.write(plain) :]
-        self.outgoing += self._out.read()
-        return plain
-
-    def unwrap(self, data: bytes) -> bytes:
-        """Raises ssl.SSLError."""
-        self._in.write(data)
-        found = []
-        if self._shaken():
-            try:
-                while piece := self._object.read(READ_BYTES):
-                    found.append(piece)
-            except ssl.SSLWantReadError:
-                pass
-        self.outgoing += self._out.read()
-        return b"".join(found)
-
-    def _shaken(self) -> bool:
-        if not self._ready:
-            try:
-                self._object.do_handshake()
-            except ssl.SSLWantReadError:
-                return False
-            self._ready = True
-        return True

@@ -12,6 +12,7 @@ from loadtests.compare.problems import CannotCompare
 from loadtests.compare.table import text
 from loadtests.driver import NoRun
 from loadtests.load.settings import SettingsError
+from loadtests.options import in_options
 from loadtests.outcome.slo import SloError
 from loadtests.target import TargetError
 from loadtests.wire import CallFailed
@@ -27,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         asked = parse(words)
         made, out = compared(asked, say)
     except (SettingsError, SloError) as problem:
-        return failed(problem, "usage", WRONG, as_json)
+        return failed(in_options(str(problem)), "usage", WRONG, as_json)
     except (CannotCompare, TargetError, CallFailed, NoRun, OSError) as problem:
-        return failed(problem, "no_comparison", MISSED, as_json)
+        return failed(str(problem), "no_comparison", MISSED, as_json)
     if as_json:
         print(json.dumps(made), flush=True)
     else:
@@ -39,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK if made["ok"] else MISSED
 
 
-def failed(problem: Exception, code: str, status: int, as_json: bool) -> int:
+def failed(message: str, code: str, status: int, as_json: bool) -> int:
     if as_json:
-        print(json.dumps({"error": {"message": str(problem), "code": code, "cure": None}}), flush=True)
+        print(json.dumps({"error": {"message": message, "code": code, "cure": None}}), flush=True)
     else:
-        for line in str(problem).splitlines():
+        for line in message.splitlines():
             say(f"error: {line}")
     return status
 

@@ -40,7 +40,7 @@ def compared(asked: Asked, say: Callable[[str], None]) -> tuple[dict[str, Any], 
     targets = targets_of(asked.targets, os.environ, settings.allow_remote)
     if causes := [f"{name}: {why}" for name in asked.start if (why := STARTABLE[name].missing(asked.peers))]:
         raise CannotCompare(causes)
-    settings, place = settled(asked, settings, targets)
+    settings, place = settled(asked, settings, targets, say)
     plan_of(settings)  # a trace that is none is told before anything is started
     out = folder(asked.suite, msgspec.structs.replace(settings, suite=f"compare-{settings.suite}"))
     out.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def _goals(asked: Asked) -> Slo:
 
 
 def settled(
-    asked: Asked, settings: Settings, targets: Mapping[str, Target]
+    asked: Asked, settings: Settings, targets: Mapping[str, Target], say: Callable[[str], None]
 ) -> tuple[Settings, Callable[[Path], Place]]:
     """The one load for everyone, and the place of whatever is started in a folder."""
     weights, model = Path(), ""
@@ -74,6 +74,7 @@ def settled(
         service = running_service(targets)
         made = home_of(os.environ) / "loadtests" / "models"
         model, weights = weights_of(settings.models, asked.weights, service, made)
+        say(f"what is started serves {model} from {weights}{'' if service or asked.weights else ' (no service runs)'}")
         # All that is started is vLLM: answers of one length are the same work for everyone.
         settings = msgspec.structs.replace(settings, models=(model,), whole_length=True)
     if targets:

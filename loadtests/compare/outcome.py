@@ -9,7 +9,7 @@ import msgspec
 
 from loadtests.outcome.rows import rows
 from loadtests.outcome.slo import Slo, judge, kept
-from loadtests.outcome.summary import group
+from loadtests.outcome.summary import Span, group
 
 FORMAT, VERSION = "roundhouse-comparison", 1
 
@@ -38,7 +38,7 @@ def outcome(
 
 def _target(name: str, found: Sequence[Mapping[str, Any]], slo: Slo) -> dict[str, Any]:
     every = [row for run in found for row in rows(run["requests"])]
-    figures = group(every, sum(run["duration_s"] for run in found), slo.good)
+    figures = group(every, Span(0.0, max(run["duration_s"] for run in found), len(found)), slo.good)
     checks = judge(slo, figures)
     reasons = [reason for run in found for reason in run["generator"]["reasons"]]
     return {
@@ -59,6 +59,7 @@ def _pass(run: Mapping[str, Any]) -> dict[str, Any]:
         "started_unix_s": run["started_unix_s"],
         "plan": run["plan"]["digest"],
         "valid": run["generator"]["valid"],
+        "again": run.get("again", False),
         "shortened": run["generator"]["shortened"],
         "load_1m": run["environment"]["machine"].get("load_1m"),
         **{name: whole[name] for name in ("requests", "failed", "output_tokens_per_s", "ttft_ms", "gap_ms", "e2e_ms")},

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -20,6 +21,7 @@ from loadtests.gateway import peers
 from loadtests.gateway.ports import free_port
 from loadtests.gateway.scene import Scene, Subject
 from loadtests.target import Target
+from loadtests.wire import CallFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY_LLM = "ray-serve-llm"
@@ -61,6 +63,11 @@ def roundhouse(place: Place) -> Iterator[Target]:
     service = OwnService(home, free_port(), config=config)
     try:
         target, _ = service.up(place.model)
+    except BaseException:  # it is detached: nothing else would end it
+        with contextlib.suppress(CallFailed, subprocess.SubprocessError):
+            service.down()
+        raise
+    try:
         yield target
     finally:
         service.down()

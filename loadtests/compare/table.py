@@ -10,15 +10,19 @@ TITLES = (
     "tokens/s", "failed", "valid",
 )  # fmt: skip
 NONE = "-"
+FEWEST_FOR_P99 = 100
 
 
 def cells(made: Mapping[str, Any]) -> list[list[str]]:
     """A row per target in the order that was given, those that could not be measured too."""
     found = [_row(target, made["passes"]) for target in made["targets"]]
     names = {row[0] for row in found}
-    return found + [
-        [name, *[NONE] * (len(TITLES) - 2), "not measured"] for name in made["missing"] if name not in names
-    ]
+    return found + [without([name], "not measured") for name in made["missing"] if name not in names]
+
+
+def without(row: Sequence[str], why: str) -> list[str]:
+    """A row of the same target that has no figures."""
+    return [row[0], *[NONE] * (len(TITLES) - 2), why]
 
 
 def _row(target: Mapping[str, Any], passes: int) -> list[str]:
@@ -69,14 +73,23 @@ def _heading(made: Mapping[str, Any]) -> str:
     settings = made["settings"]
     load = f"{settings['users']} users" if settings["users"] else f"{settings['rate_per_s']:g} requests/s"
     asked = ", ".join([*settings["models"], *settings["embedders"]])
+    passes = f"{made['passes']} pass{'es' if made['passes'] > 1 else ''}"
     plan = made["plan"][0] if len(made["plan"]) == 1 else f"NOT ONE BUT {len(made['plan'])}"
-    return f"{made['suite']}: {load}, {settings['duration_s']:g} s, {made['passes']} passes each, {asked}; plan {plan}"
+    return f"{made['suite']}: {load}, {settings['duration_s']:g} s, {passes} each, {asked}; plan {plan}"
 
 
 def notes(made: Mapping[str, Any]) -> Iterator[str]:
     """What the table cannot say: errors, why not valid, goals that were missed, who was left out."""
+    fewest = min((target["figures"]["requests"] for target in made["targets"]), default=FEWEST_FOR_P99)
+    if fewest < FEWEST_FOR_P99:
+        yield f"p99 of {fewest} requests is the slowest of them"
+    if made["targets"] and made["passes"] == 1:
+        yield "one pass each: a machine that was busier for one than for another looks the same; --passes 3 tells"
     for target in made["targets"]:
         name = target["name"]
+        if again := sum(each["again"] for each in target["passes"]):
+            passes = len(target["passes"])
+            yield f"{name}: run again, since the generator was the bottleneck: {again} of {passes} passes"
         for error in target["figures"]["errors"]:
             yield f"{name}: {error['count']} x {error['code']}: {error['first']}"
         yield from (f"{name}: NOT VALID: {reason}" for reason in target["reasons"])

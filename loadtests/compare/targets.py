@@ -34,7 +34,7 @@ def targets_of(urls: Mapping[str, str], environ: Mapping[str, str], allow_remote
         try:
             found[name] = named_target(url, own, allow_remote)
         except TargetError as problem:
-            causes.append(f"{name}: {str(problem).replace('ROUNDHOUSE_URL', 'its URL')}")
+            causes.append(f"{name}: {str(problem).replace('--target', 'its URL')}")
     if causes:
         raise CannotCompare(causes)
     return found
@@ -111,12 +111,16 @@ def _merged(settings: Settings, wanted: Sequence[str], told: Sequence[Settings],
 
 
 def running_service(targets: Mapping[str, Target], environ: Mapping[str, str] = os.environ) -> Target | None:
-    """A Roundhouse whose admin API may be asked: one of the targets, else the one that runs here."""
+    """A Roundhouse whose admin API may be asked: one of the targets, else the one that runs here. What a service that
+    is down has left behind (``demo.env``) is none."""
     known = [target for target in targets.values() if target.admin_key]
     if known:
         return known[0]
     try:
         here = find_target(environ)
-    except TargetError:
+        get_json(here, "/health")
+    except (TargetError, NotReachable):
         return None
+    except CallFailed:
+        pass  # it answers: what it refuses is told when its models are asked for
     return here if here.admin_key else None

@@ -28,7 +28,9 @@ def weights_of(models: Sequence[str], folder: Path | None, service: Target | Non
         return (models[0] if models else whole.name), _checked(whole, f"--weights {folder}")
     if service is None:
         if models and models[0] != TINY:
-            raise CannotCompare([f"no service runs that has {models[0]}: name its folder with --weights DIR"])
+            raise CannotCompare(
+                [f"no service runs that has {models[0]}: name its folder with --weights DIR, or --models {TINY}"]
+            )
         return TINY, make_models(made, [TINY])[TINY]
     try:
         model = chat_models(service, models)[0]

@@ -1,17 +1,14 @@
 """One process of a run: a worker that sends, a leader that collects, or both in one.
 
-The leader says when the run begins (Unix time, so that workers elsewhere agree), polls the service's admin API, prints
-a line a second, and writes ``run.json`` when every worker has told that it is done.
+The one that leads says when the run begins, in Unix time, so that workers elsewhere agree.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import sys
+import signal
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -20,21 +17,16 @@ from gevent.event import Event
 from loadtests.client.address import find_address
 from loadtests.client.moments import clock
 from loadtests.generator import hub
-from loadtests.generator.collected import Collected, pack, unpack
-from loadtests.generator.live import Metrics, Progress
+from loadtests.generator.collected import pack, unpack
+from loadtests.generator.keys import shared
+from loadtests.generator.leader import Leader
 from loadtests.generator.stats import tell
-from loadtests.generator.strike import strike
-from loadtests.generator.watch import ServiceWatch
 from loadtests.generator.worker import Batch, Share, Worker
-from loadtests.load.plan import Plan, Step
+from loadtests.load.plan import Plan
 from loadtests.load.settings import Settings
 from loadtests.load.wish import Writer
-from loadtests.outcome.document import RUN_FILE, Seen, document, write
-from loadtests.outcome.slo import Slo
 from loadtests.suites import plan_of
-from loadtests.surroundings import environment_of, target_of
 from loadtests.target import Target
-from loadtests.wire import CallFailed
 
 BEGIN, ROWS, READY = "roundhouse-begin", "roundhouse-rows", "roundhouse-ready"
 STOP = "roundhouse-stop"
@@ -42,98 +34,9 @@ LEAD_S, REMOTE_LEAD_S = 0.3, 1.5  # until workers have heard of the beginning
 FLUSH_S = 0.1
 TOLD_AT_ONCE = 20
 SEND_S = 1.0
-PATIENCE_S = 10.0  # for workers that were to be done long ago
 READY_EVERY_S = 0.2
 READY_PATIENCE_S = 30.0
 STOP_PATIENCE_S = 5.0
-
-
-class Leader:
-    """Collects; there is one per run."""
-
-    def __init__(self, run: Run, slo: Slo, out: Path | None, quiet: bool, metrics: Metrics | None) -> None:
-        self.run = run
-        self.collected = Collected()
-        self.progress = Progress(run.plan.end_s)
-        self._slo, self._out, self._quiet, self._metrics = slo, out, quiet, metrics
-        self.ready: set[str] = set()
-        self._service = self._new_watch()
-        self._helpers: list[Any] = []
-        self._written = False
-
-    def _new_watch(self) -> ServiceWatch:
-        settings = self.run.settings
-        return ServiceWatch(self.run.target, frozenset(settings.models + settings.embedders))
-
-    def begin(self) -> None:
-        """Also once more, from Locust's page: then ``run.json`` is the new run's."""
-        self.collected, self.progress = Collected(), Progress(self.run.plan.end_s)
-        self._service, self._written = self._new_watch(), False
-        self._helpers = [gevent.spawn(self._watch), gevent.spawn(self._say)]
-        self._helpers += [gevent.spawn(self._event, step) for step in self.run.plan.events]
-
-    def take(self, batch: Batch) -> None:
-        self.collected.take(batch)
-        self.progress.take(batch.rows, batch.seconds)
-        if self._metrics is not None:
-            self._metrics.take(batch.rows, batch.seconds)
-
-    def mark(self, what: str, detail: str = "") -> None:
-        self.collected.marks.append({"at_s": round(self.run.run_s, 3), "what": what, "detail": detail})
-
-    def complete(self) -> bool:
-        """Every worker is done, or will not be."""
-        limit_s = self.run.plan.end_s + self.run.settings.drain_s + PATIENCE_S
-        return len(self.collected.done) >= self.run.workers or self.run.run_s > limit_s
-
-    def _watch(self) -> None:
-        while not self._service.useless:
-            at_s = self.run.run_s
-            self._service.look(at_s)
-            gevent.sleep(max(0.01, self.run.settings.poll_s - (self.run.run_s - at_s)))
-
-    def _say(self) -> None:
-        at_terminal = sys.stderr.isatty()
-        while not self._quiet:
-            gevent.sleep(1.0 if at_terminal else 5.0)
-            line = self.progress.line(max(0.0, self.run.run_s))
-            print(
-                f"\r\x1b[K{line}" if at_terminal else line, end="" if at_terminal else "\n", file=sys.stderr, flush=True
-            )
-
-    def _event(self, step: Step) -> None:
-        gevent.sleep(max(0.0, step.at_s - self.run.run_s))
-        try:
-            done = strike(self.run.target, step.what, self.run.settings.models)
-        except CallFailed as problem:
-            self.mark(f"{step.do} failed", str(problem))
-        else:
-            self.mark(done["what"], done["detail"])
-
-    def end(self) -> None:
-        """Write what there is, once."""
-        gevent.killall(self._helpers)
-        if self._written:
-            return
-        self._written = True
-        if not self._quiet and sys.stderr.isatty():
-            print(file=sys.stderr)
-        if self._out is None:
-            return
-        run = self.run
-        seen = Seen(
-            settings=run.settings,
-            started_unix_s=run.begun_unix_s,
-            duration_s=max(1e-3, min(run.plan.end_s, run.run_s)),
-            rows=self.collected.rows,
-            seconds=self.collected.seconds,
-            workers=list(self.collected.workers.values()),
-            service=self._service.document() or {},
-            marks=self.collected.marks,
-        )
-        made = document(seen, run.plan, target_of(run.target), environment_of(), self._slo)
-        self._out.mkdir(parents=True, exist_ok=True)
-        write(self._out / RUN_FILE, made)
 
 
 class Run:
@@ -159,6 +62,10 @@ class Run:
     def run_s(self) -> float:
         """Seconds since the beginning, negative before; 0 when none was said."""
         return time.time() - self.begun_unix_s if self.begun_unix_s else 0.0
+
+    @property
+    def shares_a_key(self) -> bool:
+        return shared(self.plan, self._keys)
 
     def lead(self, workers: int, remote: bool) -> None:
         """Begin: here, or by telling the workers once all of them listen."""
@@ -265,12 +172,23 @@ class Run:
         """Somebody stops the test by hand: users must not wait for the end of the plan, and no row may be lost."""
         self.finish()
         leader = self.leader
-        if leader is None or self.worker is not None or leader.complete():
+        if leader is None or self.worker is not None or not self.begun_unix_s or leader.complete():
             return
         self.environment.runner.send_message(STOP, {})
         give_up_s = clock() + STOP_PATIENCE_S
         while not leader.complete() and clock() < give_up_s:
             gevent.sleep(0.05)
+
+    def quit(self) -> None:
+        """Ctrl-C, which Locust's workers have had, too: it tells of that before it stops the test."""
+        self.stop()
+        self.end()
+
+    def leave(self) -> None:
+        """Ctrl-C in a worker: what it saw is told, and has the time to arrive; whoever leads ends it sooner."""
+        self.finish()
+        gevent.sleep(STOP_PATIENCE_S)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def take_parcel(self, parcel: bytes) -> None:
         """As the leader."""
@@ -290,15 +208,3 @@ class Run:
             self.leader.end()
         self._begun.clear()  # another run, begun from Locust's page, has a beginning of its own
         self.begun_unix_s = 0.0
-
-
-def keys_of(target: Target, tenants: dict[str, str]) -> dict[str, str]:
-    """By tenant; "" is whoever calls in a suite without tenants."""
-    return {"": target.api_key, "quiet": target.api_key, "noisy": tenants.get("noisy") or target.api_key}
-
-
-def tenants_of(
-    environ: Callable[[str, str], str] = lambda name, default: os.environ.get(name, default),
-) -> dict[str, str]:
-    noisy = environ("ROUNDHOUSE_NOISY_KEY", "")
-    return {"noisy": noisy} if noisy else {}

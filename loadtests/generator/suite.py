@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from argparse import ArgumentParser
 from datetime import UTC, datetime
@@ -15,8 +16,10 @@ from locust import LoadTestShape, User, constant, events, task
 from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
+from loadtests.generator.keys import keys_of, tenants_of
+from loadtests.generator.leader import Leader
 from loadtests.generator.live import Metrics
-from loadtests.generator.run import BEGIN, READY, ROWS, STOP, Leader, Run, keys_of, tenants_of
+from loadtests.generator.run import BEGIN, READY, ROWS, STOP, Run
 from loadtests.generator.script import play
 from loadtests.load.settings import SettingsError, decode
 from loadtests.outcome.slo import NO_SLO, SloError, read_slo
@@ -67,6 +70,7 @@ def _prepare(name: str, environment: Any) -> None:
         runner.register_message(BEGIN, _begin_as_told)
         runner.register_message(STOP, lambda **_: run.finish())
         environment.events.test_stop.add_listener(lambda **_: run.end())
+        gevent.signal_handler(signal.SIGINT, run.leave)
         run.report_ready()
         return
     if isinstance(runner, MasterRunner):
@@ -74,7 +78,7 @@ def _prepare(name: str, environment: Any) -> None:
         runner.register_message(ROWS, lambda msg, **_: run.take_parcel(msg.data["parcel"]))
     environment.events.test_start.add_listener(lambda **_: _start(run))
     environment.events.test_stop.add_listener(lambda **_: run.end())
-    environment.events.quitting.add_listener(lambda **_: run.end())
+    environment.events.quitting.add_listener(lambda **_: run.quit())
 
 
 def _new_run(name: str, options: Any, environment: Any) -> Run:
@@ -153,7 +157,7 @@ class SuiteUser(User):
         elif plan.kind == "open":
             while not worker.over:  # its arrivals come by themselves
                 gevent.sleep(0.2)
-        elif worker.run_s < plan.end_s and not worker.over:
+        elif worker.begins:
             self.converse()
             return
         raise StopUser

@@ -1,4 +1,4 @@
-"""What the service says of itself while it is loaded: replicas and tiers of each model, over time."""
+"""What the service says of itself while it is loaded: replicas and tiers of each model, its memory, over time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from loadtests.wire import CallFailed, get_json
 
 STATES = ("starting", "ready", "draining", "asleep")
 SHOWN = (*STATES, "tier", "held", "in_flight")
+MEMORY_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -21,6 +22,8 @@ class ServiceWatch:
     models: frozenset[str] = frozenset()
     at_s: list[float] = field(default_factory=list)
     seen: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    memory_at_s: list[float] = field(default_factory=list)
+    resident_bytes: list[int] = field(default_factory=list)
     problem: str = ""
     missed: int = 0
 
@@ -36,6 +39,8 @@ class ServiceWatch:
             models = get_json(self.target, "/admin/v1/models", admin=True, timeout_s=5.0)["data"]
             replicas = get_json(self.target, "/admin/v1/replicas", admin=True, timeout_s=5.0)["data"]
             self._take(at_s, models, replicas)
+            if not self.memory_at_s or at_s - self.memory_at_s[-1] >= MEMORY_EVERY_S:
+                self._weigh(at_s, get_json(self.target, "/admin/v1/status", admin=True, timeout_s=5.0))
         except (CallFailed, KeyError, TypeError) as problem:
             self.missed += 1
             self.problem = self.problem or f"no admin API: {problem}"
@@ -58,8 +63,16 @@ class ServiceWatch:
             for column in SHOWN:
                 columns[column].append(now[name][column] if name in now else None)
 
-    def document(self) -> dict[str, Any] | None:
-        """``{"at_s", "models", "missed"}``, or ``{"problem"}`` where the target tells nothing."""
+    def _weigh(self, at_s: float, status: dict[str, Any]) -> None:
+        """What the processes that answer requests hold in memory; not every installation says."""
+        told = [worker.get("resident_bytes") for worker in status.get("workers") or (status["gateway"],)]
+        if told and all(isinstance(held_bytes, int) for held_bytes in told):
+            self.memory_at_s.append(round(at_s, 3))
+            self.resident_bytes.append(sum(told))
+
+    def document(self) -> dict[str, Any]:
+        """``{"at_s", "models", "missed", "gateway"}``, or ``{"problem"}`` where the target tells nothing."""
         if not self.at_s:
             return {"problem": self.problem or "the run was over before it was asked"}
-        return {"at_s": self.at_s, "models": dict(sorted(self.seen.items())), "missed": self.missed}
+        gateway = {"at_s": self.memory_at_s, "resident_bytes": self.resident_bytes}
+        return {"at_s": self.at_s, "models": dict(sorted(self.seen.items())), "missed": self.missed, "gateway": gateway}

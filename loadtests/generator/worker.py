@@ -67,10 +67,16 @@ class Worker:
         """Since the run's beginning; negative before it."""
         return clock() - self.share.zero_s
 
+    @property
+    def begins(self) -> bool:
+        """Whether users still begin something."""
+        return not self.over and self.run_s < self.plan.end_s
+
     def schedule(self) -> None:
-        """Of an open load: this worker's arrivals, each at its moment, whatever became of those before."""
+        """Of an open load: this worker's arrivals, each at its moment, whatever became of those before. Of a script:
+        what the one worker is to play."""
         mine = self.plan.arrivals[self.share.number :: self.share.workers]
-        self.meter.health.planned = len(mine)
+        self.meter.health.planned = len(mine) + len(self.plan.script)
         for arrival in mine:
             due_s = self.share.zero_s + arrival.at_s
             self.caller.at(due_s, functools.partial(self._arrive, arrival, due_s))
@@ -101,10 +107,11 @@ class Worker:
         return row_of(call, zero_s, phase=phase, turn=turn, worker=number, tenant=wish.tenant, tag=wish.tag)
 
     def _after_turn(self, conversation: Conversation, call: Call) -> None:
-        """Of an open load: the next turn is due when its caller has thought about the answer."""
-        if call.error or not conversation.more or self.over:
-            return
+        """Of an open load: the next turn is due when its caller has thought about the answer; not after the end."""
         due_s = (call.ended_s or clock()) + self.settings.think_s
+        if call.error or not conversation.more or self.over or due_s >= self.share.zero_s + self.plan.end_s:
+            return
+        self.meter.health.planned += 1
         self._waiting += 1
 
         def begin() -> None:
@@ -118,7 +125,6 @@ class Worker:
         """One turn, waited for by this greenlet; ended with it."""
         answered: AsyncResult = AsyncResult()
         call = self._turn(conversation, None, lambda _, done: answered.set(done))
-        self.meter.health.planned += 1
         try:
             answered.get()
         except BaseException:
@@ -134,12 +140,13 @@ class Worker:
 
         def converse() -> None:
             conversation = Conversation(self._mix.draw(rng))
-            while conversation.more and not self.over:
-                if conversation.turn:
-                    gevent.sleep(self.settings.think_s)
+            while conversation.more and self.begins:
+                self.meter.health.planned += 1
                 if self.ask(conversation).error:
                     gevent.sleep(REST_S)
                     return
+                if conversation.more:
+                    gevent.sleep(self.settings.think_s)
 
         return converse
 
@@ -167,6 +174,7 @@ class Worker:
         rows = [self._row(*self._ended.popleft()) for _ in range(min(most, len(self._ended)))]
         health = self.meter.report()
         health.shortened = self._writer.shortened
+        health.retried = self.caller.retried
         return Batch(rows, seconds, health, done=self.over and not self._ended)
 
     @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loadtests.compare.table import cells
+from loadtests.compare.table import cells, without
+from loadtests.report.sides import Side
 
 Rows = list[list[str]]
 NONE = "-"
@@ -35,37 +36,56 @@ def tiers(run: Mapping[str, Any]) -> Rows:
         figures = run["summary"]["tags"].get(tier)
         if figures is not None:
             ttft = figures["ttft_ms"]
-            found.append([words, str(figures["requests"]), *_both(ttft), f"{figures['failed']} failed"])
+            ends = f"{ttft['min']:.1f} to {ttft['max']:.1f}" if ttft["count"] else NONE
+            found.append([words, str(figures["requests"]), _both(ttft)[0], ends, str(figures["failed"])])
     return found
 
 
-def spike(run: Mapping[str, Any]) -> Rows:
-    """What callers felt before, in and after it."""
-    rates = {phase["name"]: phase["rate_per_s"] for phase in run["phases"]}
+def spike(
+    direct: Sequence[Mapping[str, Any]], through: Sequence[Mapping[str, Any]], replicas: Mapping[str, int]
+) -> Rows:
+    """What callers felt before, in and after it: figures of each phase, of the engine alone and of the service.
+    ``replicas``: the most that were ready in each."""
     return [
         [
-            f"{phase['name']}, {rates[phase['name']]:g} a second",
+            f"{phase['name']}, {phase['rate_per_s']:g} a second",
             str(phase["requests"]),
+            *_both(alone["ttft_ms"]),
             *_both(phase["ttft_ms"]),
-            f"{phase['failed']} failed",
+            str(replicas.get(phase["name"], NONE)),
+            f"{alone['failed']} / {phase['failed']}",
         ]
-        for phase in run["summary"]["phases"]
+        for alone, phase in zip(direct, through, strict=True)
     ]
 
 
+def most_ready(side: Side, model: str) -> dict[str, int]:
+    """By phase: ready replicas of the model, at most, as the admin API told during the passes."""
+    found: dict[str, int] = {}
+    for one in side.passes:
+        service = one.document["series"]["service"]
+        ready = service.get("models", {}).get(model, {}).get("ready", [])
+        for phase in one.document["phases"]:
+            inside = [
+                count or 0
+                for at_s, count in zip(service.get("at_s", []), ready, strict=False)
+                if phase["from_s"] <= at_s < phase["until_s"]
+            ]
+            if inside:
+                found[phase["name"]] = max(found.get(phase["name"], 0), *inside)
+    return found
+
+
 def peers(comparison: Mapping[str, Any]) -> Rows:
-    """A row per target, as the comparison's own table has it."""
-    return cells(comparison)
+    """A row per target, as the comparison's own table has it; no figures of runs that are not valid."""
+    bad = spoiled(comparison)
+    return [without(row, "not valid") if row[0] in bad and row[1] != NONE else row for row in cells(comparison)]
 
 
-def validity(document: Mapping[str, Any]) -> Sequence[str]:
-    """Why these figures may not be believed: of a run, a report or a comparison; nothing when they may."""
-    if "generator" in document:
-        return list(document["generator"]["reasons"])
-    if "sides" in document:
-        return [f"{side['name']}: {reason}" for side in document["sides"] for reason in side["reasons"]]
-    told = [f"{target['name']}: {reason}" for target in document["targets"] for reason in target["reasons"]]
-    return told + [f"{name}: {why}" for name, why in document["missing"].items()]
+def spoiled(comparison: Mapping[str, Any]) -> dict[str, str]:
+    """By target: why its figures may not be believed, or why it has none."""
+    reasons = {target["name"]: "; ".join(target["reasons"]) for target in comparison["targets"] if target["reasons"]}
+    return reasons | dict(comparison["missing"])
 
 
 def _both(figures: Mapping[str, float]) -> list[str]:
@@ -81,5 +101,6 @@ def _ms(span: Mapping[str, Any] | None) -> str:
 def _span(span: Mapping[str, Any]) -> str:
     if span["value"] is None:
         return NONE
-    bounds = [NONE if span[side] is None else f"{span[side]:+.2f}" for side in ("low", "high")]
-    return f"{span['value']:+.2f} ({' to '.join(bounds)})"
+    if span["low"] is None or span["high"] is None:
+        return f"{span['value']:+.2f} (too few requests for an interval)"
+    return f"{span['value']:+.2f} ({span['low']:+.2f} to {span['high']:+.2f})"

@@ -1,4 +1,5 @@
-"""A Markdown page with tables whose rows are measured: each stands between two comments with its name. Pure."""
+"""A Markdown page with tables whose rows are measured: each stands between two comments with its name, and under it
+how it came about. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +11,11 @@ class PageError(ValueError):
     """The page has no place for these rows."""
 
 
-def filled(page: str, name: str, rows: Sequence[Sequence[str]]) -> str:
-    """With these rows under the table's heading, in place of those that were there. Raises PageError."""
+def filled(page: str, name: str, rows: Sequence[Sequence[str]], note: str = "") -> str:
+    """With these rows under the table's heading and ``note`` after them, in place of those that were there.
+
+    Raises PageError.
+    """
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     found = re.search(f"{re.escape(begin)}\n(.*?){re.escape(end)}\n", page, re.DOTALL)
     if found is None:
@@ -23,6 +27,8 @@ def filled(page: str, name: str, rows: Sequence[Sequence[str]]) -> str:
     if wrong := [row for row in rows if len(row) != columns]:
         raise PageError(f"the table of {name} has {columns} columns, not {len(wrong[0])}")
     lines = [*heading, *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows)]
+    if note:
+        lines += ["", note]
     whole = "\n".join(lines)
     return f"{page[: found.start()]}{begin}\n{whole}\n{end}\n{page[found.end() :]}"
 

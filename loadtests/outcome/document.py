@@ -12,8 +12,9 @@
 ``requests``          every request as columns (``loadtests.outcome.rows``): ``count``, ``columns``, ``names`` of what
                       the text columns point to, ``server_timing_ms`` by part
 ``series.service``    from the admin API: ``at_s``, and for each model ``starting, ready, draining, asleep`` replicas,
-                      ``tier`` (gpu, host, page_cache, disk, remote), ``held``, ``in_flight``; null with a ``problem``
-                      where the target has none
+                      ``tier`` (gpu, host, page_cache, disk, remote), ``held``, ``in_flight``;
+                      ``gateway``: ``at_s, resident_bytes`` of its processes; only a ``problem`` where the target
+                      has no such API
 ``series.generator``  columns of ``loadtests.outcome.health.Second``
 ``marks``             ``at_s, what, detail``: kills, orders, tiers reached
 ``generator``         ``loadtests.outcome.health``: ``valid``, ``reasons``, lateness, processor time
@@ -47,7 +48,7 @@ class DocumentError(ValueError):
 
 
 class Seen(msgspec.Struct, kw_only=True):
-    """What the generator saw, before it is judged; it leaves this, and the driver makes the document of it."""
+    """What the generator saw, before it is judged."""
 
     settings: Settings
     started_unix_s: float
@@ -57,6 +58,7 @@ class Seen(msgspec.Struct, kw_only=True):
     workers: list[health.WorkerHealth]
     service: dict[str, Any]
     marks: list[dict[str, Any]]
+    lost_workers: int = 0
 
 
 def document(
@@ -80,7 +82,7 @@ def document(
         "target": target,
         "environment": environment,
         "phases": msgspec.to_builtins(plan.phases),
-        "generator": health.report(seen.workers, seen.seconds, rows),
+        "generator": health.report(seen.workers, seen.seconds, rows, seen.lost_workers),
         "summary": figures,
         "slo": msgspec.to_builtins(slo),
         "verdict": {"kept": kept(checks), "checks": msgspec.to_builtins(checks)},

@@ -1,7 +1,7 @@
 """Whether the generator was the bottleneck: how late it sent and read, and how busy it was. Pure.
 
 A run is refused when one of these is broken; the limits are below.
-1. Everything that was planned was sent.
+1. Everything that was planned was sent, every worker told its end, and what was sent has its end in the document.
 2. Requests left when they were due: p99 within LATE_P99_MS, or within LATE_OF_TTFT of the median time to first token.
 3. What arrived was read: p99 within READ_P99_MS. With the kernel's own times (``loadtests.client.moments``) late reads
    bend no figure until several events pile up, so that the limit is wider by KERNEL_SLACK.
@@ -43,13 +43,14 @@ class Second(msgspec.Struct, array_like=True):
 
 class WorkerHealth(msgspec.Struct):
     """One worker, over the whole run. ``planned``: what it was to send; ``shortened``: to fit a context.
-    ``stamped``: reads that the kernel timed.
-    ``read_counts``: buckets of ``loadtests.client.reading``."""
+    ``retried``: sent once more, since the server had just closed the connection. ``stamped``: reads that the kernel
+    timed. ``read_counts``: buckets of ``loadtests.client.reading``."""
 
     worker: int
     planned: int = 0
     sent: int = 0
     shortened: int = 0
+    retried: int = 0
     connections: int = 0
     reads: int = 0
     stamped: int = 0
@@ -60,8 +61,12 @@ class WorkerHealth(msgspec.Struct):
     open_most: int = 0
 
 
-def report(workers: Sequence[WorkerHealth], seconds: Sequence[Second], rows: Sequence[Row]) -> dict[str, Any]:
-    """What the document has under ``generator``: figures, ``valid``, and ``reasons`` where it is not."""
+def report(
+    workers: Sequence[WorkerHealth], seconds: Sequence[Second], rows: Sequence[Row], lost: int = 0
+) -> dict[str, Any]:
+    """What the document has under ``generator``: figures, ``valid``, and ``reasons`` where it is not.
+
+    ``lost``: workers that did not tell their end."""
     late_ms = sorted(row.late_us / 1e3 for row in rows if row.late_us is not None)
     ttft_ms = sorted(row.ttft_us / 1e3 for row in rows if row.ttft_us is not None)
     reads = Lateness()
@@ -73,6 +78,8 @@ def report(workers: Sequence[WorkerHealth], seconds: Sequence[Second], rows: Seq
         "planned": sum(worker.planned for worker in workers),
         "sent": sum(worker.sent for worker in workers),
         "shortened": sum(worker.shortened for worker in workers),
+        "retried": sum(worker.retried for worker in workers),
+        "lost_workers": lost,
         "send_late_ms": _spread(late_ms),
         "read_late_ms": {
             "p50": round(reads.percentile_s(50) * 1e3, 3),
@@ -91,9 +98,12 @@ def report(workers: Sequence[WorkerHealth], seconds: Sequence[Second], rows: Seq
 
 
 def _reasons(figures: dict[str, Any], ttft_ms: Sequence[float], rows: Sequence[Row]) -> Iterable[str]:
-    missing = figures["planned"] - figures["sent"]
-    if missing > 0:
+    if lost := figures["lost_workers"]:
+        yield f"{lost} of the generator's workers did not tell their end: what they saw is missing"
+    if (missing := figures["planned"] - figures["sent"]) > 0:
         yield f"{missing} of {figures['planned']} planned requests were never sent"
+    if (missing := figures["sent"] - len(rows)) > 0:
+        yield f"{missing} of {figures['sent']} requests were sent and have no end here"
     late_ms = figures["send_late_ms"].get("p99", 0.0)
     allowed_ms = max(LATE_P99_MS, LATE_OF_TTFT * (percentile(ttft_ms, 50) if ttft_ms else 0.0))
     if late_ms > allowed_ms:

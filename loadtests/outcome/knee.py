@@ -1,4 +1,7 @@
-"""Where a ramp's knee is: the last step before the first that does not keep the goals. Pure."""
+"""Where a ramp's knee is: the last step that keeps the goals. Pure.
+
+A step below it that missed them did so for another reason than the load: a higher one was no trouble.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,17 @@ FAILED_SHARE, SLOWER = 0.01, 3.0
 
 def knee(phases: Sequence[dict[str, Any]], good_share: float | None = None) -> dict[str, Any] | None:
     """``phases``: of a summary. With goals for single requests, a step keeps them when ``good_share`` of its requests
-    are good; without, when at most FAILED_SHARE fail and its p99 time to first token is at most SLOWER times that of
-    the first step. None when not even the first step keeps them."""
-    found = None
-    for phase in phases:
-        reason = _broken(phase, phases[0], good_share)
-        if reason:
-            return None if found is None else {**found, "next_step": phase["name"], "because": reason}
-        found = {"step": phase["name"], "requests_per_s": phase["requests_per_s"]}
-    return None if found is None else {**found, "next_step": None, "because": "the ramp ended before a knee"}
+    are good; without, when at most FAILED_SHARE fail and its median time to first token is at most SLOWER times that
+    of the first step (a step has too few requests for its p99 to be more than its worst moment). None when no step
+    keeps them."""
+    reasons = [_broken(phase, phases[0], good_share) for phase in phases]
+    place = max((place for place, reason in enumerate(reasons) if not reason), default=None)
+    if place is None:
+        return None
+    found = {"step": phases[place]["name"], "requests_per_s": phases[place]["requests_per_s"]}
+    if place + 1 == len(phases):
+        return {**found, "next_step": None, "because": "the ramp ended before a knee"}
+    return {**found, "next_step": phases[place + 1]["name"], "because": reasons[place + 1]}
 
 
 def _broken(phase: dict[str, Any], first: dict[str, Any], good_share: float | None) -> str:
@@ -28,7 +33,7 @@ def _broken(phase: dict[str, Any], first: dict[str, Any], good_share: float | No
     if phase["failed_share"] > FAILED_SHARE:
         return f"{phase['failed_share']:.1%} of the requests fail"
     kind = "ttft_ms" if first["ttft_ms"]["count"] else "e2e_ms"
-    before, now = first[kind].get("p99"), phase[kind].get("p99")
+    before, now = first[kind].get("p50"), phase[kind].get("p50")
     if before is None or now is None:
         return "nothing was answered"
-    return f"p99 is {now / before:.1f} times the first step's" if now > SLOWER * before else ""
+    return f"the median is {now / before:.1f} times the first step's" if now > SLOWER * before else ""

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 NO_SLO = Slo()
 # What two sides are compared by (loadtests.report.analysis).
 COMPARED = {"ttft_ms": ("mean", "p50", "p90", "p99"), "gap_ms": ("mean", "p50", "p99"), "e2e_ms": ("p50", "p99")}
+_NUMBERS_BY_NAME = ("ttft_ms", "gap_ms", "e2e_ms", "added_ttft_ms", "added_gap_ms", "added_e2e_ms")
 _PERCENTILES = ("p50", "p90", "p95", "p99", "mean", "max")
 
 
@@ -67,11 +69,11 @@ def read_slo(file: Path) -> Slo:
     """Raises SloError."""
     try:
         document = yaml.safe_load(file.read_text())
-        slo = msgspec.convert(document or {}, Slo)
     except OSError as problem:
         raise SloError(f"{file} cannot be read: {problem.strerror or problem}") from None
-    except (yaml.YAMLError, msgspec.ValidationError) as problem:
-        raise SloError(f"{file}: {problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise SloError(f"{file} is no YAML: {' '.join(str(problem).split())}") from None
+    slo = _goals({} if document is None else document, file)
     for kind in ("ttft_ms", "gap_ms", "e2e_ms"):
         for name in getattr(slo, kind):
             if name not in _PERCENTILES:
@@ -81,6 +83,27 @@ def read_slo(file: Path) -> Slo:
             if name not in COMPARED[metric]:
                 raise SloError(f"{file}: added_{metric}.{name} is none of {', '.join(COMPARED[metric])}")
     return slo
+
+
+def _goals(document: Any, file: Path) -> Slo:
+    """Raises SloError."""
+    if not isinstance(document, dict):
+        raise SloError(f"{file} names no goal; one is like ttft_ms: {{p99: 1000}}")
+    for fields, where in ((document, ""), (document.get("good"), "good.")):
+        known = Slo.__struct_fields__ if fields is document else Good.__struct_fields__
+        for name in fields if isinstance(fields, dict) else ():
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, 1)
+                cure = f"did you mean {where}{near[0]}?" if near else f"there are {', '.join(known)}"
+                raise SloError(f"{file}: there is no goal {where}{name}; {cure}")
+    for name in _NUMBERS_BY_NAME:
+        for key, limit in document[name].items() if isinstance(document.get(name), dict) else ():
+            if isinstance(limit, bool) or not isinstance(limit, int | float):
+                raise SloError(f"{file}: {name}.{key} must be a number of milliseconds, not {limit!r}")
+    try:
+        return msgspec.convert(document, Slo)
+    except msgspec.ValidationError as problem:
+        raise SloError(f"{file}: {problem}") from None
 
 
 def is_good(row: Row, good: Good) -> bool:

@@ -2,12 +2,17 @@
 
 Latencies are those of requests that were answered; failures are counted beside them, by OpenAI's code. In an open load
 they count from when a request was due. Percentiles are nearest-rank over every sample, gaps over every gap.
+
+What is told a second is what came in that second: a service that falls behind answers no more for being asked more, and
+what it answers when the load is over is not of the load's time.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from loadtests.figures import percentile
@@ -18,39 +23,79 @@ from loadtests.outcome.slo import Good, is_good
 PERCENTILES = (50, 90, 95, 99)
 
 
-def summary(rows: Sequence[Row], phases: Sequence[Phase], duration_s: float, good: Good) -> dict[str, Any]:
-    whole = group(rows, duration_s, good)
-    parts = []
-    for place, phase in enumerate(phases):
-        inside = [row for row in rows if row.phase == place]
-        parts.append({"name": phase.name, **group(inside, phase.until_s - phase.from_s, good)})
+def summary(
+    rows: Sequence[Row], phases: Sequence[Phase], duration_s: float, good: Good, runs: int = 1
+) -> dict[str, Any]:
+    """``duration_s``: until nothing was begun. ``runs``: of one plan, whose requests these are."""
+    whole = Span(0.0, duration_s, runs)
+    spans = [Span(phase.from_s, max(phase.from_s, min(phase.until_s, duration_s)), runs) for phase in phases]
+    due = [[row for row in rows if row.phase == place] for place in range(len(phases))]
     return {
-        **whole,
-        "phases": parts,
-        "models": _by(rows, lambda row: row.model, duration_s, good),
-        "dialects": _by(rows, lambda row: f"{row.dialect}{'' if row.stream else ' (whole)'}", duration_s, good),
-        "tenants": _by(rows, lambda row: row.tenant, duration_s, good),
-        "tags": _by(rows, lambda row: row.tag, duration_s, good),
-        "tenants_by_phase": [
-            _by([row for row in rows if row.phase == place], lambda row: row.tenant, p.until_s - p.from_s, good)
-            for place, p in enumerate(phases)
+        **group(rows, whole, good),
+        "phases": [
+            {"name": phase.name, **group(mine, span, good, rows)}
+            for phase, mine, span in zip(phases, due, spans, strict=True)
         ],
+        "models": _by(rows, lambda row: row.model, whole, good),
+        "dialects": _by(rows, lambda row: f"{row.dialect}{'' if row.stream else ' (whole)'}", whole, good),
+        "tenants": _by(rows, _tenant, whole, good),
+        "tags": _by(rows, lambda row: row.tag, whole, good),
+        "tenants_by_phase": [_by(mine, _tenant, span, good, rows) for mine, span in zip(due, spans, strict=True)],
     }
 
 
-def _by(rows: Sequence[Row], key: Callable[[Row], str], duration_s: float, good: Good) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Some seconds of a run, or the same seconds of so many ``runs``."""
+
+    from_s: float
+    until_s: float
+    runs: int = 1
+
+    @property
+    def seconds(self) -> float:
+        return max(1e-9, (self.until_s - self.from_s) * self.runs)
+
+    def holds(self, at_us: float) -> bool:
+        return self.from_s * 1e6 < at_us <= self.until_s * 1e6
+
+    def tokens(self, row: Row) -> float:
+        """Of its answer, those that came in this time; each event has as many as another."""
+        written = row.output_tokens or 0
+        if row.first_token_us is None:
+            return written if self.holds(row.end_us) else 0
+        if self.holds(row.first_token_us) and self.holds(row.end_us):
+            return written
+        times_us = list(accumulate(row.gaps_us, initial=row.first_token_us))
+        return written * sum(map(self.holds, times_us)) / len(times_us)
+
+
+def _tenant(row: Row) -> str:
+    return row.tenant
+
+
+def _by(
+    rows: Sequence[Row], key: Callable[[Row], str], span: Span, good: Good, around: Sequence[Row] | None = None
+) -> dict[str, Any]:
+    groups, theirs = _sorted(rows, key), _sorted(rows if around is None else around, key)
+    return {name: group(inside, span, good, theirs[name]) for name, inside in sorted(groups.items())}
+
+
+def _sorted(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if key(row):
             groups[key(row)].append(row)
-    return {name: group(inside, duration_s, good) for name, inside in sorted(groups.items())}
+    return groups
 
 
-def group(rows: Sequence[Row], duration_s: float, good: Good) -> dict[str, Any]:
-    """Rates are per second of ``duration_s``. ``mean_gap_ms``: of each answer's own mean gap (TPOT)."""
+def group(rows: Sequence[Row], span: Span | float, good: Good, around: Sequence[Row] | None = None) -> dict[str, Any]:
+    """``span``: the time that rates are of, or its seconds from the run's beginning. ``around``: all requests that may
+    have ended in it, where ``rows`` are those that were due. ``mean_gap_ms``: of each answer's own mean gap (TPOT)."""
+    span = Span(0.0, span) if isinstance(span, float | int) else span
+    came = [row for row in (rows if around is None else around) if span.holds(row.end_us)]
     answered = [row for row in rows if not row.error]
     goods = sum(is_good(row, good) for row in answered)
-    seconds = max(duration_s, 1e-9)
     parts = sorted({part for row in answered for part in row.timing_ms})
     return {
         "requests": len(rows),
@@ -58,11 +103,11 @@ def group(rows: Sequence[Row], duration_s: float, good: Good) -> dict[str, Any]:
         "failed": len(rows) - len(answered),
         "failed_share": round((len(rows) - len(answered)) / len(rows), 6) if rows else 0.0,
         "errors": _errors(rows),
-        "requests_per_s": round(len(answered) / seconds, 3),
-        "output_tokens_per_s": round(sum(row.output_tokens or 0 for row in rows) / seconds, 3),
-        "input_tokens_per_s": round(sum(row.input_tokens or 0 for row in rows) / seconds, 3),
+        "requests_per_s": round(sum(not row.error for row in came) / span.seconds, 3),
+        "output_tokens_per_s": round(sum(map(span.tokens, rows if around is None else around)) / span.seconds, 3),
+        "input_tokens_per_s": round(sum(row.input_tokens or 0 for row in came) / span.seconds, 3),
         "good_share": round(goods / len(rows), 6) if rows else None,
-        "goodput_per_s": round(goods / seconds, 3),
+        "goodput_per_s": round(sum(is_good(row, good) for row in came) / span.seconds, 3),
         "ttft_ms": describe(row.ttft_us / 1e3 for row in answered if row.ttft_us is not None),
         "gap_ms": describe(gap / 1e3 for row in answered for gap in row.gaps_us),
         "mean_gap_ms": describe(sum(row.gaps_us) / len(row.gaps_us) / 1e3 for row in answered if row.gaps_us),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -23,14 +24,19 @@ LONGEST_PROMPT, LONGEST_ANSWER = 100_000, 10_000  # tokens
 
 
 def arrivals(file: Path, settings: Settings) -> Plan:
-    """Raises SettingsError, OSError."""
+    """Raises SettingsError."""
     try:
         trace = read_file(file, settings)
     except TraceError as problem:
         raise SettingsError(f"trace: {problem}") from None
+    except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile):
+        kind = "gzip" if file.suffix == ".gz" else "text"
+        raise SettingsError(f"trace: {file} is no {kind}: a trace is CSV or JSONL, .gz too") from None
+    except OSError as problem:
+        raise SettingsError(f"trace: {file} cannot be read: {problem.strerror or problem}") from None
     mix = Mix(settings)
     rng = random.Random(f"replay/{settings.seed}")
-    stands = _stand_ins(trace, settings.models)
+    stands = _stand_ins(trace, settings.models + settings.embedders)
     fitted = trace.clip(0.0, settings.duration_s)
     found = []
     blocks = fitted.blocks or [()] * len(fitted)

@@ -2,54 +2,57 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from loadtests.load.plan import Phase
-from loadtests.outcome.slo import COMPARED, Slo, judge
+from loadtests.outcome.slo import Slo, judge
 from loadtests.outcome.summary import summary
-from loadtests.report import estimate, parts, words
+from loadtests.report import estimate, lines, parts, words
 from loadtests.report.blocks import block_length
-from loadtests.report.content import Goal, Group, Line, PartLine, Report, SideFacts, Span, Waterfall, plain
-from loadtests.report.estimate import Difference, Figure
-from loadtests.report.sides import COMPARISON, COST, METRICS, Side, Subject, matched, values
-from loadtests.report.statistic import Values, share_of
+from loadtests.report.content import Goal, Group, Line, PartLine, Report, SideFacts, Waterfall
+from loadtests.report.lines import span
+from loadtests.report.sides import COMPARISON, COST, Side, Subject, matched
+from loadtests.report.statistic import Values
 
-NAMES: dict[str, tuple[str, ...]] = {**COMPARED, "failed": ("mean",)}
 _KINDS = {"phases": "phase", "tags": "tag", "models": "model", "tenants": "tenant", "dialects": "dialect"}
 
 
 def analysed(subject: Subject, slo: Slo, seed: int = 0) -> Report:
     """The same report from the same runs and seed."""
     paired = _paired(subject)
-    sides = _compared(subject) if paired else subject.sides
+    # Users of a closed load ask when they like: their passes belong together, their requests do not.
+    by_request = paired and subject.shown.first["kind"] == "open"
+    sides = _matched(subject) if by_request else subject.sides
     length = block_length([one.series() for side in sides for one in side.passes])
     rng = np.random.default_rng(seed)
-    lines = list(_lines(replace(subject, sides=tuple(sides)), paired, length, rng))
+    if len(sides) == 1:
+        figures = list(lines.of_side(sides[0], length, rng))
+    else:
+        one, other = sides
+        figures = list(lines.of_both(one, other, length, rng, paired=paired, by_request=by_request))
     shown = subject.shown
-    whole = _summary(shown, slo)
+    whole = pooled(shown, slo)
     first = shown.first
     return Report(
         kind=subject.kind,
         suite=str(first["suite"]),
         sides=[_facts(side, slo) for side in subject.sides],
-        lines=lines,
+        lines=figures,
         parts=list(_parts(shown, length, rng)),
         waterfalls=_waterfalls(subject),
-        goals=goals(slo, whole, lines),
+        goals=goals(slo, whole, figures),
         groups=list(_groups(whole)),
-        notes=list(words.notes(subject, lines, paired)),
+        notes=[*words.notes(subject, figures, paired), *_unmatched(subject.sides, sides), *_judged_so(shown, slo)],
         paired=paired,
         block=length,
-        pairs=sum(len(one.rows) for one in sides[0].passes) if paired else 0,
+        pairs=sum(len(one.rows) for one in sides[0].passes) if by_request else 0,
         load=words.load(first),
         settings=first["settings"],
         environment=first["environment"],
-        knee=whole.get("knee") or (first["summary"].get("knee") if len(shown.passes) == 1 else None),
+        knee=first["summary"].get("knee") if len(shown.passes) == 1 else None,
         argv=list(subject.argv),
     )
 
@@ -65,53 +68,25 @@ def _paired(subject: Subject) -> bool:
     return same and len(one.passes) == len(other.passes) == 1
 
 
-def _compared(subject: Subject) -> tuple[Side, Side]:
-    """Of an open load, the requests that both have. Users of a closed one ask when they like: all of them."""
+def _matched(subject: Subject) -> tuple[Side, Side]:
+    """The requests that both have."""
     one, other = subject.sides
-    if one.first["kind"] != "open":
-        return one, other
     both = [matched(first, second) for first, second in zip(one.passes, other.passes, strict=True)]
     return Side(one.name, tuple(first for first, _ in both)), Side(other.name, tuple(second for _, second in both))
 
 
-def _lines(subject: Subject, paired: bool, length: int, rng: np.random.Generator) -> Iterator[Line]:
-    sides = subject.sides
-    found: list[tuple[str, str, Difference]] = []
-    for metric in METRICS:
-        taken = [[values(one, metric) for one in side.passes] for side in sides]
-        names = _names(metric, [one for side in taken for one in side])
-        if not names:
-            continue
-        if len(sides) == 1:
-            for name, figure in zip(names, estimate.figures(taken[0], names, length, rng), strict=True):
-                yield Line(metric, name, span(figure))
-            continue
-        # Of a closed load only the passes belong together, not the requests.
-        alone = len(taken[0]) == 1 and subject.sides[0].first["kind"] != "open"
-        compare: Callable[..., list[Difference]] = estimate.paired if paired and not alone else estimate.unpaired
-        differences = compare(taken[0], taken[1], names, length, rng)
-        found += [(metric, name, one) for name, one in zip(names, differences, strict=True)]
-    adjusted = estimate.holm([difference.p for _, _, difference in found])
-    for (metric, name, one), p in zip(found, adjusted, strict=True):
-        share = None if one.share is None else span(one.share)
-        # What a busy generator measured may be its own doing.
-        significant = p < estimate.LEVEL and all(side.valid for side in sides)
-        yield Line(
-            metric, name, span(one.second), span(one.first), span(one.change), share,
-            None if math.isnan(p) else p, significant, [round(each, 6) for each in one.passes],
-        )  # fmt: skip
+def _unmatched(whole: Sequence[Side], compared: Sequence[Side]) -> Iterator[str]:
+    for side, part in zip(whole, compared, strict=True):
+        if left := len(side.rows) - len(part.rows):
+            yield (
+                f"{left:,} of {len(side.rows):,} requests ({side.name}) have no counterpart on the other side (later "
+                "turns of a conversation wait for answers; others were never sent): they are not compared."
+            )
 
 
-def _names(metric: str, taken: Sequence[Values]) -> list[str]:
-    """What there are enough values for: a p99 of fewer than 100 values is the largest one."""
-    fewest = min(len(one.sorted) for one in taken)
-    enough = [name for name in NAMES[metric] if fewest * (1 - (share_of(name) or 0.0)) >= 1 - 1e-9]
-    return enough if fewest else []
-
-
-def span(figure: Figure) -> Span:
-    low, high = (None if end is None else plain(end) for end in (figure.low, figure.high))
-    return Span(plain(figure.value), low, high)
+def _judged_so(side: Side, slo: Slo) -> Iterator[str]:
+    if len(side.passes) > 1 and (slo.ttft_ms or slo.gap_ms or slo.e2e_ms):
+        yield "Goals are for all requests of all passes together; the figures above are means of the passes' own."
 
 
 def _parts(side: Side, length: int, rng: np.random.Generator) -> Iterator[PartLine]:
@@ -140,27 +115,28 @@ def _waterfalls(subject: Subject) -> list[Waterfall]:
     ]
 
 
-def _summary(side: Side, slo: Slo) -> dict[str, Any]:
+def pooled(side: Side, slo: Slo) -> dict[str, Any]:
+    """``loadtests.outcome.summary`` of all requests of all passes."""
     phases = [Phase(**phase) for phase in side.first["phases"]]
-    many = len(side.passes)
-    longer = [Phase(p.name, p.from_s * many, p.until_s * many, p.rate_per_s, p.users) for p in phases]
-    return summary(side.rows, longer, sum(one.document["duration_s"] for one in side.passes), slo.good)
+    lasted_s = max(one.document["duration_s"] for one in side.passes)
+    return summary(side.rows, phases, lasted_s, slo.good, len(side.passes))
 
 
-def goals(slo: Slo, figures: dict[str, Any], lines: Sequence[Line]) -> list[Goal]:
-    """Goals of the side that is shown, and of what it takes longer than the other."""
-    found = [Goal(check.what, check.measured, check.limit, check.kept) for check in judge(slo, figures)]
-    changes = {line.key: line.change for line in lines}
+def goals(slo: Slo, figures: dict[str, Any], found: Sequence[Line]) -> list[Goal]:
+    """Goals of the side that is shown, and of what it takes longer than the other. The figure itself decides, not its
+    interval."""
+    checks = [Goal(check.what, check.measured, check.limit, check.kept) for check in judge(slo, figures)]
+    changes = {line.key: line.change for line in found}
     for metric, limits in slo.added.items():
         for name, limit in limits.items():
             change = changes.get(f"{metric}.{name}")
             value = None if change is None else change.value
-            found.append(Goal(f"added_{metric}.{name}", value, limit, value is not None and value <= limit))
-    return found
+            checks.append(Goal(f"added_{metric}.{name}", value, limit, value is not None and value <= limit))
+    return checks
 
 
 def _facts(side: Side, slo: Slo) -> SideFacts:
-    whole = _summary(side, slo)
+    whole = pooled(side, slo)
     reasons = [
         (f"pass {number}: " if len(side.passes) > 1 else "") + reason
         for number, one in enumerate(side.passes, 1)

@@ -16,14 +16,14 @@ from loadtests.outcome.slo import Slo, SloError, read_slo
 from loadtests.report import words
 from loadtests.report.analysis import analysed
 from loadtests.report.content import Report, document
-from loadtests.report.markdown import comment
+from loadtests.report.markdown import comment, label
 from loadtests.report.page import page
 from loadtests.report.passes import PairsError
 from loadtests.report.pictures import timeline
-from loadtests.report.pictures.canvas import WIDE
+from loadtests.report.pictures.alone import THEMES, standalone
+from loadtests.report.pictures.canvas import ALONE_WIDE
 from loadtests.report.sheet import sheet
 from loadtests.report.sides import Subject, load
-from loadtests.report.style import ALONE
 
 OK, MISSED, WRONG = 0, 1, 2
 NAMES = {"html": "report.html", "report": "report.json", "csv": "report.csv", "md": "report.md"}
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         options = _parse(argv)
         subject = load(options.runs)
         report = reported(subject, _goals(options, subject), options.seed)
-        write(subject, report, _wanted(options))
+        write(subject, report, _wanted(options), options.theme)
     except (UsageError, SloError, DocumentError, PairsError, OSError) as problem:
         if as_json:
             print(json.dumps({"error": {"message": str(problem), "code": "usage", "cure": None}}), flush=True)
@@ -78,11 +78,11 @@ def slower(report: Report) -> list[str]:
     return [line.key for line in report.lines if line.significant and line.change and (line.change.value or 0.0) > 0]
 
 
-def write(subject: Subject, report: Report, files: dict[str, Path]) -> None:
-    """``files``: by kind. Raises OSError."""
+def write(subject: Subject, report: Report, files: dict[str, Path], theme: str = THEMES[0]) -> None:
+    """``files``: by kind; ``theme``: of the SVG. Raises OSError."""
     for kind, file in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(_written(subject, report, kind), encoding="utf-8")
+        file.write_text(_written(subject, report, kind, theme), encoding="utf-8")
 
 
 def write_all(subject: Subject, report: Report, folder: Path) -> Path:
@@ -91,7 +91,7 @@ def write_all(subject: Subject, report: Report, folder: Path) -> Path:
     return folder / NAMES["html"]
 
 
-def _written(subject: Subject, report: Report, kind: str) -> str:
+def _written(subject: Subject, report: Report, kind: str, theme: str) -> str:
     if kind == "html":
         return page(subject, report)
     if kind == "md":
@@ -99,7 +99,7 @@ def _written(subject: Subject, report: Report, kind: str) -> str:
     if kind == "csv":
         return sheet(report)
     if kind == "svg":
-        return timeline.draw(subject, WIDE).svg(style=ALONE) + "\n"
+        return standalone(timeline.draw(subject, ALONE_WIDE, words.headline(report)), theme)
     return msgspec.json.format(msgspec.json.encode(document(report)), indent=1).decode() + "\n"
 
 
@@ -110,15 +110,12 @@ def lines(report: Report) -> list[str]:
         f"  {report.load}",
     ]
     for line in report.lines:
-        name = words.METRIC_WORDS[line.metric] + ("" if line.metric == "failed" else f" {line.name}")
-        shown = f"  {name:16} {words.with_unit(line.second.value, line.metric):>10}"
-        if line.change is None:
-            found.append(f"{shown}  ({words.interval(line.second, line.metric)})")
+        value = words.with_unit(line.second.value, line.metric)
+        if line.first is None:
+            said = f"{value:>10}  ({words.interval(line.second, line.metric)})"
         else:
-            said = f"{words.with_unit(line.first.value if line.first else None, line.metric):>10} -> "
-            found.append(
-                f"  {name:16} {said}{words.with_unit(line.second.value, line.metric):>10}  {words.finding(line)}"
-            )
+            said = f"{words.with_unit(line.first.value, line.metric):>10} -> {value:>10}  {words.finding(line)}"
+        found.append(f"  {label(line):16} {said}")
     for goal in report.goals:
         if not goal.kept:
             found.append(f"  missed: {goal.what} is {words.number(goal.measured)}, the goal {goal.limit:g}")
@@ -138,6 +135,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--md", type=Path, metavar="FILE", help="Markdown, for a comment on a pull request")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="a table of the figures")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="latency, replicas and tiers over time, for a README")
+    parser.add_argument(
+        "--theme",
+        choices=THEMES,
+        default=THEMES[0],
+        help="of --svg; auto: the reader's system says",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="report.html, .json, .csv and .md into this folder")
     parser.add_argument(
         "--no-slower", action="store_true", help="two runs: exit 1 when the second is worse beyond chance"

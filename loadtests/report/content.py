@@ -122,6 +122,11 @@ class Report(msgspec.Struct, frozen=True):
         return all(side.valid for side in self.sides)
 
     @property
+    def single(self) -> bool:
+        """One run of a side: what changes from run to run by itself cannot be told from what is compared."""
+        return len(self.sides) > 1 and min(side.passes for side in self.sides) == 1
+
+    @property
     def simulated(self) -> bool:
         return any(bool(side.target.get("simulated")) for side in self.sides)
 

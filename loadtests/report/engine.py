@@ -9,7 +9,7 @@ from typing import Any
 
 from loadtests.coldstart.admin import Admin
 from loadtests.target import Target, TargetError, base_url
-from loadtests.wire import CallFailed, get_json
+from loadtests.wire import CallFailed, NotReachable, Refused, get_json
 
 AUTO = "auto"
 KEY_VARIABLE = "ROUNDHOUSE_DIRECT_KEY"
@@ -25,10 +25,23 @@ def direct_target(asked: str, service: Target, model: str, *, allow_remote: bool
     found = Target(url, os.environ.get(KEY_VARIABLE, ""))
     if not found.loopback and not allow_remote:
         raise TargetError(f"{url} is not this machine; --allow-remote loads it all the same")
-    served = [str(entry["id"]) for entry in get_json(found, "/v1/models").get("data", [])]
+    served = _served(found)
     if model not in served:
         raise TargetError(f"--direct: {url} serves {', '.join(served) or 'nothing'}, not {model}")
     return found
+
+
+def _served(engine: Target) -> list[str]:
+    try:
+        answer = get_json(engine, "/v1/models")
+        return [str(entry["id"]) for entry in answer["data"]]
+    except NotReachable as problem:
+        raise TargetError(f"--direct: nothing answers at {engine.url} ({problem}); start the engine first") from None
+    except Refused as refused:
+        hint = f"; its key is read from {KEY_VARIABLE}" if refused.status in (401, 403) else ""
+        raise TargetError(f"--direct: {engine.url}/v1/models answered {refused}{hint}") from None
+    except (KeyError, TypeError):
+        raise TargetError(f"--direct: {engine.url}/v1/models has no list of models; is this an engine?") from None
 
 
 def engine_of(admin: Admin, model: str) -> str:

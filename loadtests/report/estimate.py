@@ -1,9 +1,10 @@
 """Figures with their confidence intervals, and whether two differ by more than chance. Pure; a seed repeats it.
 
 1. Of one run, or of one pair: circular block bootstrap over its requests, percentile intervals (Efron and Tibshirani,
-   *An Introduction to the Bootstrap*, 1993, 13.3). Tests exchange the sides block by block: within pairs where both
-   sides have one plan, else among all blocks (Good, *Permutation, Parametric and Bootstrap Tests of Hypotheses*, 2005,
-   3.2; the p-value counts the observed one: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010).
+   *An Introduction to the Bootstrap*, 1993, 13.3); an end beyond which too few values lie is left open. Tests exchange
+   the sides block by block: within pairs where both sides have one plan, else among all blocks (Good, *Permutation,
+   Parametric and Bootstrap Tests of Hypotheses*, 2005, 3.2; the p-value counts the observed one: Phipson and Smyth,
+   Stat. Appl. Genet. Mol. Biol. 9, 2010).
 2. Of several passes: what differs from pass to pass (a machine that is busier now than then) counts too. The figure is
    the passes' mean, its standard error the larger one of what the passes themselves show and of what their requests do,
    with Student's t of passes - 1 (Hartung and Knapp, Stat. Med. 20, 2001; never narrower than without what lies between
@@ -85,8 +86,8 @@ def figures(passes: Sequence[Values], names: Sequence[str], length: int, rng: np
     """Of one side, one for each name; NaN where nothing was measured."""
     found = [drawn(one, names, length, rng) for one in passes]
     if len(passes) == 1:
-        bounds = [_bounded(passes[0], name, length) for name in names]
-        return [_percentile(found[0].figures[k], found[0].drawn[:, k], bounds[k]) for k in range(len(names))]
+        ends = [_ends(passes[0], name, length) for name in names]
+        return [_percentile(found[0].figures[k], found[0].drawn[:, k], ends[k]) for k in range(len(names))]
     return [over_passes(found, k) for k in range(len(names))]
 
 
@@ -144,28 +145,33 @@ def _of_one(
 ) -> list[Difference]:  # fmt: skip
     found = []
     for k, name in enumerate(names):
-        bounds = [_bounded(one, name, length) for one in values]
+        ends = [_ends(one, name, length) for one in values]
         first, second = (
-            _percentile(side.figures[k], side.drawn[:, k], bound) for side, bound in zip(sides, bounds, strict=True)
+            _percentile(side.figures[k], side.drawn[:, k], end) for side, end in zip(sides, ends, strict=True)
         )
-        found.append(
-            Difference(first, second, _percentile(change.figures[k], change.drawn[:, k], all(bounds), both=True), ps[k])
-        )
+        # What has no end on either side leaves the difference without one on both.
+        known = all(low and high for low, high in ends)
+        changed = _percentile(change.figures[k], change.drawn[:, k], (known, known))
+        found.append(Difference(first, second, changed, ps[k]))
     return found
 
 
-def _percentile(value: float, draws: Floats, bounded: bool, *, both: bool = False) -> Figure:
-    """``both``: without an upper bound of either side, their difference has no bound at all."""
+def _percentile(value: float, draws: Floats, ends: tuple[bool, bool]) -> Figure:
+    """``ends``: whether the interval has a lower one, and an upper one."""
     known = draws[~np.isnan(draws)]
     if math.isnan(value) or not len(known):
         return Figure(math.nan, None, None)
-    low, high = np.quantile(known, [LEVEL / 2, 1 - LEVEL / 2])
-    return Figure(float(value), None if both and not bounded else float(low), float(high) if bounded else None)
+    low, high = (float(end) for end in np.quantile(known, [LEVEL / 2, 1 - LEVEL / 2]))
+    return Figure(float(value), low if ends[0] else None, high if ends[1] else None)
 
 
-def _bounded(values: Values, name: str, length: int) -> bool:
+def _ends(values: Values, name: str, length: int) -> tuple[bool, bool]:
+    """Whether there are enough values, hanging together as they do, for a lower and for an upper end. A mean takes as
+    many as a median: of fewer, resamples say next to nothing of what was not drawn."""
     share = share_of(name)
-    return share is None or len(values.sorted) / length >= needed(share, LEVEL)
+    independent = len(values.sorted) / length
+    below, above = (0.5, 0.5) if share is None else (1 - share, share)
+    return independent >= needed(below, LEVEL), independent >= needed(above, LEVEL)
 
 
 def over_passes(passes: Sequence[Draws], k: int) -> Figure:

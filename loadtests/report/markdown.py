@@ -52,16 +52,12 @@ def _parts(report: Report) -> Iterator[str]:
 
 
 def _sentence(report: Report) -> str:
-    found = [line for line in report.lines if line.significant]
     if not report.valid:
         return "Nothing is called significant: a run is not valid."
-    if not found:
-        return "Nothing differs by more than chance."
-    said = (
-        f"{words.METRIC_WORDS[line.metric]} {line.name} {words.finding(line).removesuffix(', significant')}"
-        for line in found
-    )
-    return f"Significant: {'; '.join(said)}."
+    found = [line for line in report.lines if line.significant]
+    said = "; ".join(f"{label(line)} {words.finding(line).removesuffix(', significant')}" for line in found)
+    whole = f"Significant: {said}." if found else "Nothing differs by more than chance."
+    return f"{whole} **One run a side**: it may be what differs between any two runs." if report.single else whole
 
 
 def _figures(report: Report) -> Iterable[str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from loadtests.report import words
 from loadtests.report.content import Line, Report, SideFacts, Span
-from loadtests.report.pictures import changes, percentiles, timeline, waterfall
-from loadtests.report.pictures.canvas import Canvas, plain
+from loadtests.report.gallery import gallery
+from loadtests.report.pictures.canvas import plain
 from loadtests.report.sides import COST, RUN, Subject
 from loadtests.report.style import STYLE
 
@@ -28,9 +28,8 @@ def page(subject: Subject, report: Report) -> str:
             f'<header><h1>{plain(title)}</h1><p class="soft">{plain(_about(report))}</p>',
             f'<div class="badges">{"".join(_badges(report))}</div></header>',
             f'<section class="cards n{len(cards)}">{"".join(cards)}</section>',
-            *_pictures(subject, report),
-            *_figures(report),
-            *_goals(report),
+            *gallery(subject, report),
+            *_tables(report),
             *_notes(report),
             *_details(report),
             "</main></body></html>",
@@ -52,7 +51,7 @@ def _badges(report: Report) -> Iterator[str]:
     if report.simulated:
         yield _badge("simulated GPUs", "warn")
     if len(report.sides) > 1:
-        yield _badge("paired requests" if report.paired else "not paired", "")
+        yield _badge("paired requests" if report.pairs else "paired passes" if report.paired else "not paired", "")
         if min(side.passes for side in report.sides) == 1:
             yield _badge("one run a side", "warn")
 
@@ -103,73 +102,41 @@ def _ci(span: Span, metric: str = "ttft_ms", sign: bool = False) -> str:
     return f"95%: {words.interval(span, metric, sign)}"
 
 
-def _pictures(subject: Subject, report: Report) -> Iterator[str]:
-    streamed = report.line("ttft_ms.mean") is not None
-    first = "TTFT" if streamed else "answer"
-    if report.waterfalls and (report.parts or report.kind == COST):
-        beside = " <i>Engine alone</i>: the same load without Roundhouse, its requests of the same rank." * (
-            report.kind == COST
-        )
-        yield _figure(
-            "Where the time to the first token goes" if streamed else "Where the time of an answer goes",
-            waterfall.both(report.waterfalls, first),
-            "Parts of the answers' own Server-Timing, and what the caller saw; means, so that they add up. "
-            f"<i>Network</i> is the way to the answer's head less all other parts.{beside}",
-        )
-    if len(report.sides) > 1 and changes.shown(report.lines):
-        one, other = (plain(side.name) for side in report.sides)
-        yield _figure(
-            "What changed",
-            changes.both(report.lines),
-            f"{other} against {one}: each figure's change and its 95% interval. Coloured where it is significant, all "
-            "figures taken together.",
-        )
-    yield _figure(
-        f"{'Time to the first token' if streamed else 'Latency'} over the run",
-        timeline.both(subject),
-        "A dot is a request, at the time it was due. Below: what the service told of itself meanwhile.",
-    )
-    metric = "ttft_ms" if streamed else "e2e_ms"
-    drawn = [
-        percentiles.curve(side, metric, colour, report.block)
-        for side, colour in zip(subject.sides, timeline.colours(subject), strict=True)
-    ]
-    if known := [one for one in drawn if one is not None]:
-        several = " Thin lines: each pass." * any(one.passes for one in known)
-        yield _figure(
-            "Distribution",
-            percentiles.both(known, "Latency by percentile"),
-            f"{'TTFT' if streamed else 'Latency'} at each percentile; the tail has as much room as the middle. Shaded: "
-            f"95% confidence, at each point.{several}",
-        )
-
-
-def _figure(title: str, drawn: tuple[Canvas, Canvas], caption: str) -> str:
-    """``caption``: HTML."""
-    wide, narrow = drawn
-    pictures = wide.svg("wide") + narrow.svg("narrow")
-    return f"<section><h2>{plain(title)}</h2><figcaption>{caption}</figcaption><figure>{pictures}</figure></section>"
+def _tables(report: Report) -> Iterator[str]:
+    """Side by side where there is room: figures, and beside them what they are made of and held to."""
+    if len(report.sides) > 1:
+        yield from _figures(report)
+        yield from _shares(report)
+        yield from _goals(report)
+        return
+    yield '<div class="two"><div>'
+    yield from _figures(report)
+    yield "</div><div>"
+    yield from _shares(report)
+    yield from _goals(report)
+    yield "</div></div>"
 
 
 def _figures(report: Report) -> Iterator[str]:
-    two = len(report.sides) > 1
     yield f"<section><h2>Figures</h2><p class='soft'>{plain(_how(report))}</p>"
-    if two:
+    if len(report.sides) > 1:
         names = [side.name for side in report.sides]
-        head = ("", *names, "change", "", "p", "")
-        lines = [_compared(line) for line in report.lines]
+        yield _table(("", *names, "change", "", "p", ""), [_compared(line) for line in report.lines])
     else:
-        head = ("", "", "95% confidence")
-        lines = [_alone(line) for line in report.lines]
-    yield _table(head, lines)
+        yield _table(("", "", "95% confidence"), [_alone(line) for line in report.lines])
+    yield "</section>"
+
+
+def _shares(report: Report) -> Iterator[str]:
     if report.parts:
         rows = [
             (words.PART_WORDS[one.part], words.with_unit(mean.value), words.interval(mean), words.percent(one.share))
             for one in report.parts
             for mean in [one.mean_ms]
         ]
-        yield _table(("part of the mean TTFT", "", "95% confidence", "share"), rows)
-    yield "</section>"
+        yield "<section><h2>Parts of the mean TTFT</h2><p class='soft'>What the bars above are made of.</p>"
+        yield _table(("", "mean", "95% confidence", "share"), rows)
+        yield "</section>"
 
 
 def _alone(line: Line) -> tuple[str, ...]:
@@ -222,7 +189,7 @@ def _how(report: Report) -> str:
             f"Means of {' and '.join(map(str, sorted(set(passes))))} passes; what differs between passes counts "
             f"(Student's t). {adjusted}"
         )
-    how = "Exchanging the sides of pairs" if report.paired else "Exchanging requests between the sides"
+    how = "Exchanging the sides of pairs" if report.pairs else "Exchanging requests between the sides"
     return f"{how}, in blocks of {report.block}; intervals by block bootstrap. {adjusted}"
 
 

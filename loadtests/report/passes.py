@@ -8,25 +8,33 @@ slows down bends both alike.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from loadtests.chat import StreamBroken
 from loadtests.coldstart.admin import Admin
+from loadtests.coldstart.passes import first_token_s
 from loadtests.driver import NoRun, folder, need_locust, run_once, settle
 from loadtests.load.settings import Settings, SettingsError
 from loadtests.outcome.document import RUN_FILE
 from loadtests.report.engine import direct_target, fresh
+from loadtests.stopping import whole
 from loadtests.suites import plan_of
 from loadtests.target import Target
+from loadtests.wire import CallFailed
 
 FORMAT, VERSION = "roundhouse-loadtest-pairs", 1
 PAIRS_FILE = "pairs.json"
 DIRECT, THROUGH = "direct", "through"
 PASSES = 5  # of three, Student's t makes intervals half as wide again
 AGAIN = 3
+WARM_REQUESTS = 3  # to each side before a pass: what is measured here is serving, not an engine's first request
 
 
 class PairsError(ValueError):
@@ -57,52 +65,75 @@ def run_pairs(options: argparse.Namespace, argv: list[str]) -> Path:
     """The folder with all runs and ``pairs.json``. Raises NoRun, TargetError, SettingsError, CallFailed, OSError.
 
     A pass that is not valid is run again, up to AGAIN times in all: why it is not is the generator's affair, and which
-    passes count is decided by that alone, not by how fast they were.
+    passes count is decided by that alone, not by how fast they were. Ctrl-C ends it with the passes that are whole.
     """
     need_locust()
     settings, target = settle(options)
     model = the_model(settings)
-    passes = getattr(options, "pairs", PASSES)
-    if passes < 1:
-        raise SettingsError(f"--pairs must be at least 1, not {passes}")
+    wanted = getattr(options, "pairs", PASSES)
+    if wanted < 1:
+        raise SettingsError(f"--pairs must be at least 1, not {wanted}")
     out = folder(options, settings)
     out.mkdir(parents=True, exist_ok=True)
     (out / PAIRS_FILE).unlink(missing_ok=True)
-    done: list[int] = []
-    left_out: list[int] = []
-    number = 0
-    while len(done) < passes:
-        number += 1
-        said = f"pass {len(done) + 1} of {passes}"
-        runs = [_one(options, settings, (target, model), (number, side), out, said) for side in sides(number)]
-        if all(run["generator"]["valid"] for run in runs) or len(left_out) >= AGAIN:
-            done.append(number)
-        else:
-            say("  not valid: the generator was the bottleneck; once more")
-            left_out.append(number)
+    done, left_out = _passes(_Asked(options, settings, target, model, out), wanted)
+    if not done:
+        raise NoRun("ended before the first pass was whole")
     direct, through = ([f"{number}-{side}/{RUN_FILE}" for number in done] for side in (DIRECT, THROUGH))
     pairs = Pairs(direct, through, left_out, argv)
     (out / PAIRS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(pairs), indent=1) + b"\n")
     return out
 
 
-def _one(
-    options: argparse.Namespace,
-    settings: Settings,
-    asked: tuple[Target, str],
-    turn: tuple[int, str],
-    out: Path,
-    said: str,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    options: argparse.Namespace
+    settings: Settings
+    target: Target
+    model: str
+    out: Path
+
+
+def _passes(asked: _Asked, wanted: int) -> tuple[list[int], list[int]]:
+    """Numbers of the passes that count, and of those that were run again."""
+    done: list[int] = []
+    left_out: list[int] = []
+    while len(done) < wanted:
+        number = len(done) + len(left_out) + 1
+        # The order is that of the passes that count: what is run again has the order of what it stands for.
+        said = f"pass {len(done) + 1} of {wanted}"
+        try:
+            runs = [_one(asked, number, side, said) for side in sides(len(done) + 1)]
+        except KeyboardInterrupt:
+            say(f"ended: {len(done)} of {wanted} passes are whole")
+            break
+        if all(run["generator"]["valid"] for run in runs) or len(left_out) >= AGAIN:
+            done.append(number)
+        else:
+            say("  not valid: the generator was the bottleneck; once more")
+            left_out.append(number)
+    return done, left_out
+
+
+def _one(asked: _Asked, number: int, side: str, said: str) -> dict[str, Any]:
     """One side of a pass, with a salt of its own: no prefix cache answers for the turn before."""
-    number, side = turn
-    place = _target(options, side, *asked)
+    settings = asked.settings
+    place = _target(asked, side)
     say(f"{said}, {side}: {place.url}")
+    _warm(place, settings.models)
     salted = msgspec.structs.replace(settings, salt=f"{settings.salt}{number:x}{side[0]}")
-    run = run_once(options, salted, place, out / f"{number}-{side}")
+    run = whole(lambda: run_once(asked.options, salted, place, asked.out / f"{number}-{side}"))
     if not run["summary"]["answered"]:
         raise NoRun(f"nothing was answered in pass {number}, {side}: {_first_error(run)}")
     return run
+
+
+def _warm(target: Target, models: Sequence[str]) -> None:
+    """So that neither side has the first requests of an engine. What fails is for the run's own figures."""
+    with contextlib.suppress(CallFailed, StreamBroken):
+        for model in models:
+            for _ in range(WARM_REQUESTS):
+                first_token_s(target, model)
 
 
 def the_model(settings: Settings) -> str:
@@ -116,13 +147,14 @@ def the_model(settings: Settings) -> str:
     return models[0]
 
 
-def _target(options: argparse.Namespace, side: str, target: Target, model: str) -> Target:
+def _target(asked: _Asked, side: str) -> Target:
+    options, service = asked.options, asked.target
     if hasattr(options, "reset"):
-        fresh(Admin(target), model)
+        fresh(Admin(service), asked.model)
     # Looked up each time: meanwhile the replica may have become another.
     remote = getattr(options, "allow_remote", False)
-    direct = direct_target(options.direct, target, model, allow_remote=remote)
-    return direct if side == DIRECT else target
+    direct = direct_target(options.direct, service, asked.model, allow_remote=remote)
+    return direct if side == DIRECT else service
 
 
 def _first_error(run: dict[str, Any]) -> str:
@@ -137,8 +169,10 @@ def read_pairs(file: Path) -> tuple[Pairs, Path]:
         pairs = msgspec.json.decode(place.read_bytes(), type=Pairs)
     except (OSError, msgspec.MsgspecError) as problem:
         raise PairsError(f"{place} cannot be read: {problem}") from None
-    if pairs.format != FORMAT or pairs.version != VERSION:
-        raise PairsError(f"{place} is no list of passes of this version")
+    if pairs.format != FORMAT:
+        raise PairsError(f"{place} is no list of passes ({FORMAT}), but {pairs.format!r}; name a run or its folder")
+    if pairs.version != VERSION:
+        raise PairsError(f"{place} is of version {pairs.version}, which this version cannot read ({VERSION}): upgrade")
     if not pairs.through or len(pairs.direct) != len(pairs.through):
         raise PairsError(f"{place} has {len(pairs.direct)} direct runs and {len(pairs.through)} through the service")
     return pairs, place.parent

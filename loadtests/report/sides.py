@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from loadtests.outcome.document import RUN_FILE, read
+from loadtests.outcome.document import RUN_FILE, DocumentError, read
 from loadtests.outcome.rows import Row, rows
 from loadtests.report.blocks import Floats
 from loadtests.report.passes import PAIRS_FILE, PairsError, read_pairs
 from loadtests.report.statistic import Values
 
 RUN, COST, COMPARISON = "run", "cost", "comparison"
+_NEEDED = (
+    "suite", "kind", "settings", "plan", "started_unix_s", "duration_s", "target", "environment", "phases", "generator",
+    "summary", "series", "requests",
+)  # fmt: skip
+_CURE = "copy it again, run the load test again, or use the version that wrote it"
+_NOT_RUNS = {
+    "report.json": "it is the report of a run: name run.json beside it (of --direct: pairs.json), or their folder",
+    "comparison.json": "it is the table of `compare`: its runs are in the folders beside it; name one of them, or two",
+}
 DIRECT_NAME, THROUGH_NAME = "engine alone", "through Roundhouse"
 SAME_US = 5  # two plans' times of one arrival, after the clock's roundings
 
@@ -108,9 +118,9 @@ def load(files: Sequence[Path]) -> Subject:
     if len(files) == 1:
         place = _pairs(files[0])
         if place is None:
-            return Subject(RUN, (Side(_label(files[0]), (Pass.of(read(_run(files[0]))),)),))
+            return Subject(RUN, (Side(_label(files[0]), (_pass(_run(files[0])),)),))
         pairs, base = read_pairs(place)
-        direct, through = (tuple(Pass.of(read(file)) for file in side) for side in pairs.files(base))
+        direct, through = (tuple(_pass(file) for file in side) for side in pairs.files(base))
         _one_plan(place, direct + through)
         return Subject(
             COST, (Side(DIRECT_NAME, direct), Side(THROUGH_NAME, through)), tuple(pairs.argv), len(pairs.left_out)
@@ -125,17 +135,37 @@ def _side(file: Path) -> Side:
     """Of passes, those through the service."""
     place = _pairs(file)
     if place is None:
-        return Side(_label(file), (Pass.of(read(_run(file))),))
+        return Side(_label(file), (_pass(_run(file)),))
     pairs, base = read_pairs(place)
-    found = tuple(Pass.of(read(one)) for one in pairs.files(base)[1])
+    found = tuple(_pass(one) for one in pairs.files(base)[1])
     _one_plan(place, found)
     return Side(_label(file), found)
+
+
+def _pass(file: Path) -> Pass:
+    """Raises DocumentError, which says what to name instead."""
+    if not file.exists():
+        hint = f"a load test leaves {RUN_FILE} in its --out" if file.name == RUN_FILE else "name a run's file or folder"
+        raise DocumentError(f"{file} is not there: {hint}")
+    if file.name in _NOT_RUNS:
+        raise DocumentError(f"{file} is no run: {_NOT_RUNS[file.name]}")
+    try:
+        document = read(file)
+    except DocumentError as problem:
+        raise DocumentError(f"{problem}; {_CURE}") from None
+    if missing := [name for name in _NEEDED if name not in document]:
+        raise DocumentError(f"{file} is a run without {', '.join(missing)}: it was changed, or cut; run it again")
+    try:
+        return Pass.of(document)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
+        raise DocumentError(f"{file}: its requests cannot be read ({problem!r}); run it again") from None
 
 
 def _one_plan(place: Path, passes: Sequence[Pass]) -> None:
     digests = {one.document["plan"]["digest"] for one in passes}
     if len(digests) > 1:
-        raise PairsError(f"{place}: its runs did not ask the same (plans {', '.join(sorted(digests))})")
+        plans = ", ".join(sorted(digests))
+        raise PairsError(f"{place}: its runs did not ask the same (plans {plans}); compare two of them: report A B")
 
 
 def _pairs(file: Path) -> Path | None:
@@ -161,25 +191,23 @@ def matched(first: Pass, second: Pass) -> tuple[Pass, Pass]:
 
     Later turns of conversations wait for answers, so their times are not the plan's: they are left out.
     """
-    left, right = (
-        [row for row in one.rows if row.scheduled_us is not None and row.turn <= 1] for one in (first, second)
-    )
-    pairs, at = [], 0
-    for row in left:
-        while at < len(right) and _due(right[at]) < _due(row) - SAME_US:
-            at += 1
-        if at < len(right) and _same(row, right[at]):
-            pairs.append((row, right[at]))
-            at += 1
+    waiting: dict[tuple[object, ...], deque[Row]] = defaultdict(deque)
+    for row in _planned(second):
+        waiting[_shape(row)].append(row)
+    pairs = []
+    for row in _planned(first):
+        others = waiting[_shape(row)]
+        while others and others[0].begun_us < row.begun_us - SAME_US:
+            others.popleft()
+        if others and others[0].begun_us <= row.begun_us + SAME_US:
+            pairs.append((row, others.popleft()))
     return Pass(first.document, [one for one, _ in pairs]), Pass(second.document, [other for _, other in pairs])
 
 
-def _due(row: Row) -> int:
-    return row.begun_us
+def _planned(one: Pass) -> Iterator[Row]:
+    return (row for row in one.rows if row.scheduled_us is not None and row.turn <= 1)
 
 
-def _same(one: Row, other: Row) -> bool:
-    shape = (one.model, one.dialect, one.stream, one.tenant, one.tag)
-    return abs(_due(one) - _due(other)) <= SAME_US and shape == (
-        other.model, other.dialect, other.stream, other.tenant, other.tag,
-    )  # fmt: skip
+def _shape(row: Row) -> tuple[object, ...]:
+    """A trace may have many requests at one time: those of another kind are no counterpart."""
+    return row.model, row.dialect, row.stream, row.tenant, row.tag

@@ -74,7 +74,7 @@ class Values:
 
 
 def needed(share: float, level: float = 0.05) -> int:
-    """Values from which on an interval for this percentile has an upper end: below, even the largest one is under the
-    percentile with a probability of more than ``level / 2`` (``share ** n``; David and Nagaraja, *Order Statistics*,
-    2003, 7.1)."""
+    """Values from which on an interval for this percentile has an upper end: of fewer, even the largest one is under
+    the percentile with a probability of more than ``level / 2`` (``share ** n``; David and Nagaraja, *Order
+    Statistics*, 2003, 7.1). For its lower end: of ``1 - share``."""
     return math.ceil(math.log(level / 2) / math.log(share))

@@ -14,13 +14,19 @@ COLOURS = {
     "good": ("#12805c", "#3ccf9b"),
     "bad": ("#c8313a", "#ff7b7b"),
     "warn": ("#9a6700", "#e3b341"),
-    "direct": ("#6f7d8f", "#93a1b3"),
+    "direct": ("#657386", "#93a1b3"),
     "first": ("#b5651d", "#e9a15b"),
     "through": ("#2463d6", "#6ea8ff"),
+    "kind-1": ("#2463d6", "#6ea8ff"),
+    "kind-2": ("#946600", "#f0c14b"),
+    "kind-3": ("#0c8577", "#4fd6c4"),
+    "kind-4": ("#8a3fa8", "#d79bf0"),
+    "due": ("#b9c4d2", "#475567"),
+    "answered": ("#1f4fae", "#8fbcff"),
     "late": ("#9aa5b1", "#6b7785"),
     "auth": ("#7a3fd1", "#b894ff"),
-    "queue": ("#b07c00", "#f0c14b"),
-    "wake": ("#d3541b", "#ff9460"),
+    "queue": ("#8f6400", "#f0c14b"),
+    "wake": ("#c2450f", "#ff9460"),
     "connect": ("#0c8577", "#4fd6c4"),
     "engine": ("#5b6f8a", "#8ea3bf"),
     "network": ("#2463d6", "#6ea8ff"),
@@ -49,7 +55,7 @@ STYLE = (
     + """
 *{box-sizing:border-box}
 body{margin:0;color:var(--ink);background:var(--page);font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:57rem;margin:0 auto;padding:1.6rem 1.1rem 4rem}
+main{max-width:61rem;margin:0 auto;padding:1.6rem 1.1rem 4rem}
 h1{font-size:1.5rem;line-height:1.25;margin:0 0 .3rem;letter-spacing:-.01em}
 h2{font-size:1.08rem;margin:2.5rem 0 .25rem}
 p{margin:.25rem 0 .7rem}
@@ -80,6 +86,9 @@ pre{background:var(--panel);border:1px solid var(--line);border-radius:8px;paddi
 font-size:.82rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;font-size:.87rem;margin:.6rem 0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+.two{display:grid;grid-template-columns:minmax(0,1.05fr) minmax(0,1fr);gap:0 2.4rem;align-items:start}
+.two h2{margin-top:2.5rem}
+@media(max-width:900px){.two{grid-template-columns:minmax(0,1fr)}}
 @media(max-width:700px){main{padding:1.1rem .9rem 3rem}h1{font-size:1.25rem}svg.wide{display:none}
 svg.narrow{display:block;max-width:30rem}.cards[class]{grid-template-columns:repeat(2,1fr)}.card b{font-size:1.15rem}
 dl{grid-template-columns:1fr}dt{margin-top:.4rem}}

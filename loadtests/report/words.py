@@ -103,6 +103,11 @@ def title(report: Report) -> str:
     }.get(report.kind, f"Load test: {report.suite}")
 
 
+def headline(report: Report) -> str:
+    """Of a picture that stands alone."""
+    return f"{report.suite}: {report.load}" if report.kind != COST else title(report)
+
+
 def verdict(report: Report) -> str:
     missed = [goal for goal in report.goals if not goal.kept]
     if missed:

@@ -1,7 +1,7 @@
 """A trace, played --speed times as fast: published ones, the simulator's own formats, or what the gateway recorded.
 
-Arrivals, lengths and the mix of models are the trace's; its models stand for the service's by how often they come up.
-``--speed 0`` is not a speed: without one, the trace is fitted into --duration.
+Arrivals, lengths and the mix of models are the trace's; the service's models stand for its own where it has not the
+same, by how often they come up. With --rate, the trace is played as fast as makes that rate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PRESET: dict[str, Any] = {"duration_s": 60.0, "speed": 60.0}
 
 
 def build(settings: Settings) -> Plan:
-    """Raises SettingsError, OSError."""
+    """Raises SettingsError."""
     if not settings.trace:
         raise SettingsError("replay plays a trace: name it with --trace FILE")
     return arrivals(Path(settings.trace), settings)

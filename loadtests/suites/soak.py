@@ -1,4 +1,7 @@
-"""A long steady load: whether latencies, errors or the service's memory drift. Ten parts, to be held side by side."""
+"""A long steady load: whether latencies, errors or the gateway's memory drift. Ten parts, to be held side by side.
+
+The memory of the gateway's processes is in the run document, under ``series.service.gateway``.
+"""
 
 from __future__ import annotations
 

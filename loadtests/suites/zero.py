@@ -26,7 +26,7 @@ def build(settings: Settings) -> Plan:
     script = [
         Step(0.0, "tier", tier, model, mix.draw(rng, model=model, tag=tier))
         for _ in range(settings.passes)
-        for model in settings.models
+        for model in settings.models + settings.embedders
         for tier in settings.tiers
     ]
     return Plan((Phase("first hits", 0.0, settings.duration_s),), settings.duration_s, script=tuple(script))

@@ -22,6 +22,7 @@ class DemoCard:
     overhead_mib: int
     max_replicas: int
     aliases: tuple[str, ...]
+    at_once: int | None = None  # requests that one replica serves; None: as many as there are by default
 
     @property
     def footprint_mib(self) -> int:
@@ -35,15 +36,18 @@ class DemoCard:
 # The strict level makes vLLM hold the arguments of tool calls to their schema, which models this small do not know.
 TOOL_ARGS = "enable_auto_tool_choice: true, tool_call_parser: hermes, tool_strict_level: parameter"
 CHAT_ARGS = f"{{max_model_len: 1024, {TOOL_ARGS}}}"
+# tiny-llama answers so fast that nobody would see it scale: a replica of it takes four requests at a time, and a spike
+# takes four of them.
+LLAMA_SLOTS = 4
+LLAMA_ARGS = f"{{max_model_len: 1024, max_num_seqs: {LLAMA_SLOTS}, {TOOL_ARGS}}}"
+LLAMA = "an 11 MB chat model that speaks of railways"
 RERANKER = "finds a query's words, and words like them, in documents; for /v1/rerank"
 TOPICS = "tells railways, cooking, computing and everyday talk apart; for /classify"
 PAINTER = "paints patterns in the colours of a prompt; for /v1/images/generations"
 VOICE = "reads a text aloud, and is understood with goodwill; for /v1/audio/speech"
 EAR = "writes down what tiny-voice says; for /v1/audio/transcriptions"
 DEMO_CARDS = (
-    DemoCard(
-        "tiny-llama", "an 11 MB chat model that speaks of railways", "vllm", CHAT_ARGS, 16, 96, 112, 2, ("llama",)
-    ),
+    DemoCard("tiny-llama", LLAMA, "vllm", LLAMA_ARGS, 16, 96, 112, 4, ("llama",), LLAMA_SLOTS),
     DemoCard("tiny-gemma", "a 56 MB chat model that speaks of cooking", "vllm", CHAT_ARGS, 64, 160, 160, 1, ("gemma",)),
     DemoCard("tiny-qwen3", "a 247 MB chat model on computing", "vllm", CHAT_ARGS, 256, 160, 160, 1, ("qwen",)),
     DemoCard("minilm", "a pretrained embedder, for /v1/embeddings", "torch", "{}", 96, 0, 160, 1, ("all-minilm",)),
@@ -75,6 +79,7 @@ def _card_text(card: DemoCard, folder: Path) -> str:
     declared = f"weights: {card.weights_mib}MiB, kv_cache: {card.kv_cache_mib}MiB, overhead: {card.overhead_mib}MiB"
     # A JSON string is a YAML string, whatever characters the path is made of.
     source = json.dumps(str(folder), ensure_ascii=False)
+    target = "" if card.at_once is None else f"\n    target_in_flight: {card.at_once}  # more: another replica"
     return f"""\
   # {card.model_id}: {card.about}
   - model_id: {card.model_id}
@@ -83,7 +88,7 @@ def _card_text(card: DemoCard, folder: Path) -> str:
     engine_args: {card.engine_args}
     declared: {{{declared}}}  # {card.footprint_mib} MiB of a GPU
     min_replicas: 0
-    max_replicas: {card.max_replicas}
+    max_replicas: {card.max_replicas}{target}
     ttl: 10m
     aliases: [{", ".join(card.aliases)}]
 """

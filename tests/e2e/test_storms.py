@@ -15,17 +15,20 @@ import pytest
 import yaml
 
 from models.demo.catalog import demo_config_text
+from tests.e2e.conftest import few_replicas
 from tests.e2e.service import Service, free_port, temporary_home, until
 
 pytestmark = pytest.mark.e2e
 HOT = ("hot-a", "hot-b", "hot-c", "hot-d")
 PATIENCE_S, SWAPS_A_MINUTE = 3.0, 60.0
+LEAST_SWAPS, LEAST_ANSWERS = 6, 8  # by then they have taken turns, and everybody got on
 KEPT = {"name": "for-a", "models": ["hot-a"], "memory": "224MiB"}
 
 
 def _config(demo_models: Path) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load(demo_config_text(demo_models))
     llama = next(card for card in config["models"] if card["model_id"] == "tiny-llama")
+    few_replicas(llama)
     config["models"] = [{**llama, "model_id": name, "aliases": []} for name in HOT]
     config["policies"] = {"patience": PATIENCE_S, "swaps_per_minute": SWAPS_A_MINUTE}
     return config
@@ -72,6 +75,9 @@ class Storm:
             call.result()
         self._pool.shutdown()
 
+    def everybody_had(self, answers: int) -> bool:
+        return all(len(self.waits_s[model]) >= answers for model in self._models)
+
     def _call(self, model: str) -> None:
         while not self._done.is_set():
             began = time.monotonic()
@@ -89,12 +95,9 @@ def _swaps(service: Service, since_s: float) -> list[dict[str, Any]]:
 def test_all_of_them_are_served_in_turn_without_an_error(crowded: Service) -> None:
     since_s = time.time()
     with Storm(crowded, HOT) as storm:
-        time.sleep(20)
+        until(lambda: len(_swaps(crowded, since_s)) >= LEAST_SWAPS and storm.everybody_had(LEAST_ANSWERS), 60, 0.5)
     assert storm.wrong == []
-    assert set(storm.waits_s) == set(HOT)
-    assert all(len(waits_s) > 5 for waits_s in storm.waits_s.values()), "everybody gets on"
     swaps = _swaps(crowded, since_s)
-    assert len(swaps) >= 4, "they had to take turns"
     times_s = [one["at_unix_s"] for one in swaps]
     between_s = [later - one for one, later in pairwise(times_s) if later > one]
     assert min(between_s) >= 60 / SWAPS_A_MINUTE - 0.01, "one GPU: so much lies between any two"

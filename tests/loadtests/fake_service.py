@@ -56,6 +56,7 @@ class FakeService:
         self.keys: set[str] = {API_KEY}
         self.told_keys: list[str] = []  # which key each request carried
         self.pids: dict[str, int] = {}  # of what the admin API tells
+        self.resident_bytes: int | None = None  # of its process, where it tells
         self.sources: dict[str, str] = {}  # of models, where not /models/<name>
         self.stall = threading.Lock()
         self.open = threading.Event()  # ends hanging answers
@@ -132,7 +133,10 @@ class Handler(BaseHTTPRequestHandler):
             ]
             self.json(200, {"object": "list", "data": shown})
         elif path == "/admin/v1/status":
-            workers = {"gateway": {"pid": self.pid("worker")}, "controller": {"pid": self.pid("controller")}}
+            worker = {"pid": self.pid("worker")}
+            if self.service.resident_bytes is not None:
+                worker["resident_bytes"] = self.service.resident_bytes
+            workers = {"gateway": worker, "controller": {"pid": self.pid("controller")}}
             self.json(200, {"version": "0.0", "simulated": True, "gpus": 1, "nodes": 1, **workers})
         elif (name := path.removeprefix("/admin/v1/models/")) in self.service.models:
             asked = self.service.models[name].in_flight

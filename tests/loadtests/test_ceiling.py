@@ -40,7 +40,7 @@ def test_short_requests_a_second_are_a_ceiling_too(tmp_path: Path) -> None:
         assert step["failed"] == 0
         assert step["requests_per_s"] > step["asked"] * 0.7  # Poisson's, in two seconds
         assert step["send_late_ms"]["p99"] >= 0
-        assert step["e2e_ms"]["count"] == round(step["requests_per_s"] * 2)
+        assert step["e2e_ms"]["count"] >= round(step["requests_per_s"] * 2)  # those that came in time
     assert best(document["requests"]) in out
     assert "100 requests/s:" in out
 

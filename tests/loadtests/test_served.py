@@ -45,7 +45,7 @@ def test_a_service_without_chat_models_is_no_target() -> None:
 
 
 def test_a_wrong_key_is_the_servers_to_explain() -> None:
-    with FakeService({}).running() as service, pytest.raises(Refused, match="401 invalid_api_key"):
+    with FakeService({}).running() as service, pytest.raises(Refused, match=r"invalid_api_key: .*ROUNDHOUSE_API_KEY"):
         chat_models(Target(service.target.url, "wrong"))
 
 
@@ -53,7 +53,7 @@ def test_no_service_means_start_one() -> None:
     with FakeService({}).running() as service:
         target = service.target
     with pytest.raises(
-        TargetError, match=r"no service is running at http://127\.0\.0\.1:\d+; start it with `make run`"
+        TargetError, match=r"no service answers at http://127\.0\.0\.1:\d+ \(.*refused\); start it with `make run`"
     ):
         chat_models(target)
 
@@ -96,5 +96,12 @@ def test_models_that_are_named() -> None:
 
 
 def test_a_service_of_other_models_is_no_target() -> None:
-    with pytest.raises(TargetError, match=r"can be asked \(painter\)"):
+    with pytest.raises(TargetError, match=r"painter: load tests ask for text and for embeddings"):
         found({"painter": MIXED["painter"]})
+
+
+def test_embeddings_that_nobody_makes_and_a_service_without_models() -> None:
+    with pytest.raises(TargetError, match=r"--dialects: http.* has nothing that makes embeddings \(llama\)"):
+        found({"llama": MIXED["llama"]}, dialects={"embeddings": 1.0})
+    with pytest.raises(TargetError, match="serves no model"):
+        found({})

@@ -27,7 +27,7 @@ def told(*args: Any, **more: Any) -> str:
 
 
 def test_the_whole_and_each_phase() -> None:
-    text = told([row(ttft_ms=20.0), row(ttft_ms=80.0, phase=1)]).splitlines()
+    text = told([row(ttft_ms=20.0), row(5000.0, ttft_ms=80.0, phase=1)]).splitlines()
     assert text[0] == (
         "spike: 2 requests, 0 failed | 0.2 requests/s, 1 tokens/s | TTFT p50/p99 20.0/80.0 ms | "
         "gap p50/p99 10.0/10.0 ms | E2E p50/p99 100.0/100.0 ms"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDE, NARROW = 860.0, 360.0
+ALONE_WIDE = 900.0
 CHAR = 0.56  # mean width of a character, of its height, in the fonts that are used
 SMALL, MEDIUM = 11.0, 12.5
 _UNSAFE = re.compile(r"[^\x09\x0a\x0d\x20-\U0010ffff]|[\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -100,6 +101,13 @@ class Canvas:
         if drawn:
             self._parts.append(f'<path d="{drawn}" fill="none" style="stroke:var(--{colour})" stroke-width="1.6"/>')
 
+    def diamond(self, at: Point, colour: str, *, size: float = 5.0, tip: str = "") -> None:
+        x, y = at
+        self._parts.append(
+            f'<path d="M{_n(x)} {_n(y - size)}l{size:g} {size:g}l-{size:g} {size:g}l-{size:g} -{size:g}Z" '
+            f'style="fill:var(--{colour});stroke:var(--ink)" stroke-width="1">{_tip(tip)}</path>'
+        )
+
     def text(
         self,
         at: Point,
@@ -109,12 +117,22 @@ class Canvas:
         size: float = SMALL,
         anchor: str = "start",
         bold: bool = False,
+        halo: bool = False,
     ) -> None:
+        """``halo``: it is read over dots and lines."""
         heavy = ' font-weight="600"' if bold else ""
+        around = ";stroke:var(--page);stroke-width:3px;paint-order:stroke" if halo else ""
         turned = f' text-anchor="{anchor}"' if anchor != "start" else ""
         self._parts.append(
             f'<text x="{_n(at[0])}" y="{_n(at[1])}" font-size="{size:g}"{turned}{heavy} '
-            f'style="fill:var(--{colour})">{plain(text)}</text>'
+            f'style="fill:var(--{colour}){around}">{plain(text)}</text>'
+        )
+
+    def ground(self) -> None:
+        """The page's colour under everything."""
+        self._parts.insert(
+            0,
+            f'<rect width="{_n(self.width)}" height="{_n(self.height)}" rx="8" style="fill:var(--page)"/>',
         )
 
     def legend(self, at: Point, entries: Iterable[tuple[str, str]], until_x: float) -> float:

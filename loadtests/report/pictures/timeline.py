@@ -1,96 +1,53 @@
-"""Each request's latency over time, and under it what the service was at: replicas by state, tiers of the models."""
+"""A run over time: each request's latency, who asked and who was answered, and what the service was at: replicas by
+state, tiers of the models."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
-from loadtests.figures import percentile
-from loadtests.outcome.rows import Row
+from loadtests.report.pictures import strips
 from loadtests.report.pictures.axes import Linear, Log, around, clock, ms
-from loadtests.report.pictures.canvas import NARROW, WIDE, Canvas, Point, text_width
-from loadtests.report.sides import COST, Subject
+from loadtests.report.pictures.canvas import NARROW, WIDE, Canvas, text_width
+from loadtests.report.pictures.strips import LEFT, RIGHT, TIER_WORDS
+from loadtests.report.pictures.tracks import Bin, Track, Wake, binned, edges_of, rates, thinned, tracks, wakes
+from loadtests.report.sides import Subject
 
-LEFT, RIGHT = 78.0, 14.0
-PLOT, REPLICAS, TIER, STRIP = 250.0, 74.0, 13.0, 36.0
-BINS = 60  # of the line of medians
-FEWEST_IN_BIN, FEWEST_FOR_LINE = 3, 24
-DOTS = 1500  # a side; of more, the slowest are kept and the others thinned
-MODELS = 8
-TAG_COLOURS = ("through", "queue", "wake", "auth")
-STATES = ("ready", "starting", "draining", "asleep")
-TIERS = ("gpu", "host", "page_cache", "disk", "remote")
-TIER_WORDS = {"gpu": "on a GPU", "host": "host memory", "page_cache": "page cache", "disk": "disk", "remote": "remote"}
+PLOT, STRIP = 250.0, 36.0
+MOST_BANDS = 2  # shades of p50 to p95 that can be told apart
+FEWEST_FOR_SHADE = 20
+HEADLINE = 34.0
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
-    """A side's requests: seconds and milliseconds, and when those that failed were due."""
-
-    name: str
-    colour: str
-    seen: list[Point]
-    failed: list[float]
-
-    @property
-    def median_ms(self) -> float:
-        return percentile(sorted(latency for _, latency in self.seen), 50) if self.seen else math.inf
-
-
-def colours(subject: Subject) -> list[str]:
-    """Of each side."""
-    if len(subject.sides) == 1:
-        return ["through"]
-    return ["direct" if subject.kind == COST else "first", "through"]
-
-
-def tracks(subject: Subject) -> list[Track]:
-    """Of a single run whose suite tells requests apart: one for each tag."""
-    if len(subject.sides) == 1:
-        rows = subject.shown.rows
-        tags = sorted({row.tag for row in rows if row.tag})
-        if 1 < len(tags) <= len(TAG_COLOURS):
-            found = [_track(tag, "", [row for row in rows if row.tag == tag]) for tag in tags]
-            found.sort(key=lambda track: track.median_ms)
-            return [replace(track, colour=colour) for track, colour in zip(found, TAG_COLOURS, strict=False)]
-    return [_track(side.name, colour, side.rows) for side, colour in zip(subject.sides, colours(subject), strict=True)]
-
-
-def _track(name: str, colour: str, rows: Sequence[Row]) -> Track:
-    seen = [(row.begun_us / 1e6, latency) for row in rows if not row.error and (latency := _latency_ms(row)) > 0]
-    return Track(name, colour, sorted(seen), [row.begun_us / 1e6 for row in rows if row.error])
-
-
-def _latency_ms(row: Row) -> float:
-    return (row.e2e_us if row.ttft_us is None else row.ttft_us) / 1e3
-
-
-def draw(subject: Subject, width: float) -> Canvas:
+def draw(subject: Subject, width: float, headline: str = "") -> Canvas:
+    """``headline``: of a picture that stands alone."""
     shown, document = tracks(subject), subject.shown.first
-    models = _models(document)
-    tall = PLOT if width > NARROW else PLOT - 40
-    entries = _entries(shown)
-    canvas = Canvas(width, 0.0, "Time to the first token over the run", _about(shown, document))
-    top = canvas.legend((LEFT, 12), entries, width - RIGHT) + 22
-    x = Linear(0.0, _until_s(document, shown), LEFT, width - RIGHT)
-    bottom = top + tall
-    below = bottom
-    if models:
-        below = bottom + STRIP + REPLICAS + STRIP + (TIER + 5) * min(len(models), MODELS)
+    service = document["series"]["service"]
+    models, until_s = _models(document), _until_s(document, shown)
+    known = wakes(subject.shown.rows, service)
+    wide = width > NARROW
+    canvas = Canvas(width, 0.0, headline or "Time to the first token over the run", _about(shown, known, document))
+    if headline:
+        canvas.text((LEFT, 22), headline, colour="ink", size=15, bold=True)
+    first = HEADLINE if headline else 0.0
+    what = "time to first token" if any(row.ttft_us is not None for row in subject.shown.rows) else "latency"
+    canvas.text((LEFT, first + 13), what, colour="ink", bold=True)
+    start = (LEFT + text_width(what) + 26, first + 12) if wide else (LEFT, first + 30)
+    top = canvas.legend(start, _entries(shown, known), width - RIGHT) + 22
+    x = Linear(0.0, until_s, LEFT, width - RIGHT)
+    bottom = top + (PLOT if wide else PLOT - 40)
+    scripted = document["kind"] == "script"  # one after the other: there is no rate
+    asked = bottom if scripted else bottom + STRIP + strips.RATE
+    below = asked + (_room(models) if models else 0.0)
     _phases(canvas, document, x, top, below)
-    _latencies(canvas, shown, x, top, bottom)
-    for mark in document["marks"]:
-        if mark["what"] != "reached":
-            canvas.line((x(mark["at_s"]), top - 4), (x(mark["at_s"]), below), "bad", 1.4, "4 3")
-            canvas.text((x(mark["at_s"]) + 4, top + 10), f"{mark['what']} {mark['detail']}"[:40], colour="bad")
+    _latencies(canvas, (shown, known, edges_of(document)), x, (top, bottom))
+    if not scripted:
+        strips.arrivals(canvas, rates(subject.shown.rows, until_s, len(subject.shown.passes)), x, bottom + STRIP)
     if models:
-        at_s = document["series"]["service"]["at_s"]
-        under = _replicas(canvas, at_s, models, x, bottom + STRIP)
-        under = _tiers(canvas, at_s, models, x, under + STRIP)
-        below = under
-    for tick in x.ticks(9 if width > NARROW else 5):
+        under = strips.replicas(canvas, service["at_s"], models, x, asked + STRIP)
+        below = strips.tiers(canvas, service["at_s"], models, x, under + STRIP)
+    _marks(canvas, document, x, top, below)
+    for tick in x.ticks(9 if wide else 5):
         canvas.text((x(tick), below + 16), clock(round(tick, 6)), anchor="middle")
     canvas.height = below + 26
     return canvas
@@ -100,16 +57,24 @@ def both(subject: Subject) -> tuple[Canvas, Canvas]:
     return draw(subject, WIDE), draw(subject, NARROW)
 
 
-def _entries(shown: Sequence[Track]) -> Iterator[tuple[str, str]]:
+def _room(models: dict[str, Any]) -> float:
+    listed = (strips.TIER + strips.TIER_GAP) * min(len(models), strips.MODELS)
+    return STRIP + strips.REPLICAS + STRIP + listed + (16 if len(models) > strips.MODELS else 0)
+
+
+def _entries(shown: Sequence[Track], known: Sequence[Wake]) -> Iterator[tuple[str, str]]:
     for track in shown:
         name = track.name if len(shown) > 1 else "each request"
-        yield track.colour, f"{name}; line: median" if len(track.seen) >= FEWEST_FOR_LINE else name
+        banded = ", shade to p95" * (len(shown) <= MOST_BANDS)
+        yield track.colour, f"{name}; line: median{banded}" if track.has_line else name
+    if known:
+        yield "wake", "waited for a start"
     if any(track.failed for track in shown):
         yield "bad", "failed"
 
 
 def _models(document: dict[str, Any]) -> dict[str, Any]:
-    """By how much they had to do; nothing where the target tells nothing."""
+    """Those that the load asks, by how much they had to do; nothing where the target tells nothing."""
     found = document["series"]["service"].get("models") or {}
     return dict(sorted(found.items(), key=lambda one: -sum(count or 0 for count in one[1]["in_flight"])))
 
@@ -120,134 +85,105 @@ def _until_s(document: dict[str, Any], shown: Sequence[Track]) -> float:
 
 
 def _phases(canvas: Canvas, document: dict[str, Any], x: Linear, top: float, bottom: float) -> None:
+    """With their rates, where there is room for them."""
     phases = document["phases"]
     if len(phases) < 2:
         return
+    # Of several kinds of requests, a phase tells one kind's rate; one that is the same throughout is in the headline.
+    told = not document["summary"].get("tags") and len({phase["rate_per_s"] for phase in phases}) > 1
     for number, phase in enumerate(phases):
         start, end = x(phase["from_s"]), x(phase["until_s"])
         if number % 2:
-            canvas.box((start, top - 12), end - start, bottom - top + 12, "band", opacity=0.7)
-        if text_width(phase["name"], 10.5) < end - start - 4:
-            canvas.text(((start + end) / 2, top - 2), phase["name"], size=10.5, anchor="middle")
+            canvas.box((start, top - 14), end - start, bottom - top + 14, "band", opacity=0.8)
+        rate = f"{phase['rate_per_s']:g}/s" if phase["rate_per_s"] and told else ""
+        longer = f"{phase['name']}, {rate}" if rate and rate != phase["name"] else phase["name"]
+        for said in (longer, phase["name"]):
+            if text_width(said, 10.5) < end - start - 4:
+                canvas.text(((start + end) / 2, top - 3), said, size=10.5, anchor="middle", colour="ink")
+                break
 
 
-def _latencies(canvas: Canvas, shown: Sequence[Track], x: Linear, top: float, bottom: float) -> None:
+Drawn = tuple[Sequence[Track], Sequence[Wake], Sequence[float]]
+
+
+def _latencies(canvas: Canvas, drawn: Drawn, x: Linear, span: tuple[float, float]) -> None:
+    (shown, known, edges), (top, bottom) = drawn, span
     every = [latency for track in shown for _, latency in track.seen]
     if not every:
         canvas.text((LEFT + 8, (top + bottom) / 2), "nothing was answered", colour="bad")
         return
-    y = Log(*around(min(every), max(every)), bottom, top + 8)
+    y = Log(*around(min(every), max(every)), bottom, top + 12)
     for tick in y.ticks(8):
         canvas.line((LEFT, y(tick)), (canvas.width - RIGHT, y(tick)))
         canvas.text((LEFT - 8, y(tick) + 4), ms(tick), anchor="end")
-    many = sum(len(track.seen) for track in shown)
-    opacity, radius = (0.75, 2.4) if many < 300 else (0.4, 1.8) if many < 1500 else (0.25, 1.6)
+    lines = [binned(track.seen, edges) if track.has_line else [] for track in shown]
+    for track, line in zip(shown, lines, strict=True):
+        _requests(canvas, track, x, y, line if len(shown) <= MOST_BANDS else [])
+    for track, line in zip(shown, lines, strict=True):
+        for stretch in line:
+            points = [(x(at), y(one.p50_ms)) for at, one in _across(stretch)]
+            canvas.path(points, "page", width=4.6, opacity=0.85)
+            canvas.path(points, track.colour, width=2.4)
+    _waits(canvas, known, x, y)
     for track in shown:
-        canvas.dots(
-            [(x(at), y(latency)) for at, latency in thinned(track.seen)], track.colour, radius=radius, opacity=opacity
-        )
-    for track in shown:
-        line = [(x(at), y(latency)) for at, latency in medians(track.seen, x.high)]
-        if len(track.seen) >= FEWEST_FOR_LINE:
-            canvas.path(line, "page", width=4.2, opacity=0.8)
-            canvas.path(line, track.colour, width=2.2)
-        canvas.crosses([(x(at), top + 2) for at in track.failed], "bad")
+        # On a strip of their own, so that they are not taken for slow answers.
+        canvas.crosses([(x(at), top + 4) for at in track.failed], "bad", 3.4)
 
 
-def thinned(seen: Sequence[Point], most: int = DOTS) -> list[Point]:
-    """All of the slowest 5%, and evenly chosen others."""
-    if len(seen) <= most:
-        return list(seen)
-    slow = percentile(sorted(latency for _, latency in seen), 95)
-    tail = [point for point in seen if point[1] > slow][: most // 2]
-    rest = [point for point in seen if point[1] <= slow]
-    step = len(rest) / (most - len(tail))
-    return tail + [rest[int(k * step)] for k in range(most - len(tail))]
+def _across(stretch: Sequence[Bin]) -> list[tuple[float, Bin]]:
+    """A line through the bins' middles, from the first one's beginning to the last one's end."""
+    first, last = stretch[0], stretch[-1]
+    middles = [(one.at_s, one) for one in stretch] if len(stretch) > 1 else []
+    return [(first.at_s - first.wide_s / 2, first), *middles, (last.at_s + last.wide_s / 2, last)]
 
 
-def medians(seen: Sequence[Point], until_s: float, bins: int = BINS) -> list[Point]:
-    """Of neighbours: as many bins as there are, each with a few requests at least."""
-    if not seen:
-        return []
-    count = max(1, min(bins, len(seen) // 8))
-    wide = max(until_s, 1e-9) / count
-    grouped: dict[int, list[float]] = {}
-    for at, latency in seen:
-        grouped.setdefault(min(count - 1, math.floor(at / wide)), []).append(latency)
-    return [
-        ((place + 0.5) * wide, percentile(sorted(inside), 50))
-        for place, inside in sorted(grouped.items())
-        if len(inside) >= FEWEST_IN_BIN
-    ]
+def _requests(canvas: Canvas, track: Track, x: Linear, y: Log, line: Sequence[Sequence[Bin]]) -> None:
+    many = len(track.seen)
+    opacity, radius = (0.8, 2.4) if many < 150 else (0.45, 2.0) if many < 700 else (0.25, 1.6)
+    for stretch in line:
+        if len(stretch) == 1 and stretch[0].count < FEWEST_FOR_SHADE:
+            continue  # one slow request would shade a whole phase
+        across = _across(stretch)
+        edge = [(x(at), y(one.p95_ms)) for at, one in across]
+        edge += [(x(at), y(one.p50_ms)) for at, one in reversed(across)]
+        canvas.area(edge, track.colour, 0.2)
+    canvas.dots([(x(at), y(value)) for at, value in thinned(track.seen)], track.colour, radius=radius, opacity=opacity)
 
 
-def _replicas(canvas: Canvas, at_s: Sequence[float], models: dict[str, Any], x: Linear, top: float) -> float:
-    totals = {state: [sum(one[state][k] or 0 for one in models.values()) for k in range(len(at_s))] for state in STATES}
-    most = max(1, *(sum(totals[state][k] for state in STATES) for k in range(len(at_s))))
-    bottom = top + REPLICAS
-    y = Linear(0.0, float(most), bottom, top)
-    states = [state for state in STATES if any(totals[state])]
-    _strip(canvas, "replicas", [(f"state-{state}", state) for state in states], top - 10)
-    for tick in y.ticks(3):
-        if tick == round(tick):
-            canvas.line((LEFT, y(tick)), (canvas.width - RIGHT, y(tick)))
-            canvas.text((LEFT - 8, y(tick) + 4), f"{tick:g}", anchor="end")
-    base = [0] * len(at_s)
-    for state in STATES:
-        above = [low + count for low, count in zip(base, totals[state], strict=True)]
-        if any(totals[state]):
-            edge = [*_steps(at_s, above, x, y), *reversed(_steps(at_s, base, x, y))]
-            canvas.area(edge, f"state-{state}", 0.85)
-        base = above
-    return bottom
+def _waits(canvas: Canvas, known: Sequence[Wake], x: Linear, y: Log) -> None:
+    """A diamond each; what it was, where there is room for the words."""
+    taken: list[tuple[float, float, float]] = []
+    for wake in known:
+        at = x(wake.at_s), y(wake.ttft_ms)
+        canvas.diamond(at, "wake", tip=_said(wake))
+        said = f"from {TIER_WORDS[wake.tier]}" if wake.tier in TIER_WORDS and wake.tier != "gpu" else "a start"
+        said = f"{said}, {ms(float(f'{wake.ttft_ms:.3g}'))}"
+        wide, left = text_width(said, 10.5), at[0] + 9
+        free = all(abs(at[1] - line) > 13 or left > end or left + wide < begun for begun, end, line in taken)
+        if free and left + wide < canvas.width - RIGHT and len(known) <= 12:
+            canvas.text((left, at[1] + 4), said, colour="ink", size=10.5, halo=True)
+            taken.append((at[0] - 8, left + wide, at[1]))
 
 
-def _strip(canvas: Canvas, title: str, entries: Sequence[tuple[str, str]], y: float) -> None:
-    canvas.text((LEFT, y), title, colour="ink", bold=True)
-    canvas.legend((LEFT + text_width(title) + 18, y - 1), entries, canvas.width)
+def _said(wake: Wake) -> str:
+    others = f", {wake.waited} waited" if wake.waited > 1 else ""
+    return f"{wake.model} started ({TIER_WORDS.get(wake.tier, 'from where is not known')}){others}"
 
 
-def _steps(at_s: Sequence[float], counts: Sequence[int], x: Linear, y: Linear) -> list[Point]:
-    """A value holds until the next look."""
-    found: list[Point] = []
-    for k, count in enumerate(counts):
-        until = at_s[k + 1] if k + 1 < len(at_s) else x.high
-        found += [(x(at_s[k]), y(count)), (x(until), y(count))]
-    return found
+def _marks(canvas: Canvas, document: dict[str, Any], x: Linear, top: float, bottom: float) -> None:
+    """Kills and orders. In ink on a panel: a red line alone would be lost among failures."""
+    for mark in document["marks"]:
+        if mark["what"] == "reached":
+            continue
+        at, said = x(mark["at_s"]), f"{mark['what']} {mark['detail']}"[:40]
+        canvas.line((at, top - 4), (at, bottom), "bad", 1.6, "5 3")
+        wide = text_width(said) + 10
+        left = at + 4 if at + wide + 8 < canvas.width - RIGHT else at - wide - 4
+        canvas.box((left, top + 10), wide, 17, "bad", round=3)
+        canvas.text((left + 5, top + 22), said, colour="on-bar", bold=True)
 
 
-def _tiers(canvas: Canvas, at_s: Sequence[float], models: dict[str, Any], x: Linear, top: float) -> float:
-    y = top
-    there = {tier for one in models.values() for tier in one["tier"] if tier}
-    _strip(canvas, "tiers", [(f"tier-{tier}", TIER_WORDS[tier]) for tier in TIERS if tier in there], y - 10)
-    for name, one in list(models.items())[:MODELS]:
-        canvas.text((LEFT - 8, y + 10), _short(name), size=10, anchor="end")
-        for tier, start, end in stretches(at_s, one["tier"], x.high):
-            left, right = x(start), x(end)
-            colour = f"tier-{tier}" if tier in TIERS else "line"
-            canvas.box((left, y), right - left, TIER, colour, tip=f"{name}: {TIER_WORDS.get(tier, tier)}")
-        y += TIER + 5
-    if len(models) > MODELS:
-        canvas.text((LEFT, y + 10), f"and {len(models) - MODELS} more models, in the replicas above", size=10)
-        y += 16
-    return y
-
-
-def stretches(at_s: Sequence[float], tiers: Sequence[str | None], until_s: float) -> Iterator[tuple[str, float, float]]:
-    """(tier, from, until) for each stretch of one tier."""
-    begun = 0
-    for k in range(1, len(tiers) + 1):
-        if k == len(tiers) or tiers[k] != tiers[begun]:
-            end = at_s[k] if k < len(tiers) else until_s
-            if (tier := tiers[begun]) is not None:
-                yield tier, at_s[begun], end
-            begun = k
-
-
-def _short(name: str, most: int = 10) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def _about(shown: Sequence[Track], document: dict[str, Any]) -> str:
+def _about(shown: Sequence[Track], known: Sequence[Wake], document: dict[str, Any]) -> str:
     said = [f"{track.name}: {len(track.seen)} answered, {len(track.failed)} failed" for track in shown]
+    said += [_said(wake) for wake in known[:8]]
     return "; ".join([*said, f"{document['duration_s']:.0f} s"])

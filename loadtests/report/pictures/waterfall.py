@@ -10,10 +10,11 @@ from loadtests.report.pictures.axes import Linear, ms
 from loadtests.report.pictures.canvas import MEDIUM, NARROW, SMALL, WIDE, Canvas, Point, text_width
 
 ROW, BAR, GAP = 24.0, 14.0, 34.0
-LABEL = 92.0
+LABEL = 98.0
 HEAD, FOOT = 46.0, 24.0
-VALUE = 62.0
-DIRECT = "engine alone"
+VALUE = 70.0
+DIRECT, THROUGH = "engine alone", "with Roundhouse"
+NOTHING_MS = 0.0005  # what would be said to be 0.000 ms
 MOST_COLUMNS = 3
 
 
@@ -43,7 +44,12 @@ def _rows(fall: Waterfall) -> list[str]:
 
 
 def _height(fall: Waterfall) -> float:
-    return HEAD + ROW * (len(_rows(fall)) + (fall.direct_ms is not None)) + FOOT
+    return HEAD + ROW * _lines(fall) + FOOT
+
+
+def _lines(fall: Waterfall) -> int:
+    """Of a panel: the engine alone, and all parts in one bar beside it, come first."""
+    return len(_rows(fall)) + 2 * (fall.direct_ms is not None)
 
 
 def _about(falls: Sequence[Waterfall]) -> str:
@@ -68,14 +74,16 @@ def _panel(canvas: Canvas, fall: Waterfall, at: Point, width: float, far: float)
     many = f"{fall.requests:,} request{'s' if fall.requests != 1 else ''}"
     canvas.text((x, y + 31), f"{words.with_unit(total)} mean of {many}")
     top = y + HEAD
-    bottom = top + ROW * (len(rows) + (fall.direct_ms is not None))
+    bottom = top + ROW * _lines(fall)
     for tick in scale.ticks(4 if right - left > 180 else 2):
         canvas.line((scale(tick), top - 4), (scale(tick), bottom))
         canvas.text((scale(tick), bottom + 14), ms(round(tick, 6)), size=10, anchor="middle")
     line, begun = top, 0.0
     if fall.direct_ms is not None:
         _bar(canvas, DIRECT, "direct", (0.0, fall.direct_ms), scale, line, x)
-        line += ROW
+        _stacked(canvas, fall, scale, line + ROW, x)
+        line += 2 * ROW
+        canvas.line((x, line - 1), (x + width, line - 1))
     for name in rows:
         value = fall.parts_ms[name]
         if line > top and name != rows[0]:
@@ -86,17 +94,35 @@ def _panel(canvas: Canvas, fall: Waterfall, at: Point, width: float, far: float)
         line += ROW
 
 
+def _stacked(canvas: Canvas, fall: Waterfall, scale: Linear, y: float, x: float) -> None:
+    """All parts in one bar: its length beside the engine's own is the price."""
+    middle, begun = y + ROW / 2, 0.0
+    canvas.text((x, middle + 4), THROUGH, colour="ink")
+    for name, value in fall.parts_ms.items():
+        if value > 0:
+            left, right = scale(begun), scale(begun + value)
+            canvas.box((left, middle - BAR / 2), right - left, BAR, name, tip=words.PART_WORDS[name])
+        begun += value
+    assert fall.direct_ms is not None  # of those that have this row
+    added = begun - fall.direct_ms
+    said = f"{'+' if added >= 0 else ''}{words.with_unit(added)}"
+    canvas.text((scale(max(begun, 0.0)) + 6, middle + 4), said, colour="ink", bold=True, halo=True)
+
+
 def _bar(canvas: Canvas, label: str, colour: str, part: tuple[float, float], scale: Linear, y: float, x: float) -> None:
     begun, value = part
     start, end = sorted((scale(begun), scale(begun + value)))
     middle = y + ROW / 2
-    canvas.text((x, middle + 4), label, colour="ink")
-    wide = max(end - start, 1.5)  # what is there is seen
-    canvas.box((start, middle - BAR / 2), wide, BAR, colour, round=2, tip=f"{label}: {words.with_unit(value)}")
+    nothing = abs(value) < NOTHING_MS
+    ink = "soft" if nothing else "ink"
+    canvas.text((x, middle + 4), label, colour=ink)
+    wide = 0.0 if nothing else max(end - start, 1.5)  # what is there is seen
+    if wide:
+        canvas.box((start, middle - BAR / 2), wide, BAR, colour, round=2, tip=f"{label}: {words.with_unit(value)}")
     said = words.with_unit(value)
-    inside = end - start > text_width(said) + 12
-    past = start + wide + 6
-    if inside:
+    if end - start > text_width(said) + 12:
         canvas.text((end - 6, middle + 4), said, colour="on-bar", size=SMALL, anchor="end", bold=True)
+    elif start + wide + 6 + text_width(said) > scale.at_high + VALUE and start - 6 - text_width(said) > scale.at_low:
+        canvas.text((start - 6, middle + 4), said, colour=ink, anchor="end", halo=True)
     else:
-        canvas.text((past, middle + 4), said, colour="ink" if abs(value) >= 0.0005 else "soft")
+        canvas.text((start + wide + 6, middle + 4), said, colour=ink, halo=True)

@@ -38,6 +38,7 @@ class Generation:
     recipe: Recipe
     scratch: Path
     hear: Hear
+    board: int  # of cores, a file descriptor
     outstanding: int = 0
     forks: int = 0
     warm: Warm | None = None
@@ -54,8 +55,9 @@ class Generation:
         command = [sys.executable, "-m", "models.runtimes.launcher.zygote", "--channel", str(theirs.fileno())]
         command += ["--launcher", str(os.getpid()), "--scratch", str(self.scratch)]
         command += ["--recipe", msgspec.json.encode(self.recipe).decode()]
+        command += ["--cores", str(self.board)]
         with theirs:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno(), self.board])
         asyncio.get_running_loop().add_reader(self._channel, self._read)
 
     @property

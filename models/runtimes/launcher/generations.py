@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from models.runtimes.cores import board
 from models.runtimes.launcher.ageing import Bounds, why_old
 from models.runtimes.launcher.generation import Generation
 from models.runtimes.launcher.recipe import Recipe
@@ -77,6 +78,7 @@ class Generations:
         self._wanted = wanted
         self._recipe = wanted  # what is left of it
         self._scratch = scratch
+        self._board = board.make()  # one for all: engines outlive the zygote that has forked them
         self._limits = limits
         self._nursery = nursery
         self._warming: Generation | None = None
@@ -120,7 +122,7 @@ class Generations:
 
     def _start(self, recipe: Recipe) -> None:
         self._number += 1
-        self._warming = Generation(self._number, recipe, self._scratch, self._hear)
+        self._warming = Generation(self._number, recipe, self._scratch, self._hear, self._board)
         self._warming.start()
         self._wait_for(self._warming)
 

@@ -24,6 +24,7 @@ from typing import NoReturn
 
 import msgspec
 
+from models.runtimes.cores import board
 from models.runtimes.launcher.recipe import Recipe
 from models.runtimes.launcher.spare import wait_and_become
 from models.runtimes.launcher.warming import Warmer
@@ -145,6 +146,7 @@ def main() -> NoReturn:
     parser.add_argument("--channel", required=True, type=int, metavar="FD")
     parser.add_argument("--launcher", required=True, type=int, metavar="PID")
     parser.add_argument("--scratch", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--cores", required=True, type=int, metavar="FD", help="the board on which engines share them")
     parser.add_argument("--recipe", required=True, metavar="JSON")
     arguments = parser.parse_args()
     _die_with(arguments.launcher)
@@ -157,6 +159,8 @@ def main() -> NoReturn:
         os.environ.setdefault(key, value)
     for key, folder in CACHES.items():
         os.environ.setdefault(key, str(arguments.scratch / folder))
+    board.join(arguments.cores)
+    os.close(arguments.cores)
     channel = socket.socket(fileno=arguments.channel)
     channel.set_inheritable(False)
     Zygote(channel, arguments.scratch, msgspec.json.decode(arguments.recipe, type=Recipe)).run()

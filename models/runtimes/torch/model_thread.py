@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
+from models.runtimes.cores.crew import Crew
 from models.runtimes.protocol import EngineError
 from models.runtimes.torch.contained import contained, stack_of
 
@@ -30,9 +32,24 @@ class Hang(EngineError):
         return type(self), (str(self),)
 
 
-def model_thread(prepare: Callable[[], object] | None = None) -> ThreadPoolExecutor:
+class _Sharing(ThreadPoolExecutor):
+    """Takes its share of the cores for each call; what a class computes in it is not known, so it wants them all."""
+
+    def __init__(self, prepare: Callable[[], object] | None, crew: Crew) -> None:
+        super().__init__(1, THREAD_NAME, prepare)
+        self._crew = crew
+
+    def submit(self, fn: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        def called() -> Any:
+            with self._crew.step(sys.maxsize):
+                return fn(*arguments, **named)
+
+        return super().submit(called)
+
+
+def model_thread(prepare: Callable[[], object] | None = None, crew: Crew | None = None) -> ThreadPoolExecutor:
     """One thread for all that a model computes, and not the main one: see warming.py. ``prepare`` runs first in it."""
-    return ThreadPoolExecutor(1, THREAD_NAME, prepare)
+    return ThreadPoolExecutor(1, THREAD_NAME, prepare) if crew is None else _Sharing(prepare, crew)
 
 
 async def call_model(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from models.runtimes import model_folder
+from models.runtimes.cores.crew import own_crew
 from models.runtimes.protocol import EngineError, EngineOrder
 from models.runtimes.tasks.defaults import default_class
 from models.runtimes.torch.arguments import Arguments
@@ -70,7 +71,8 @@ class TorchRuntime:
 
         arguments = Arguments.read(order.engine_args)
         name = arguments.python_class or _class_for(Path(order.source))
-        thread = model_thread(partial(torch.set_grad_enabled, False))
+        crew = own_crew() if order.device.kind == "cpu" else None
+        thread = model_thread(partial(torch.set_grad_enabled, False), crew)
         what = f"{name.rpartition(':')[2]}.load"
         try:
             loaded = await call_model(thread, what, arguments.load_timeout, load_model, order, arguments, name)

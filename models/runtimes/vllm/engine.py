@@ -13,12 +13,14 @@ from typing import Any
 from models import nvml
 from models.cuda.sleep import SleepBackend, choice_of, for_vllm
 from models.runtimes import model_folder
+from models.runtimes.cores.openmp import step_aside
 from models.runtimes.proc import trim_heap
 from models.runtimes.protocol import Asgi, EngineError, EngineOrder, Measured
 from models.runtimes.vllm import kv_memory
 from models.runtimes.vllm.canary import ON_CPU, ON_CUDA, Canary
 from models.runtimes.vllm.footprint import HostWatch
-from models.runtimes.vllm.repack import Repacker, step_aside
+from models.runtimes.vllm.repack import Repacker
+from models.runtimes.vllm.threads import share_cores
 from models.runtimes.vllm.weights import LoadedWeights
 
 WATCH_PERIOD_S = 0.2
@@ -44,6 +46,8 @@ class VllmEngine:
         self._repacker = Repacker(self._weights, llm.engine_core.run, self._is_busy)
         self._host = HostWatch()
         self._weights_bytes = self._weights.weights_bytes or _weights_bytes(llm, Path(order.source))
+        if not self._on_gpu:
+            share_cores(llm.engine_core.core, self._weights_bytes)
 
     async def verify(self) -> None:
         """Ask the canary; a layout that was made at this start is the others' from then on. Raises EngineError."""

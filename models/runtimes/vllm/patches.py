@@ -233,6 +233,7 @@ CALLED = (
     PatchPoint("vllm.v1.engine.core", "EngineCore.add_request", ("self", "request", "request_wave")),
     PatchPoint("vllm.v1.engine.core", "EngineCore.abort_requests", ("self", "request_ids")),
     PatchPoint("vllm.v1.engine.core", "EngineCore.collective_rpc", ("self", "method", "timeout", "args", "kwargs")),
+    PatchPoint("vllm.v1.executor.uniproc_executor", "UniProcExecutor.execute_model", ("self", "scheduler_output")),
     PatchPoint("vllm.v1.engine.async_llm", "AsyncLLM.from_vllm_config", ("vllm_config",)),
     PatchPoint("vllm.entrypoints.launchers.app", "build_app", ("args", "supported_tasks", "model_config")),
     PatchPoint(

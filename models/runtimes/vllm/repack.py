@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
-import os
-import re
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from models.runtimes.cores.openmp import step_aside
 from models.runtimes.vllm import linear as vllm_linear
 from models.runtimes.vllm.footprint import available_bytes
 from models.runtimes.vllm.linear import SharedLinear, TwofoldLinear, plain_linear
 from models.runtimes.vllm.weights import LoadedWeights
 
 BEGIN_AFTER_S = 1.0  # the first answer is usually given by then
-NICENESS = 10
 LEAST_LEFT_BYTES = 1 << 30  # of host memory, when all is packed
-_OPENMP = re.compile(r"(/\S*/libi?[go]?omp[^/\s]*\.so[^\s]*)$", re.MULTILINE)
 
 State = Literal["idle", "packing", "packed"]
 Run = Callable[[Callable[[Any], Any]], Awaitable[Any]]  # something in the engine's thread, between its steps
@@ -152,12 +147,3 @@ def _settle(done: asyncio.Future[None], problem: BaseException | None) -> None:
 def _matrix_bytes(layer: nn.Module, shared: SharedLinear | None) -> int:
     weight: Any = layer.weight
     return int(weight.nbytes if shared is None else shared.packed.nbytes)
-
-
-def step_aside() -> None:
-    """Make the calling thread one that computes alone and gives way to all others."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-    torch.get_num_threads()  # has torch set the thread's OpenMP up now, not later
-    for path in set(_OPENMP.findall(Path("/proc/self/maps").read_text())):
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(path).omp_set_num_threads(1)  # of this thread alone

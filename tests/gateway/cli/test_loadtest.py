@@ -47,7 +47,7 @@ def test_the_state_folder_says_where_the_service_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "why"),
     [
-        (("moon",), 2, "invalid choice: 'moon'"),
+        (("moon",), 2, "there is no suite 'moon'"),
         (("steady", "--what"), 2, "unrecognized arguments: --what"),
         (("steady",), 1, "start it with `make run`"),
     ],
@@ -76,3 +76,15 @@ def test_compare_without_anything_to_compare_says_what_it_needs(tmp_path: Path) 
     done = roundhouse(tmp_path, "compare", "steady")
     assert done.returncode == 2
     assert "name what is to be compared: --targets NAME=URL" in done.stderr
+
+
+def test_help_is_that_of_the_load_test_with_all_of_its_options(tmp_path: Path) -> None:
+    for words, known in (
+        (("--help",), ("spike", "--direct [URL]", "--prompt-tokens DIST", "ROUNDHOUSE_ADMIN_KEY")),
+        (("spike", "--help"), ("--factor F", "--home DIR")),
+        (("report", "--help"), ("--no-slower", "--svg FILE")),
+        (("compare", "--help"), ("--targets NAME=URL,..", "--start NAME,..")),
+    ):
+        done = roundhouse(tmp_path, *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert all(option in done.stdout for option in known), words

@@ -36,6 +36,29 @@ def test_a_unix_socket(tmp_path: Path) -> None:
     assert (found.family, found.at, found.host) == (socket.AF_UNIX, f"{tmp_path}/s", "localhost")
 
 
+def test_of_several_addresses_the_one_that_listens_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``localhost`` may be ::1 first, where nobody is."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        places = [deaf.getsockname(), listener.getsockname()]
+        known = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: known)
+        assert find_address(Target("http://localhost:1")).at == places[1]
+        known.pop()
+        assert find_address(Target("http://localhost:1")).at == places[0], "there is but one"
+
+
+def test_where_nobody_listens_the_first_address_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as one, socket.socket() as other:
+        places = []
+        for deaf in (one, other):
+            deaf.bind(("127.0.0.1", 0))
+            places.append(deaf.getsockname())
+        known = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: known)
+        assert find_address(Target("http://localhost:1")).at == places[0]
+
+
 def test_a_name_that_leads_nowhere_is_told() -> None:
     with pytest.raises(TargetError, match=r"no-such-host\.invalid has no address"):
         find_address(Target("http://no-such-host.invalid"))

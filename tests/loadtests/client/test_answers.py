@@ -31,6 +31,38 @@ def test_pieces_of_any_size(data: bytes, cuts: list[int]) -> None:
     assert (answer.status, body, answer.done, answer.keep) == (200, b"hello", True, True)
 
 
+@pytest.mark.parametrize("data", [LENGTH, CHUNKED])
+def test_the_body_comes_out_as_it_comes_in_and_does_not_wait_for_its_chunk(data: bytes) -> None:
+    answer, seen = Answer(), b""
+    for at in range(len(data)):
+        seen += answer.feed(data[at : at + 1])
+        inside = [data[: at + 1].count(part) for part in (b"\r\nhel", b"\r\nhello")]
+        if any(inside):
+            assert seen.startswith(b"hel")
+    assert (seen, answer.done) == (b"hello", True)
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=6),
+    st.lists(st.integers(0, 10_000), max_size=12),
+    st.integers(0, 300),
+)
+def test_any_body_in_any_chunks_and_any_pieces_is_that_body(chunks: list[bytes], cuts: list[int], bad: int) -> None:
+    """And with one wrong line end, it is refused wherever it was cut."""
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    data = head + b"".join(b"%X\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    answer, body = read(data, cuts)
+    assert (body, answer.done, answer.keep) == (b"".join(chunks), True, True)
+    end = len(head) + len(b"%X\r\n" % len(chunks[0])) + len(chunks[0]) + bad % 2
+    with pytest.raises(AnswerError, match="longer than it said"):
+        read(data[:end] + b"!" + data[end + 1 :], cuts)
+
+
+def test_a_header_that_comes_twice_is_one_list() -> None:
+    head = b"HTTP/1.1 200 OK\r\nserver-timing: auth;dur=1\r\nServer-Timing: queue;dur=2\r\ncontent-length: 0\r\n\r\n"
+    assert server_timing(read(head, [])[0].headers[b"server-timing"]) == {"auth": 1.0, "queue": 2.0}
+
+
 def test_names_of_headers_are_in_small_letters() -> None:
     assert read(LENGTH, [])[0].headers[b"x-a"] == b"b"
 
@@ -39,6 +71,7 @@ def test_names_of_headers_are_in_small_letters() -> None:
     ("head", "keep"),
     [
         (b"HTTP/1.1 200 OK\r\nconnection: close", False),
+        (b"HTTP/1.1 200 OK\r\nConnection: TE, Close", False),
         (b"HTTP/1.1 200 OK", True),
         (b"HTTP/1.0 200 OK", False),
         (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive", True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from loadtests.client.address import find_address
 from loadtests.client.call import CONNECTION_LOST, STREAM_BROKEN, Ask, Call
 from loadtests.client.caller import Caller
+from loadtests.client.connection import STALE_S
 from loadtests.target import Target
 from tests.loadtests.client.test_caller import asked, calling, send, until
 
@@ -198,6 +200,61 @@ def test_a_connection_that_cannot_be_used_again_is_not(serve: Serve) -> None:
         ended = [send(caller, asked(stream=False))[0] for _ in range(2)]
         assert server.accepted == 2
     assert [call.error for call in ended] == ["", ""]
+
+
+def closes(link: socket.socket) -> None:
+    link.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_call_on_a_connection_that_had_just_gone_is_sent_once_more_and_counted() -> None:
+    server = Server(says(sized(WHOLE)), closes, says(sized(WHOLE)))
+    with server.running() as caller:
+        first, second = (send(caller, asked(stream=False))[0] for _ in range(2))
+        assert (caller.retried, server.accepted) == (1, 2)
+    assert [call.error for call in (first, second)] == ["", ""]
+    assert second.ended_s is not None
+    assert second.sent_s < second.ended_s
+
+
+def test_a_call_that_was_waited_for_and_then_dropped_is_lost_and_not_sent_again() -> None:
+    """A service that dies over a request must not look as if it had answered at the second attempt."""
+
+    def dies(link: socket.socket) -> None:
+        time.sleep(2 * STALE_S)
+        closes(link)
+
+    server = Server(says(sized(WHOLE)), dies, says(sized(WHOLE)))
+    with server.running() as caller:
+        _, second = (send(caller, asked(stream=False))[0] for _ in range(2))
+        assert (caller.retried, len(server.requests)) == (0, 2)
+    assert (second.error, "before the answer" in second.message) == (CONNECTION_LOST, True)
+
+
+def test_a_new_connection_that_is_closed_is_not_stale() -> None:
+    server = Server(closes, says(sized(WHOLE)))
+    with server.running() as caller:
+        (call,) = send(caller, asked(stream=False))
+        assert (call.error, caller.retried) == (CONNECTION_LOST, 0)
+
+
+def test_an_event_counts_from_when_it_came_although_its_chunk_is_not_whole() -> None:
+    goes_on = threading.Event()
+    whole = chunked(STREAM, size=len(STREAM))  # all events in one chunk
+    place = whole.index(b" and") - 30
+
+    def serve(link: socket.socket) -> None:
+        link.sendall(whole[:place])
+        goes_on.wait(10)
+        link.sendall(whole[place:])
+
+    with Server(serve).running() as caller:
+        call, ended = asked(), list[Call]()
+        caller.begin(call, ended.append)
+        until(caller, lambda: len(call.token_times_s) == 1)
+        goes_on.set()
+        until(caller, lambda: bool(ended))
+    assert (call.error, len(call.token_times_s)) == ("", 3)
+    assert call.token_times_s[0] < call.token_times_s[1]
 
 
 def test_bytes_that_nobody_asked_for_end_an_idle_connection() -> None:

@@ -156,7 +156,7 @@ def test_a_trace_that_is_none_is_told_before_anything_runs(tmp_path: Path, capfd
     with service.running():
         words = ["replay", "--targets", urls(vllm=service), "--trace", str(tmp_path / "none.csv")]
         status, _, err = told(words, capfd)
-        assert (status, service.asked) == (1, [])
+        assert (status, service.asked) == (2, [])
     assert "none.csv" in err
 
 

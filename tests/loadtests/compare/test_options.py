@@ -59,7 +59,7 @@ def test_options_may_come_before_the_suite() -> None:
         (f"steady --targets a={HERE} --engine-args X=1", "must be like enforce_eager"),
         (f"zero --targets a={HERE}", "zero orders a Roundhouse about"),
         (f"chaos --targets a={HERE}", "chaos orders a Roundhouse about"),
-        (f"--targets a={HERE}", "required: SUITE"),
+        (f"--targets a={HERE}", "name a suite"),
         (f"steady --targets a={HERE} --bogus", "unrecognized arguments: --bogus"),
     ],
 )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,24 +38,27 @@ class Stage:
         @contextlib.contextmanager
         def present() -> Iterator[Target]:
             assert not self.open, "one at a time"
-            if isinstance(problem := self.fails.get(name), DidNotStart):
+            if isinstance(problem := self.fails.get(name), DidNotStart | subprocess.SubprocessError):
                 raise problem
             self.open.append(name)
-            yield self.target
-            self.open.remove(name)
+            try:
+                yield self.target
+            finally:
+                self.open.remove(name)
 
         return present
 
     def run(self, settings: Settings, target: Target, out: Path) -> dict[str, Any]:
         assert target == self.target
-        name, _, number = out.name.rpartition("-")
+        name, number = out.name.split("-", 1)
         assert self.open == [name]
         if number == "2" and isinstance(problem := self.fails.get(name), NoRun):
-            self.open.clear()
             raise problem
         self.asked.append((name, number))
         self.settings.append(settings)
-        return {"of": name}
+        if self.fails.get(name) == f"ctrl-c {number}":
+            os.kill(os.getpid(), signal.SIGINT)
+        return {"of": name, "generator": {"valid": self.fails.get(name) != f"busy {number}"}}
 
     def play(self, *names: str, passes: int = 2) -> Compared:
         present = {name: self.contender(name) for name in names}
@@ -94,6 +100,33 @@ def test_who_does_not_start_is_left_out_and_the_others_go_on(service: FakeServic
     assert found.missing == {"b": "b ended with 2:\nno such option"}
     assert set(found.runs) == {"a", "c"}
     assert stage.said.count("pass 2 of 2: b") == 0
+
+
+def test_who_cannot_be_ended_is_left_out_and_the_others_go_on(service: FakeService) -> None:
+    stage = Stage(service.target, a=subprocess.TimeoutExpired("down", 90.0))
+    found = stage.play("a", "b")
+    assert "timed out" in found.missing["a"]
+    assert len(found.runs["b"]) == 2
+
+
+def test_ctrl_c_ends_it_with_what_is_whole(service: FakeService) -> None:
+    stage = Stage(service.target, b="ctrl-c 2")
+    found = stage.play("a", "b", "c", passes=3)
+    assert stage.asked == [("a", "1"), ("b", "1"), ("c", "1"), ("b", "2")]
+    assert {name: len(runs) for name, runs in found.runs.items()} == {"a": 1, "b": 1, "c": 1}
+    assert set(found.missing.values()) == {"ended by Ctrl-C in pass 2 of 3"}
+    assert not stage.open, "what was started is ended"
+
+
+def test_a_run_that_is_not_valid_is_run_once_more_while_its_target_is_up(service: FakeService) -> None:
+    stage = Stage(service.target, a="busy 1", b="busy 2-again")
+    found = stage.play("a", "b")
+    assert stage.asked == [("a", "1"), ("a", "1-again"), ("b", "1"), ("b", "2"), ("a", "2")]
+    assert [run.get("again", False) for run in found.runs["a"]] == [True, False]
+    assert sum("once more" in line for line in stage.said) == 1
+    first, again = stage.settings[:2]
+    assert first.salt != again.salt, "no prefix cache answers for the one before"
+    assert len(first.salt) == len(again.salt)
 
 
 def test_who_fails_later_keeps_what_there_is(service: FakeService) -> None:

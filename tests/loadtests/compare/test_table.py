@@ -64,6 +64,22 @@ def test_errors_are_told_by_code() -> None:
     assert cells(failing)[0][1:5] == ["-", "-", "-", "-"]
 
 
+def test_what_few_requests_and_one_pass_cannot_tell_is_told() -> None:
+    one = outcome({"vllm": [run([10] * 9)]}, {}, 1, Slo())
+    lines = list(text(one))
+    assert ", 1 pass each, " in lines[0]
+    assert "  p99 of 9 requests is the slowest of them" in lines
+    assert any("--passes 3" in line for line in lines)
+    several = list(text(outcome({"vllm": [run([10] * 60), run([10] * 60)]}, {}, 2, Slo())))
+    assert not any("slowest" in line or "--passes 3" in line for line in several)
+
+
+def test_what_was_run_again_is_told() -> None:
+    both = [run([10]), {**run([11]), "again": True}]
+    found = outcome({"vllm": both}, {}, 2, Slo())
+    assert "  vllm: run again, since the generator was the bottleneck: 1 of 2 passes" in list(text(found))
+
+
 def test_plans_that_differ_are_told_in_the_heading() -> None:
     both = outcome({"a": [run([10])], "b": [run([10], asked=2)]}, {}, 1, Slo())
     assert "plan NOT ONE BUT 2" in next(text(both))

@@ -58,8 +58,6 @@ def test_the_service_that_runs_here_has_left_its_keys(tmp_path: Path) -> None:
     found = targets_of({"ours": URL, "vllm": "http://127.0.0.1:8001"}, environ)
     assert found == {"ours": Target(URL, "a", "b"), "vllm": Target("http://127.0.0.1:8001")}
     assert running_service(found, {}) == Target(URL, "a", "b")
-    assert running_service({"vllm": found["vllm"]}, environ) == Target(URL, "a", "b")
-    assert running_service({"vllm": found["vllm"]}, {"ROUNDHOUSE_HOME": str(tmp_path / "none")}) is None
 
 
 def test_every_wrong_address_is_told_at_once(tmp_path: Path) -> None:
@@ -132,3 +130,19 @@ def test_only_embedders_in_common_are_nothing_for_a_chat() -> None:
         pytest.raises(CannotCompare, match="none of e can be asked everywhere"),
     ):
         common_models(found, Settings(suite="steady"))
+
+
+def test_what_a_service_that_is_down_has_left_behind_is_no_service(tmp_path: Path) -> None:
+    ours = FakeService({"a": FakeModel()})
+    left = tmp_path / "demo.env"
+    left.write_text(
+        f"ROUNDHOUSE_URL={ours.target.url}\nROUNDHOUSE_API_KEY={ours.target.api_key}\n"
+        f"ROUNDHOUSE_ADMIN_KEY={ours.target.admin_key}\n"
+    )
+    environ = {"ROUNDHOUSE_HOME": str(tmp_path)}
+    with ours.running():
+        assert running_service({}, environ) == ours.target
+        assert running_service({}, environ | {"ROUNDHOUSE_ADMIN_KEY": ""}) == ours.target
+    assert running_service({}, environ) is None
+    left.unlink()
+    assert running_service({}, environ) is None

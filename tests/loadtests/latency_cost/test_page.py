@@ -35,6 +35,15 @@ def test_an_empty_table_is_filled_too() -> None:
     assert "| --- |\n| x |\n<!-- end of two -->" in filled(PAGE, "two", [["x"]])
 
 
+def test_how_it_came_about_stands_under_the_table_and_is_replaced_with_it() -> None:
+    once = filled(PAGE, "one", [["new", "2"]], "Yesterday.")
+    assert "| new | 2 |\n\nYesterday.\n<!-- end of one -->" in once
+    again = filled(once, "one", [["newer", "3"]], "Today.")
+    assert "| newer | 3 |\n\nToday.\n<!-- end of one -->" in again
+    assert "Yesterday" not in again
+    assert filled(again, "one", [["old", "1"]]) == PAGE
+
+
 def test_what_would_break_the_table_is_escaped() -> None:
     assert "| a \\| b c |" in filled(PAGE, "two", [["a | b\nc"]])
 

@@ -18,8 +18,6 @@ def reads(late_s: float) -> WorkerHealth:
         late.add(late_s)
     return WorkerHealth(
         0,
-        planned=10,
-        sent=10,
         reads=100,
         stamped=100,
         read_counts=late.counts(),
@@ -36,7 +34,10 @@ def seconds(*shares: float, worker: int = 0) -> list[Second]:
 def judged(
     rows: list[Row] | None = None, worker: WorkerHealth | None = None, at: list[Second] | None = None
 ) -> dict[str, Any]:
-    return report([worker or reads(1e-4)], at or seconds(0.2, 0.3), rows or [row()])
+    """``worker`` is told how many rows there are, unless it says otherwise."""
+    found, one = rows or [row()], worker or reads(1e-4)
+    one.planned, one.sent = one.planned or len(found), one.sent or len(found)
+    return report([one], at or seconds(0.2, 0.3), found)
 
 
 def test_a_generator_with_time_to_spare_is_believed() -> None:
@@ -81,8 +82,25 @@ def test_the_busiest_worker_counts() -> None:
 
 def test_what_was_planned_and_not_sent_makes_it_invalid() -> None:
     worker = reads(1e-4)
-    worker.sent = 7
-    assert judged(worker=worker)["reasons"] == ["3 of 10 planned requests were never sent"]
+    worker.planned, worker.sent = 10, 7
+    assert judged([row()] * 7, worker)["reasons"] == ["3 of 10 planned requests were never sent"]
+
+
+def test_what_was_sent_and_has_no_end_makes_it_invalid() -> None:
+    worker = reads(1e-4)
+    worker.planned, worker.sent = 10, 10
+    assert judged([row()] * 8, worker)["reasons"] == ["2 of 10 requests were sent and have no end here"]
+
+
+def test_a_worker_that_was_lost_makes_it_invalid() -> None:
+    found = report([WorkerHealth(0, planned=1, sent=1)], [], [row()], lost=1)
+    assert found["reasons"] == ["1 of the generator's workers did not tell their end: what they saw is missing"]
+    assert (found["valid"], found["lost_workers"]) == (False, 1)
+
+
+def test_calls_that_met_a_closed_connection_are_counted() -> None:
+    workers = [WorkerHealth(number, planned=1, sent=1, retried=number) for number in (1, 2)]
+    assert report(workers, [], [row(), row()])["retried"] == 3
 
 
 def test_a_generator_without_descriptors_says_so() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtests.client.reading import Lateness
 from loadtests.figures import percentile
 from loadtests.load.plan import following
 from loadtests.outcome.health import Second, WorkerHealth, busiest, report
@@ -18,7 +20,7 @@ times = st.integers(1, 20_000).map(float)
 rows_of_any_kind = st.lists(
     st.builds(
         lambda ttft, after, gaps, error, phase, model: row(
-            ttft_ms=ttft, e2e_ms=ttft + after, gaps_ms=tuple(gaps), error=error, phase=phase, model=model
+            ttft_ms=ttft, e2e_ms=ttft + sum(gaps) + after, gaps_ms=tuple(gaps), error=error, phase=phase, model=model
         ),
         times, times, st.lists(times, max_size=6), st.sampled_from(["", "", "", "timeout", "overloaded"]),
         st.integers(0, 1), st.sampled_from(["a", "b"]),
@@ -96,11 +98,70 @@ def test_a_worker_is_never_busier_than_in_its_busiest_second(looks: list[tuple[i
     assert min(shares) - 1e-9 <= busiest(seconds) <= max(shares) + 1e-9
 
 
-@given(st.integers(0, 50), st.integers(0, 50))
-def test_what_was_never_sent_spoils_a_run(planned: int, sent: int) -> None:
-    found = report([WorkerHealth(0, planned=planned, sent=sent)], [], [])
-    assert found["valid"] == (planned <= sent)
-    assert len(found["reasons"]) == (planned > sent)
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
+def test_a_run_is_whole_when_what_was_planned_was_sent_and_has_its_end(planned: int, unsent: int, ended: int) -> None:
+    sent = max(0, planned - unsent)
+    found = report([WorkerHealth(0, planned=planned, sent=sent)], [], [row()] * min(ended, sent))
+    assert found["valid"] == (planned == sent <= ended)
+    assert len(found["reasons"]) == (planned > sent) + (sent > ended)
+
+
+workers = st.builds(
+    lambda late_s, busy, sent: (late_s, busy, sent),
+    st.lists(st.floats(1e-6, 10), min_size=1, max_size=40), st.lists(st.floats(0, 1), min_size=1, max_size=9),
+    st.integers(0, 1000),
+)  # fmt: skip
+
+
+@given(st.lists(workers, min_size=1, max_size=5))
+def test_workers_add_up_in_whatever_order_they_tell(told: list[tuple[list[float], list[float], int]]) -> None:
+    healths, seconds, every = [], [], Lateness()
+    for number, (late_s, busy, sent) in enumerate(told):
+        own = Lateness()
+        for value in late_s:
+            own.add(value)
+            every.add(value)
+        healths.append(
+            WorkerHealth(number, planned=sent, sent=sent, reads=own.count, read_counts=own.counts(),
+                         read_worst_s=own.worst_s, open_most=sent)
+        )  # fmt: skip
+        seconds += [Second(float(at), number, share, 0.0, 0, 0, 0, 0.0, 0.0) for at, share in enumerate(busy)]
+    found, again = report(healths, seconds, []), report(healths[::-1], seconds[::-1], [])
+    alone = [report([health], [], []) for health in healths]
+    for name in ("planned", "sent", "most_open"):
+        assert found[name] == again[name] == sum(each[name] for each in alone)
+    assert found["read_late_ms"] == again["read_late_ms"]
+    assert found["read_late_ms"]["p99"] == round(every.percentile_s(99) * 1e3, 3), "as if one had read it all"
+    assert found["read_late_ms"]["max"] == max(each["read_late_ms"]["max"] for each in alone)
+    assert found["busiest_share"] == again["busiest_share"] == max(
+        round(busiest([second for second in seconds if second.worker == number]), 3) for number in range(len(told))
+    )  # fmt: skip
+
+
+@given(rows_of_any_kind, st.lists(st.floats(0.1, 20), min_size=1, max_size=4))
+def test_what_came_in_each_part_came_in_the_whole_and_nothing_comes_after_its_end(
+    rows: list[Row], parts_s: list[float]
+) -> None:
+    phases = following(*((str(place), lasts_s, 1.0) for place, lasts_s in enumerate(parts_s)))
+    until_s = phases[-1].until_s
+    found = summary(rows, phases, until_s, Good())
+    for name in ("requests_per_s", "output_tokens_per_s", "input_tokens_per_s", "goodput_per_s"):
+        parts = sum(part[name] * phase_s for part, phase_s in zip(found["phases"], parts_s, strict=True))
+        assert parts == pytest.approx(found[name] * until_s, abs=1e-3 * until_s + 1e-6)
+    in_time = sum(not one.error and one.end_us <= until_s * 1e6 for one in rows)
+    assert found["requests_per_s"] * until_s == pytest.approx(in_time, abs=1e-3 * until_s)
+    assert found["goodput_per_s"] <= found["requests_per_s"]
+    written = sum(one.output_tokens or 0 for one in rows)
+    assert found["output_tokens_per_s"] * until_s <= written + 1e-3 * until_s
+
+
+@given(rows_of_any_kind, st.integers(1, 4), st.floats(0.5, 30))
+def test_runs_alike_together_answer_as_much_a_second_as_each(rows: list[Row], runs: int, lasted_s: float) -> None:
+    phases = following(("first", lasted_s / 2, 1.0), ("second", lasted_s / 2, 1.0))
+    one, many = summary(rows, phases, lasted_s, Good()), summary(rows * runs, phases, lasted_s, Good(), runs)
+    for name in ("requests_per_s", "output_tokens_per_s", "goodput_per_s"):
+        assert many[name] == one[name]
+        assert [part[name] for part in many["phases"]] == [part[name] for part in one["phases"]]
 
 
 def test_a_ramp_that_was_easy_has_no_knee_beyond_its_last_step() -> None:

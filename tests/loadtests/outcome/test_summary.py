@@ -37,7 +37,11 @@ def test_rates() -> None:
 
 def test_a_phase_has_its_own_figures() -> None:
     phases = following(("calm", 10.0, 1.0), ("spike", 5.0, 9.0))
-    rows = [row(ttft_ms=10.0), row(ttft_ms=90.0, phase=1), row(ttft_ms=80.0, phase=1, tenant="quiet")]
+    rows = [
+        row(ttft_ms=10.0),
+        row(11_000.0, ttft_ms=90.0, phase=1),
+        row(12_000.0, ttft_ms=80.0, phase=1, tenant="quiet"),
+    ]
     found = summary(rows, phases, 15.0, Good())
     assert [(phase["name"], phase["requests"], phase["ttft_ms"]["max"]) for phase in found["phases"]] == [
         ("calm", 1, 10.0), ("spike", 2, 90.0)
@@ -65,3 +69,32 @@ def test_nothing_at_all() -> None:
     found = group([], 1.0, Good())
     assert (found["requests"], found["ttft_ms"], found["good_share"]) == (0, {"count": 0}, None)
     assert describe([]) == {"count": 0}
+
+
+def test_tokens_are_of_the_time_in_which_they_came() -> None:
+    """Ten of them, one a second from 1 s on; four are there after four seconds."""
+    long = row(ttft_ms=1000.0, gaps_ms=(1000.0,) * 9, e2e_ms=10_500.0)
+    found = summary([long], following(("first", 4.0, 1.0), ("second", 4.0, 1.0)), 8.0, Good())
+    assert [phase["output_tokens_per_s"] for phase in found["phases"]] == [1.0, 1.0]
+    assert (found["output_tokens_per_s"], found["requests_per_s"], found["answered"]) == (1.0, 0.0, 1)
+
+
+def test_what_is_answered_when_the_load_is_over_is_not_of_its_time() -> None:
+    flood = [row(100.0 * at, ttft_ms=1000.0 * at, e2e_ms=1000.0 * at + 50.0) for at in range(40)]
+    found = summary(flood, following(("flood", 4.0, 10.0)), 4.0, Good())
+    assert (found["answered"], found["requests_per_s"], found["phases"][0]["requests_per_s"]) == (40, 1.0, 1.0)
+
+
+def test_what_is_left_of_a_spike_is_answered_in_the_calm_after_it() -> None:
+    phases = following(("spike", 2.0, 4.0), ("after", 2.0, 0.5))
+    rows = [row(250.0 * at, ttft_ms=250.0 * at, e2e_ms=250.0 * at + 250.0, tenant="quiet") for at in range(8)]
+    rows.append(row(3000.0, e2e_ms=500.0, ttft_ms=400.0, phase=1, tenant="quiet"))
+    found = summary(rows, phases, 4.0, Good())
+    assert [(phase["requests"], phase["requests_per_s"]) for phase in found["phases"]] == [(8, 2.0), (1, 2.5)]
+    assert [part["quiet"]["requests_per_s"] for part in found["tenants_by_phase"]] == [2.0, 2.5]
+
+
+def test_a_run_that_was_stopped_has_no_time_after_its_end() -> None:
+    phases = following(("first", 10.0, 1.0), ("second", 10.0, 1.0))
+    first, second = summary([row(1000.0 * at) for at in range(4)], phases, 5.0, Good())["phases"]
+    assert (first["requests_per_s"], second["requests_per_s"]) == (0.8, 0.0)

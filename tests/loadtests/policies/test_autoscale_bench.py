@@ -82,7 +82,7 @@ def test_a_backlog_of_the_start_is_not_mistaken_for_steady_load() -> None:
 
 def test_trains_of_bursts_are_learned() -> None:
     """The first bursts wait for a start; later ones find what they need."""
-    few, many = (run(bursts(number, 60.0, 40), "ours") for number in (3, 120))
+    few, many = (run(bursts(number, 60.0, 40), "ours") for number in (3, 50))
     assert many.late_share < few.late_share / 4
     assert many.late_share < 0.05
 
@@ -187,6 +187,6 @@ def test_a_missing_folder_and_an_unknown_goal_are_named(tmp_path: Path, capsys: 
 
 def test_the_aim_of_a_slow_start_is_not_that_of_a_quick_one() -> None:
     quick = replace(AIM, start_s=1.25, wait_s=0.7)
-    at_s = bursts(60, 30.0, 30)
+    at_s = bursts(25, 30.0, 30)
     slow_run, quick_run = run(at_s, "ours"), run(at_s, "ours", aim=quick)
     assert quick_run.gpu_hours < slow_run.gpu_hours

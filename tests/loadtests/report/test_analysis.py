@@ -106,7 +106,7 @@ def test_users_are_not_paired_even_where_the_plan_is_one(tmp_path: Path) -> None
         for _ in "ab"
     ]
     report = two(tmp_path, runs[0], runs[1])
-    assert not report.paired
+    assert (report.paired, report.pairs) == (False, 0)
     assert any("Users who wait" in note for note in report.notes)
     assert "closed load, 4 users" in report.load
 
@@ -201,3 +201,36 @@ def test_passes_that_do_not_count_are_told(tmp_path: Path) -> None:
     pairs = msgspec.json.decode((folder / "pairs.json").read_bytes())
     (folder / "pairs.json").write_bytes(msgspec.json.encode(pairs | {"left_out": [3]}))
     assert any("do not count" in note and note.endswith(": 1.") for note in analysed(load([folder]), NO_SLO).notes)
+
+
+def test_passes_of_users_belong_together_but_not_their_requests(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    plan = plan_of(40, closed=True, phases=[Phase("all", 0, 2, users=4)])
+    sides = ([run(rows_at(rng, 40, closed=True), plan=plan) for _ in range(2)] for _ in range(2))
+    report = analysed(load([saved_pairs(tmp_path, *sides)]), NO_SLO)
+    assert (report.paired, report.pairs) == (True, 0)
+    line = report.line("ttft_ms.p50")
+    assert line is not None
+    assert len(line.passes) == 2
+
+
+def test_requests_without_a_counterpart_are_told(tmp_path: Path) -> None:
+    rows = rows_at(np.random.default_rng(0), 60)
+    plan = plan_of(60)
+    report = two(tmp_path, run(rows, plan=plan), run(rows[:50], plan=plan))
+    assert report.pairs == 50
+    (note,) = [note for note in report.notes if "no counterpart" in note]
+    assert note.startswith("10 of 60 requests (a)")
+
+
+def test_no_failure_seen_is_not_no_failure_possible(tmp_path: Path) -> None:
+    report = analysed(load([saved(tmp_path / "a", run(rows_at(np.random.default_rng(0), 150)))]), NO_SLO)
+    line = report.line("failed.mean")
+    assert line is not None
+    assert (line.second.value, line.second.low) == (0.0, 0.0)
+    assert line.second.high == pytest.approx(0.025, abs=0.001)
+
+
+def test_goals_of_several_passes_are_for_all_of_their_requests(tmp_path: Path) -> None:
+    report = cost(tmp_path, 2.0, passes=2, slo=Slo(ttft_ms={"p50": 100.0}))
+    assert any("all requests of all passes" in note for note in report.notes)

@@ -29,23 +29,8 @@ def goals(tmp_path: Path, text: str) -> str:
 
 def test_it_writes_what_is_asked_for(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "r"
-    assert (
-        main(
-            [
-                "report",
-                str(file),
-                "--html",
-                f"{out}.html",
-                "--md",
-                f"{out}.md",
-                "--csv",
-                f"{out}.csv",
-                "--svg",
-                f"{out}.svg",
-            ]
-        )
-        == 0
-    )
+    wanted = [word for kind in ("html", "md", "csv", "svg") for word in (f"--{kind}", f"{out}.{kind}")]
+    assert main(["report", str(file), *wanted]) == 0
     assert {one.name for one in out.parent.iterdir()} == {"r.html", "r.md", "r.csv", "r.svg"}
     assert out.with_suffix(".html").read_text().startswith("<!doctype html>")
     assert capsys.readouterr().out.startswith("Load test: steady: nothing failed")
@@ -96,7 +81,7 @@ def test_what_the_gateway_may_add(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere.json"], "cannot be read"),
+        (["nowhere.json"], "is not there: name a run's file or folder"),
         (["FILE", "FILE", "FILE"], "one run, or two"),
         (["FILE", "--no-slower"], "--no-slower takes two runs"),
         (["FILE", "--what"], "unrecognized arguments"),

@@ -76,21 +76,20 @@ def costs(tmp_path: Path) -> Subject:
     return load([saved_pairs(tmp_path / "cost", *sides)])
 
 
+_PARTS, _OVER_TIME = "Where the time to the first token goes", "Time to the first token over the run"
+_TABLES = ["Figures", "Parts of the mean TTFT", "Goals"]
+_WORDS = (*_TABLES, "Read it with care", "Details")
 GOLDEN = {
-    "single": ["Where the time to the first token goes", "Time to the first token over the run", "Distribution",
-               "Figures", "Goals", "Read it with care", "Details"],
-    "costs": ["Where the time to the first token goes", "What changed", "Time to the first token over the run",
-              "Distribution", "Figures", "Goals", "Details"],
-}  # fmt: skip
+    "single": [_OVER_TIME, "Phase by phase", _PARTS, "Distribution", *_TABLES, "Read it with care", "Details"],
+    "costs": [_PARTS, "What changed", _OVER_TIME, "Distribution", *_TABLES, "Details"],
+}
 
 
 @pytest.mark.parametrize("kind", ["single", "costs"])
 def test_its_sections_are_these_in_this_order(kind: str, request: pytest.FixtureRequest) -> None:
     found = shown(request.getfixturevalue(kind))
     assert found.texts["h2"] == GOLDEN[kind]
-    pictures = len(
-        [title for title in GOLDEN[kind] if title not in ("Figures", "Goals", "Read it with care", "Details")]
-    )
+    pictures = len([title for title in GOLDEN[kind] if title not in _WORDS])
     assert found.tags.count("figure") == pictures
     assert found.tags.count("svg") == 2 * pictures  # for a screen and for a phone
     assert found.texts["h1"][0].startswith(
@@ -110,9 +109,20 @@ def test_it_needs_nothing_else(kind: str, request: pytest.FixtureRequest) -> Non
     assert "@import" not in text
 
 
+def test_few_requests_have_no_curve(tmp_path: Path) -> None:
+    found = shown(load([saved(tmp_path / "few", run(rows_at(np.random.default_rng(0), 19)))]))
+    assert "Distribution" not in found.texts["h2"]
+
+
+def test_a_run_of_many_models_has_them_side_by_side(tmp_path: Path) -> None:
+    rows = [one for name in "abcde" for one in rows_at(np.random.default_rng(0), 10, model=name)]
+    found = shown(load([saved(tmp_path / "many", run(rows))]))
+    assert found.texts["h2"][:2] == [_OVER_TIME, "Model by model"]
+
+
 def test_colours_are_those_of_both_themes(single: Subject) -> None:
     text = page(single, analysed(single, NO_SLO))
-    assert set(re.findall(r"var\(--([a-z_-]+)\)", text)) <= set(COLOURS)
+    assert set(re.findall(r"var\(--([a-z0-9_-]+)\)", text)) <= set(COLOURS)
     light, dark = text.split("prefers-color-scheme:dark", 1)
     for name, (day, night) in COLOURS.items():
         assert f"--{name}:{day}" in light

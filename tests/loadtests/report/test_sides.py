@@ -58,7 +58,8 @@ def test_passes_that_did_not_ask_the_same_are_none(tmp_path: Path) -> None:
         ("{", "cannot be read"),
         ('{"direct":[],"through":[]}', "0 direct runs"),
         ('{"direct":["a"],"through":[]}', "1 direct"),
-        ('{"direct":["a"],"through":["b"],"version":9}', "of this version"),
+        ('{"direct":["a"],"through":["b"],"version":9}', "of version 9, which this version cannot read"),
+        ('{"direct":["a"],"through":["b"],"format":"other"}', "no list of passes .*, but 'other'"),
     ],
 )
 def test_a_list_of_passes_that_is_none(tmp_path: Path, text: str, said: str) -> None:
@@ -71,6 +72,36 @@ def test_a_file_that_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(DocumentError, match="no run of a load test"):
         load([tmp_path / "x.json"])
+
+
+def test_a_cure_is_named_for_what_is_not_there_or_not_a_run(tmp_path: Path) -> None:
+    for name, said in (
+        ("gone/run.json", "a load test leaves run.json in its --out"),
+        ("gone.json", "name a run's file or folder"),
+    ):
+        with pytest.raises(DocumentError, match=f"{name} is not there: {said}"):
+            load([tmp_path / name])
+    for name, said in (("report.json", "name run.json beside it"), ("comparison.json", "runs are in the folders")):
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(DocumentError, match=said):
+            load([tmp_path / name])
+
+
+def test_a_run_that_was_cut_is_no_run(tmp_path: Path) -> None:
+    whole = run(rows_at(np.random.default_rng(0), 5))
+    file = saved(tmp_path, whole)
+    file.write_bytes(file.read_bytes()[:-90])
+    with pytest.raises(DocumentError, match=r"run\.json cannot be read"):
+        load([file])
+    saved(tmp_path, {name: value for name, value in whole.items() if name not in ("requests", "phases")})
+    with pytest.raises(DocumentError, match="a run without phases, requests: it was changed, or cut; run it again"):
+        load([file])
+    saved(tmp_path, whole | {"requests": {"count": 5}})
+    with pytest.raises(DocumentError, match=r"its requests cannot be read .*; run it again"):
+        load([file])
+    saved(tmp_path, whole | {"version": 7})
+    with pytest.raises(DocumentError, match="of version 7, which this version cannot read"):
+        load([file])
 
 
 def made(*rows: object) -> Pass:
@@ -90,6 +121,15 @@ def test_what_one_side_never_asked_has_no_pair_and_shifts_none() -> None:
     other = made(*(answered(50.0 * place, 5.0) for place in (1, 2, 3, 4)))
     first, second = matched(one, other)
     assert [row.begun_us for row in first.rows] == [row.begun_us for row in second.rows] == [50_000, 100_000, 200_000]
+
+
+def test_of_what_was_asked_at_one_moment_each_kind_has_its_own_counterpart() -> None:
+    """Times of traces are often whole seconds; who is answered first comes first in a run."""
+    one = made(answered(0.0, 5.0, model="a"), answered(0.0, 6.0, model="b"), answered(0.0, 7.0, model="a"))
+    other = made(answered(0.0, 8.0, model="b"), answered(0.0, 9.0, model="a"), answered(0.0, 9.5, model="a"))
+    first, second = matched(one, other)
+    assert [row.model for row in first.rows] == [row.model for row in second.rows] == ["a", "b", "a"]
+    assert second.ttft == [[9.0], [8.0], [9.5]]
 
 
 def test_other_shapes_and_later_turns_are_no_pairs() -> None:

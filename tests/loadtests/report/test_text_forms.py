@@ -16,7 +16,7 @@ from loadtests.report.content import Report
 from loadtests.report.markdown import comment, safe
 from loadtests.report.sheet import COLUMNS, sheet
 from loadtests.report.sides import load
-from tests.loadtests.report.made import rows_at, run, saved
+from tests.loadtests.report.made import rows_at, run, saved, saved_pairs
 
 
 def compared(tmp_path: Path, added_ms: float, slo: Slo = NO_SLO) -> Report:
@@ -37,7 +37,13 @@ def test_a_comment_begins_with_what_matters(tmp_path: Path) -> None:
 
 
 def test_chance_is_called_chance(tmp_path: Path) -> None:
-    assert "Nothing differs by more than chance." in comment(compared(tmp_path, 0.0))
+    assert "Nothing differs by more than chance. **One run a side**" in comment(compared(tmp_path, 0.0))
+
+
+def test_of_several_passes_nobody_has_to_be_warned(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sides = ([run(rows_at(rng, 60)) for _ in range(2)] for _ in "ab")
+    assert "One run a side" not in comment(analysed(load([saved_pairs(tmp_path, *sides)]), NO_SLO))
 
 
 def test_tables_have_as_many_cells_in_each_row(tmp_path: Path) -> None:

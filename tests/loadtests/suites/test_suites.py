@@ -68,7 +68,7 @@ def test_users_or_a_rate_decide_what_kind_of_load_it_is() -> None:
 def test_zero_brings_every_model_to_every_tier_as_often_as_told() -> None:
     plan = plan_of(SUITES["zero"].settings(passes=2, tiers=("disk", "host"), **MODELS))
     assert [(step.model, step.what) for step in plan.script] == [
-        ("a", "disk"), ("a", "host"), ("b", "disk"), ("b", "host")
+        ("a", "disk"), ("a", "host"), ("b", "disk"), ("b", "host"), ("e", "disk"), ("e", "host")
     ] * 2  # fmt: skip
     assert all(step.arrival and step.arrival.tag == step.what for step in plan.script)
 
@@ -170,7 +170,8 @@ def test_zero_asks_the_same_of_each_tier_but_never_the_same_words() -> None:
     plan = plan_of(SUITES["zero"].settings(**MODELS))
     wishes = [step.arrival for step in plan.script if step.arrival]
     assert plan.kind == "script"
-    assert len(wishes) == 3 * 2 * 3  # passes, models that can chat, tiers
+    assert len(wishes) == 3 * 3 * 3  # passes, models, tiers
+    assert {wish.dialect for wish in wishes if wish.model == "e"} == {"embeddings"}
     assert {wish.output_tokens for wish in wishes} == {8}
     assert len({wish.place for wish in wishes}) == len(wishes)
 
@@ -196,3 +197,44 @@ def test_a_salt_changes_no_plan(name: str, trace: str) -> None:
     asked = {**MODELS, **({"trace": trace, "speed": 1.0} if name == "replay" else {})}
     one, other = (plan_of(SUITES[name].settings(salt=salt, **asked)) for salt in ("s1", "s2"))
     assert one.digest() == other.digest()
+
+
+PRESETS = {
+    "smoke": ("closed", 10.0, [0.0]),
+    "steady": ("open", 30.0, [5.0]),
+    "ramp": ("open", 48.0, [2.0, 4.0, 8.0, 16.0, 32.0, 64.0]),
+    "spike": ("open", 40.0, [1.0, 20.0, 1.0]),
+    "zero": ("script", 600.0, [0.0]),
+    "many-models": ("open", 60.0, [5.0]),
+    "noisy-neighbour": ("open", 45.0, [2.0, 2.0, 2.0]),
+    "soak": ("open", 1800.0, [4.0] * 10),
+    "chaos": ("open", 30.0, [5.0, 5.0]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_is_what_the_manual_says(name: str) -> None:
+    plan = plan_of(SUITES[name].settings(**MODELS))
+    kind, lasts_s, rates = PRESETS[name]
+    assert plan.kind == kind
+    assert plan.end_s == pytest.approx(lasts_s)
+    assert [phase.rate_per_s for phase in plan.phases] == rates
+
+
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"smoke", "zero", "noisy-neighbour"}))
+def test_as_many_arrive_as_the_preset_says(name: str) -> None:
+    """Within four standard deviations of Poisson's."""
+    plan = plan_of(SUITES[name].settings(**MODELS))
+    expected = sum(phase.rate_per_s * (phase.until_s - phase.from_s) for phase in plan.phases)
+    assert abs(len(plan.arrivals) - expected) < 4 * expected**0.5
+
+
+def test_models_beyond_the_fiftieth_are_left_alone_and_shares_follow_zipf() -> None:
+    models = tuple(f"m{place:02}" for place in range(60))
+    plan = plan_of(SUITES["many-models"].settings(models=models, rate_per_s=200.0))
+    counts = Counter(arrival.wish.model for arrival in plan.arrivals)
+    assert not set(models[50:]) & counts.keys()
+    harmonic = sum(1 / place for place in range(1, 51))
+    for place in (1, 2, 4, 8):
+        share = counts[models[place - 1]] / len(plan.arrivals)
+        assert share == pytest.approx(1 / place / harmonic, rel=0.15)

@@ -92,6 +92,14 @@ def test_tool_calls_are_on_and_held_to_their_schema(config: ServiceConfig) -> No
         assert card.engine_args["tool_strict_level"] == "parameter"
 
 
+def test_a_spike_takes_several_replicas_and_there_is_room_for_them(config: ServiceConfig) -> None:
+    card = config.card("tiny-llama")
+    assert card is not None
+    assert card.target_in_flight == card.engine_args["max_num_seqs"], "a replica is full when the next one is wanted"
+    assert card.max_replicas * card.footprint(None).gpu_bytes <= SIMULATED_GPUS * GPU
+    assert card.max_replicas > 2
+
+
 def test_people_are_told_what_each_line_is_for(demo_root: Path) -> None:
     text = demo_config_text(demo_root)
     for card in DEMO_CARDS:

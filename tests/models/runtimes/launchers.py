@@ -83,9 +83,9 @@ def launcher(
         "OMP_WAIT_POLICY": "PASSIVE",
         "MALLOC_ARENA_MAX": "2",
         "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(os.cpu_count()),
         "PYTHONPATH": os.pathsep.join(str(path) for path in (first_on_path, REPO) if path is not None),
     }
+    environment.pop("OMP_NUM_THREADS", None)  # engines share the cores, as they do where nobody has set it
     command = [sys.executable, "-m", "models.runtimes.launcher", "--socket", str(folder / "l.sock")]
     command += ["--scratch", str(folder / "scratch"), "--runtimes", runtimes, *arguments]
     with (folder / "launcher.log").open("ab") as log:

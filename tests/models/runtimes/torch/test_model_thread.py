@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import mmap
 import pickle
 import sys
 import threading
+import time
 
 import pytest
 
+from models.runtimes.cores import openmp
+from models.runtimes.cores.board import LONGEST_S, SIZE_BYTES, Board, Seat
+from models.runtimes.cores.crew import LOOK_EVERY_S, Crew
 from models.runtimes.torch.contained import (
     LONGEST_SENTENCE,
     ModelDefect,
@@ -40,6 +45,24 @@ async def test_a_result_and_a_failure(thread):
 async def test_it_runs_in_the_models_thread(thread):
     names = {await call_model(thread, "x", 0, lambda: threading.current_thread().name) for _ in range(3)}
     assert names == {"model_0"}
+
+
+async def test_each_call_takes_its_share_of_the_cores():
+    """All of them while nobody else computes."""
+    board = Board(mmap.mmap(-1, SIZE_BYTES))
+    crew, other = Crew(Seat(board), 4, openmp.set_threads), Seat(board)
+    thread = model_thread(crew=crew)
+    try:
+        assert await call_model(thread, "Model.load", 5, openmp.threads) == 4
+        now_s = time.monotonic()
+        other.say(4, now_s, now_s + LONGEST_S)
+        await asyncio.sleep(2 * LOOK_EVERY_S)
+        assert await call_model(thread, "Model.predict", 5, openmp.threads) == 2
+        with pytest.raises(ZeroDivisionError):
+            await call_model(thread, "Model.predict", 5, divmod, 7, 0)
+    finally:
+        thread.shutdown()
+    assert max(board.until_s) == now_s + LONGEST_S  # its own call is over
 
 
 async def test_a_hang_is_told_and_its_place_is_in_the_log(thread, caplog):

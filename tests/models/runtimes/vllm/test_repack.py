@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 
 import pytest
@@ -13,7 +12,7 @@ from torch import nn
 from models.runtimes.vllm import linear as vllm_linear
 from models.runtimes.vllm import repack as vllm_repack
 from models.runtimes.vllm.linear import SharedLinear, TwofoldLinear, pack, plain_linear
-from models.runtimes.vllm.repack import NICENESS, Repacker, step_aside
+from models.runtimes.vllm.repack import Repacker
 from models.runtimes.vllm.weights import LoadedWeights
 
 pytestmark = pytest.mark.anyio
@@ -176,20 +175,3 @@ async def test_where_nothing_multiplies_nothing_begins():
     repacker.start(delay_s=0)
     assert repacker._task is None
     await repacker.drop()
-
-
-def test_only_the_thread_itself_steps_aside():
-    found = {}
-
-    def aside():
-        step_aside()
-        found["thread"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-        found["threads"] = torch.get_num_threads()
-
-    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), torch.get_num_threads()
-    thread = threading.Thread(target=aside)
-    thread.start()
-    thread.join()
-    assert found["thread"] == NICENESS
-    assert found["threads"] == 1
-    assert (os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), torch.get_num_threads()) == before

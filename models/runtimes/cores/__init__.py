@@ -1,0 +1,1 @@
+"""How the engines of a machine share its cores: who takes how many threads for what it computes next."""
