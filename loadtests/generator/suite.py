@@ -79,6 +79,9 @@ def _prepare(name: str, environment: Any) -> None:
     environment.events.test_start.add_listener(lambda **_: _start(run))
     environment.events.test_stop.add_listener(lambda **_: run.end())
     environment.events.quitting.add_listener(lambda **_: run.quit())
+    if environment.web_ui is not None:
+        # Locust waits for its page's end, and there a KeyboardInterrupt is lost; its handler of SIGTERM is not.
+        gevent.signal_handler(signal.SIGINT, os.kill, os.getpid(), signal.SIGTERM)
 
 
 def _new_run(name: str, options: Any, environment: Any) -> Run:

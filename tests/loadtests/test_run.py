@@ -206,6 +206,24 @@ def test_locusts_own_page_and_live_metrics(tmp_path: Path) -> None:
     assert first["summary"]["requests"] == again["summary"]["requests"] == len(service.asked) / 2 > 0
 
 
+def test_ctrl_c_in_the_middle_ends_a_run_with_a_page(tmp_path: Path) -> None:
+    with FakeService({"m": chatty()}).running() as service:
+        words = ["steady", "--rate", "20", "--duration", "60s", "--web", str(free_port())]
+        process = subprocess.Popen(
+            command(*words, "--out", str(tmp_path / "out")), env=environment(tmp_path, service.target), cwd=tmp_path,
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        give_up_s = time.monotonic() + 30
+        while len(service.asked) < 5:
+            assert time.monotonic() < give_up_s
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    run = finished(process.returncode, out, err, tmp_path / "out").run
+    assert 5 <= run["summary"]["requests"] < 1000
+    assert any("were never sent" in reason for reason in run["generator"]["reasons"])
+
+
 def test_locust_alone_runs_a_suite_with_settings_from_a_file(tmp_path: Path) -> None:
     settings = SUITES["steady"].settings(rate_per_s=20.0, duration_s=1.0)
     (tmp_path / "settings.json").write_bytes(encode(settings))

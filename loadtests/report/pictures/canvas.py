@@ -7,17 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from loadtests.report.pictures.letters import SMALL, text_width, wrapped
+
 WIDE, NARROW = 860.0, 360.0
 ALONE_WIDE = 900.0
-CHAR = 0.56  # mean width of a character, of its height, in the fonts that are used
-SMALL, MEDIUM = 11.0, 12.5
+LINE = 14.0  # from one line of a text to its next
 _UNSAFE = re.compile(r"[^\x09\x0a\x0d\x20-\U0010ffff]|[\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 Point = tuple[float, float]
-
-
-def text_width(text: str, size: float = SMALL) -> float:
-    return len(text) * size * CHAR
 
 
 def plain(text: str) -> str:
@@ -139,12 +136,14 @@ class Canvas:
         """Coloured words in lines, as many as it takes; the y below them."""
         x, y = at
         for colour, text in entries:
-            width = 16 + text_width(text) + 14
+            width = 15 + text_width(text)
             if x + width > until_x and x > at[0]:
                 x, y = at[0], y + 17
             self.box((x, y - 8), 10, 10, colour, round=2.5)
-            self.text((x + 15, y + 1), text)
-            x += width
+            for number, line in enumerate(wrapped(text, until_x - x - 15)):
+                y += LINE if number else 0.0
+                self.text((x + 15, y + 1), line)
+            x += width + 15
         return y + 8
 
     def svg(self, klass: str = "", style: str = "") -> str:

@@ -9,12 +9,15 @@ from typing import Any
 from loadtests.figures import percentile
 from loadtests.outcome.rows import Row
 from loadtests.report.pictures.axes import Linear, Log, around, ms
-from loadtests.report.pictures.canvas import NARROW, WIDE, Canvas, text_width
+from loadtests.report.pictures.canvas import NARROW, WIDE, Canvas
+from loadtests.report.pictures.letters import text_width
+from loadtests.report.pictures.places import Box, Places, Spot
 from loadtests.report.pictures.tracks import latency_ms, tracks
 from loadtests.report.sides import Subject
 
 LEFT, RIGHT, PLOT, FOOT = 58.0, 16.0, 210.0, 40.0
 TAIL, FAR_TAIL, FEWEST_FOR_FAR = 95, 99, 100  # percentiles, nearest rank; of how many values the farther one is told
+WORDS = 10.5  # size of the values
 MOST_BARS = 3  # phases that are no course: bars beside each other, not a line
 
 
@@ -86,10 +89,22 @@ def draw(subject: Subject, knee: dict[str, Any] | None, width: float) -> Canvas:
     _names(canvas, phases, x, bottom)
     if knee and knee.get("step") in phases:
         _knee(canvas, phases.index(knee["step"]), len(phases), x, (top, bottom))
+    apart = min(0.36, 0.8 / len(found))  # of a phase, from one bar to the next
+    placed: list[tuple[Course, Linear]] = []
     for place, one in enumerate(found):
-        aside = (place - (len(found) - 1) / 2) * 0.36 if bars else 0.0
+        aside = (place - (len(found) - 1) / 2) * apart if bars else 0.0
         at = Linear(x.low - aside, x.high - aside, x.at_low, x.at_high)
-        (_bars if bars else _course)(canvas, one, at, y, (bottom, len(found)))
+        placed.append((one, at))
+        if bars:
+            _bars(canvas, one, at, y)
+        else:
+            _course(canvas, one, at, y, len(found))
+    places = Places(Box(LEFT, top, width, bottom))
+    for one, at in placed:
+        for k, step in enumerate(one.steps):
+            _failed(canvas, step, at(k), places)
+    places.take(box for one, at in placed for k, step in enumerate(one.steps) for box in _drawn(step, at(k), y, bars))
+    _values(canvas, placed, y, places, apart if bars else 0.0)
     return canvas
 
 
@@ -121,8 +136,7 @@ def _knee(canvas: Canvas, place: int, count: int, x: Linear, span: tuple[float, 
     canvas.text((edge - 6, top + 10), "the knee", colour="bad", anchor="end", bold=True, halo=True)
 
 
-def _course(canvas: Canvas, one: Course, x: Linear, y: Log, place: tuple[float, int]) -> None:
-    bottom, many = place
+def _course(canvas: Canvas, one: Course, x: Linear, y: Log, many: int) -> None:
     median = [(x(k), y(step.p50_ms)) for k, step in enumerate(one.steps) if step.p50_ms is not None]
     tail = [(x(k), y(step.tail_ms)) for k, step in enumerate(one.steps) if step.tail_ms is not None]
     if many <= 2:
@@ -131,30 +145,59 @@ def _course(canvas: Canvas, one: Course, x: Linear, y: Log, place: tuple[float, 
     canvas.path(median, one.colour, width=2.4)
     canvas.dots(tail, one.colour, radius=3.0)
     canvas.dots(median, one.colour, radius=4.0)
-    room = x(1) - x(0) > 52
-    for k, step in enumerate(one.steps):
-        for value, off in ((step.p50_ms, 17.0), (step.tail_ms, -9.0)):
-            if value is not None and room:
-                canvas.text((x(k), y(value) + off), _three(value), anchor="middle", colour="ink", size=10.5, halo=True)
-        _failed(canvas, step, x(k), bottom)
 
 
-def _bars(canvas: Canvas, one: Course, x: Linear, y: Log, place: tuple[float, int]) -> None:
+def _bars(canvas: Canvas, one: Course, x: Linear, y: Log) -> None:
     for k, step in enumerate(one.steps):
         if step.p50_ms is not None and step.tail_ms is not None:
             at, middle, end = x(k), y(step.p50_ms), y(step.tail_ms)
             canvas.box((at - 4, end), 8, middle - end, one.colour, opacity=0.35)
             canvas.line((at - 10, end), (at + 10, end), one.colour, 2.4)
             canvas.dots([(at, middle)], one.colour, radius=5.0)
-            canvas.text((at + 15, middle + 4), _three(step.p50_ms), colour="ink", size=10.5, halo=True)
-            if middle - end > 12:
-                canvas.text((at + 15, end + 4), _three(step.tail_ms), size=10.5, halo=True)
-        _failed(canvas, step, x(k), place[0])
 
 
-def _failed(canvas: Canvas, step: Step, at: float, bottom: float) -> None:
+def _drawn(step: Step, at: float, y: Log, bars: bool) -> list[Box]:
+    """What no words are to lie on."""
+    if step.p50_ms is None or step.tail_ms is None:
+        return []
+    middle, end = y(step.p50_ms), y(step.tail_ms)
+    if bars:
+        return [Box(at - 10, end - 2, at + 10, middle + 5)]
+    return [Box(at - 4, middle - 4, at + 4, middle + 4), Box(at - 3, end - 3, at + 3, end + 3)]
+
+
+def _values(canvas: Canvas, drawn: Sequence[tuple[Course, Linear]], y: Log, places: Places, apart: float) -> None:
+    """Beside bars where there is room; else under a median and over a tail, as far away as others make it."""
+    steps = [(one.steps[k], x(k)) for one, x in drawn for k in range(len(one.steps))]
+    across = drawn[0][1]
+    each = (across(1) - across(0)) * (apart or 1.0)
+    told = [_three(value) for step, _ in steps for value in (step.p50_ms, step.tail_ms) if value is not None]
+    widest = max(text_width(said, WORDS) for said in told)
+    beside = apart > 0 and each > widest + 30
+    if apart == 0 and each < min(52.0, widest + 6):
+        return  # a course of many phases: a few of its values would tell less than its axis
+    unit = each > widest + 6
+    for step, at in steps:
+        if step.p50_ms is None or step.tail_ms is None:
+            continue
+        for value, away, colour in ((step.p50_ms, 1, "ink"), (step.tail_ms, -1, "soft" if apart else "ink")):
+            if beside and away < 0 and y(step.p50_ms) - y(value) <= 12:
+                continue
+            said = _three(value) if unit else _three(value).removesuffix(" ms")  # which its axis has
+            first = y(value) + (18.0 if away > 0 else -9.0)
+            spots = [Spot(at + 15, y(value) + 4)] * beside
+            spots += [Spot(at, first + away * line * 13.0, "middle") for line in range(5)]
+            if spot := places.spot(said, spots, WORDS):
+                canvas.text((spot.x, spot.y), said, colour=colour, size=WORDS, anchor=spot.anchor, halo=True)
+
+
+def _failed(canvas: Canvas, step: Step, at: float, places: Places) -> None:
+    """In as many lines as neighbours need."""
     if step.failed:
-        canvas.text((at, bottom - 4), f"{step.failed:,} failed", colour="bad", anchor="middle", bold=True, halo=True)
+        said = f"{step.failed:,} failed"
+        spots = [Spot(at, places.whole.bottom - 4 - line * 14, "middle") for line in range(6)]
+        spot = places.spot(said, spots, bold=True) or spots[0]
+        canvas.text((spot.x, spot.y), said, colour="bad", anchor="middle", bold=True, halo=True)
 
 
 def _three(value: float) -> str:

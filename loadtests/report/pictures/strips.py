@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from loadtests.report.pictures.axes import Linear
-from loadtests.report.pictures.canvas import Canvas, Point, text_width
+from loadtests.report.pictures.canvas import Canvas, Point
+from loadtests.report.pictures.letters import cut, text_width
 from loadtests.report.pictures.tracks import Rates, stretches
 
 LEFT, RIGHT = 78.0, 14.0
@@ -24,9 +25,8 @@ def heading(canvas: Canvas, title: str, entries: Sequence[tuple[str, str]], y: f
     whole = sum(30 + text_width(said) for _, said in entries) <= canvas.width - x + 14
     # On a phone a word may have to be cut.
     room = (canvas.width - x) / max(1, len(entries)) - 24
-    most = 99 if whole else max(3, int(room / text_width("x")))
     for colour, said in entries:
-        shown = short(said, most)
+        shown = said if whole else cut(said, room)
         canvas.box((x, y - 9), 10, 10, colour, round=2.5)
         canvas.text((x + 14, y), shown)
         x += 24 + text_width(shown)

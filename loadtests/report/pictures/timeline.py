@@ -4,11 +4,14 @@ state, tiers of the models."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from loadtests.report.pictures import strips
 from loadtests.report.pictures.axes import Linear, Log, around, clock, ms
-from loadtests.report.pictures.canvas import NARROW, WIDE, Canvas, text_width
+from loadtests.report.pictures.canvas import NARROW, WIDE, Canvas, Point
+from loadtests.report.pictures.letters import cut, text_width
+from loadtests.report.pictures.places import Box, Places, Spot
 from loadtests.report.pictures.strips import LEFT, RIGHT, TIER_WORDS
 from loadtests.report.pictures.tracks import Bin, Track, Wake, binned, edges_of, rates, thinned, tracks, wakes
 from loadtests.report.sides import Subject
@@ -17,6 +20,8 @@ PLOT, STRIP = 250.0, 36.0
 MOST_BANDS = 2  # shades of p50 to p95 that can be told apart
 FEWEST_FOR_SHADE = 20
 HEADLINE = 34.0
+DIAMOND, FLAG = 5.0, 17.0
+MOST_SAID, WORDS = 12, 10.5  # waits whose words are told; of what size
 
 
 def draw(subject: Subject, width: float, headline: str = "") -> Canvas:
@@ -40,13 +45,13 @@ def draw(subject: Subject, width: float, headline: str = "") -> Canvas:
     asked = bottom if scripted else bottom + STRIP + strips.RATE
     below = asked + (_room(models) if models else 0.0)
     _phases(canvas, document, x, top, below)
-    _latencies(canvas, (shown, known, edges_of(document)), x, (top, bottom))
+    flags = _latencies(canvas, (shown, known, document), x, (top, bottom))
     if not scripted:
         strips.arrivals(canvas, rates(subject.shown.rows, until_s, len(subject.shown.passes)), x, bottom + STRIP)
     if models:
         under = strips.replicas(canvas, service["at_s"], models, x, asked + STRIP)
         below = strips.tiers(canvas, service["at_s"], models, x, under + STRIP)
-    _marks(canvas, document, x, top, below)
+    _marks(canvas, flags, top, below)
     for tick in x.ticks(9 if wide else 5):
         canvas.text((x(tick), below + 16), clock(round(tick, 6)), anchor="middle")
     canvas.height = below + 26
@@ -103,20 +108,31 @@ def _phases(canvas: Canvas, document: dict[str, Any], x: Linear, top: float, bot
                 break
 
 
-Drawn = tuple[Sequence[Track], Sequence[Wake], Sequence[float]]
+Drawn = tuple[Sequence[Track], Sequence[Wake], dict[str, Any]]
 
 
-def _latencies(canvas: Canvas, drawn: Drawn, x: Linear, span: tuple[float, float]) -> None:
-    (shown, known, edges), (top, bottom) = drawn, span
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Of a kill or an order: its line's x, its words, and where they are."""
+
+    at: float
+    said: str
+    box: Box
+
+
+def _latencies(canvas: Canvas, drawn: Drawn, x: Linear, span: tuple[float, float]) -> list[Flag]:
+    """The flags are for later, to lie over all else but the words of the waits."""
+    (shown, known, document), (top, bottom) = drawn, span
+    places = Places(Box(LEFT, top - 4, canvas.width - RIGHT, bottom))
     every = [latency for track in shown for _, latency in track.seen]
     if not every:
         canvas.text((LEFT + 8, (top + bottom) / 2), "nothing was answered", colour="bad")
-        return
+        return _flags(document, x, places)
     y = Log(*around(min(every), max(every)), bottom, top + 12)
     for tick in y.ticks(8):
         canvas.line((LEFT, y(tick)), (canvas.width - RIGHT, y(tick)))
         canvas.text((LEFT - 8, y(tick) + 4), ms(tick), anchor="end")
-    lines = [binned(track.seen, edges) if track.has_line else [] for track in shown]
+    lines = [binned(track.seen, edges_of(document)) if track.has_line else [] for track in shown]
     for track, line in zip(shown, lines, strict=True):
         _requests(canvas, track, x, y, line if len(shown) <= MOST_BANDS else [])
     for track, line in zip(shown, lines, strict=True):
@@ -124,10 +140,15 @@ def _latencies(canvas: Canvas, drawn: Drawn, x: Linear, span: tuple[float, float
             points = [(x(at), y(one.p50_ms)) for at, one in _across(stretch)]
             canvas.path(points, "page", width=4.6, opacity=0.85)
             canvas.path(points, track.colour, width=2.4)
-    _waits(canvas, known, x, y)
+    diamonds = [(x(wake.at_s), y(wake.ttft_ms)) for wake in known]
+    places.take(Box(at - DIAMOND, high - DIAMOND, at + DIAMOND, high + DIAMOND) for at, high in diamonds)
+    spots = _spots(known, diamonds, places)
+    flags = _flags(document, x, places)
+    _waits(canvas, known, diamonds, [spot for spot in spots if not _under(spot, flags)])
     for track in shown:
         # On a strip of their own, so that they are not taken for slow answers.
         canvas.crosses([(x(at), top + 4) for at in track.failed], "bad", 3.4)
+    return flags
 
 
 def _across(stretch: Sequence[Bin]) -> list[tuple[float, Bin]]:
@@ -150,19 +171,30 @@ def _requests(canvas: Canvas, track: Track, x: Linear, y: Log, line: Sequence[Se
     canvas.dots([(x(at), y(value)) for at, value in thinned(track.seen)], track.colour, radius=radius, opacity=opacity)
 
 
-def _waits(canvas: Canvas, known: Sequence[Wake], x: Linear, y: Log) -> None:
-    """A diamond each; what it was, where there is room for the words."""
-    taken: list[tuple[float, float, float]] = []
-    for wake in known:
-        at = x(wake.at_s), y(wake.ttft_ms)
-        canvas.diamond(at, "wake", tip=_said(wake))
+def _spots(known: Sequence[Wake], diamonds: Sequence[Point], places: Places) -> list[tuple[str, Spot]]:
+    """What each wait was, where there is room for the words."""
+    found = []
+    for wake, (at, high) in zip(known[:MOST_SAID], diamonds, strict=False):
         said = f"from {TIER_WORDS[wake.tier]}" if wake.tier in TIER_WORDS and wake.tier != "gpu" else "a start"
         said = f"{said}, {ms(float(f'{wake.ttft_ms:.3g}'))}"
-        wide, left = text_width(said, 10.5), at[0] + 9
-        free = all(abs(at[1] - line) > 13 or left > end or left + wide < begun for begun, end, line in taken)
-        if free and left + wide < canvas.width - RIGHT and len(known) <= 12:
-            canvas.text((left, at[1] + 4), said, colour="ink", size=10.5, halo=True)
-            taken.append((at[0] - 8, left + wide, at[1]))
+        around = [Spot(at + 9, high + 4), Spot(at - 9, high + 4, "end")]
+        around += [Spot(at, high + 20, "middle"), Spot(at, high - 10, "middle")]
+        if len(known) <= MOST_SAID and (spot := places.spot(said, around, WORDS)):
+            found.append((said, spot))
+    return found
+
+
+def _under(told: tuple[str, Spot], flags: Sequence[Flag]) -> bool:
+    """Where there are too many flags for each to lie beside the words."""
+    said, spot = told
+    return any(spot.box(said, WORDS).meets(flag.box) for flag in flags)
+
+
+def _waits(canvas: Canvas, known: Sequence[Wake], diamonds: Sequence[Point], told: Sequence[tuple[str, Spot]]) -> None:
+    for wake, at in zip(known, diamonds, strict=True):
+        canvas.diamond(at, "wake", size=DIAMOND, tip=_said(wake))
+    for said, spot in told:
+        canvas.text((spot.x, spot.y), said, colour="ink", size=WORDS, anchor=spot.anchor, halo=True)
 
 
 def _said(wake: Wake) -> str:
@@ -170,17 +202,34 @@ def _said(wake: Wake) -> str:
     return f"{wake.model} started ({TIER_WORDS.get(wake.tier, 'from where is not known')}){others}"
 
 
-def _marks(canvas: Canvas, document: dict[str, Any], x: Linear, top: float, bottom: float) -> None:
-    """Kills and orders. In ink on a panel: a red line alone would be lost among failures."""
+def _flags(document: dict[str, Any], x: Linear, places: Places) -> list[Flag]:
+    """Each beside its line, as high as there is room for it: over no other one and, if it can be, over no wait."""
+    found: list[Flag] = []
+    whole = places.whole
     for mark in document["marks"]:
         if mark["what"] == "reached":
             continue
-        at, said = x(mark["at_s"]), f"{mark['what']} {mark['detail']}"[:40]
-        canvas.line((at, top - 4), (at, bottom), "bad", 1.6, "5 3")
-        wide = text_width(said) + 10
-        left = at + 4 if at + wide + 8 < canvas.width - RIGHT else at - wide - 4
-        canvas.box((left, top + 10), wide, 17, "bad", round=3)
-        canvas.text((left + 5, top + 22), said, colour="on-bar", bold=True)
+        said = cut(f"{mark['what']} {mark['detail']}"[:40], whole.right - whole.left - 10, bold=True)
+        at, wide = x(mark["at_s"]), text_width(said, bold=True) + 10
+        lines = range(int((whole.bottom - whole.top - 14) / (FLAG + 2)))
+        tops = [whole.top + 14 + line * (FLAG + 2) for line in lines]
+        lefts = [min(max(left, whole.left), whole.right - wide) for left in (at + 4, at - wide - 4)]
+        every = [Box(left, top, left + wide, top + FLAG) for top in tops for left in lefts]
+        apart = [box for box in every if not any(box.meets(other.box) for other in found)]
+        box = next(filter(places.free, apart), (apart or every)[0])
+        places.take([box])
+        found.append(Flag(at, said, box))
+    return found
+
+
+def _marks(canvas: Canvas, flags: Sequence[Flag], top: float, bottom: float) -> None:
+    """Kills and orders. In ink on a panel: a red line alone would be lost among failures."""
+    for flag in flags:
+        canvas.line((flag.at, top - 4), (flag.at, bottom), "bad", 1.6, "5 3")
+    for flag in flags:
+        box = flag.box
+        canvas.box((box.left, box.top), box.right - box.left, FLAG, "bad", round=3)
+        canvas.text((box.left + 5, box.top + 12), flag.said, colour="on-bar", bold=True)
 
 
 def _about(shown: Sequence[Track], known: Sequence[Wake], document: dict[str, Any]) -> str:
