@@ -104,8 +104,9 @@ def title(report: Report) -> str:
 
 
 def headline(report: Report) -> str:
-    """Of a picture that stands alone."""
-    return f"{report.suite}: {report.load}" if report.kind != COST else title(report)
+    """Of a picture that stands alone, without the page's badges: what they would say is said here."""
+    said = f"{report.suite}: {report.load}" if report.kind != COST else title(report)
+    return said + (", simulated GPUs" if report.simulated else "") + ("" if report.valid else ", NOT VALID")
 
 
 def verdict(report: Report) -> str:

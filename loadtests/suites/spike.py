@@ -1,7 +1,7 @@
 """From calm to --factor times as many arrivals within a second, and back: what users feel until there is room.
 
-All of it goes to one model (``loadtests.scalable``); the answers are short, so that places on replicas are scarce
-before the processor is.
+All of it goes to one model (``loadtests.scalable``), and so much that places on replicas are scarce before the
+processor is.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from loadtests.load.plan import Plan, following
 from loadtests.load.settings import Settings
 from loadtests.suites.loads import open_load
 
-PRESET: dict[str, Any] = {"rate_per_s": 1.0, "factor": 20.0, "duration_s": 40.0, "output_tokens": "fixed:16"}
+PRESET: dict[str, Any] = {"rate_per_s": 2.0, "factor": 20.0, "duration_s": 40.0, "output_tokens": "fixed:48"}
 
 
 def build(settings: Settings) -> Plan:
-    quarter_s, rate = settings.duration_s / 4, settings.rate_per_s or 1.0
+    quarter_s, rate = settings.duration_s / 4, settings.rate_per_s or 2.0
     return open_load(
         settings,
         following(

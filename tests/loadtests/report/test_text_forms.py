@@ -16,6 +16,7 @@ from loadtests.report.content import Report
 from loadtests.report.markdown import comment, safe
 from loadtests.report.sheet import COLUMNS, sheet
 from loadtests.report.sides import load
+from loadtests.report.words import headline
 from tests.loadtests.report.made import rows_at, run, saved, saved_pairs
 
 
@@ -34,6 +35,18 @@ def test_a_comment_begins_with_what_matters(tmp_path: Path) -> None:
     assert lines[2].startswith("**1 of 2 goals missed**")
     assert lines[4].startswith("Significant: TTFT mean +")
     assert "| ttft\\_ms.p50 |" in text
+
+
+def test_a_picture_without_its_page_says_what_its_badges_would(tmp_path: Path) -> None:
+    made = run(rows_at(np.random.default_rng(0), 40))
+    for simulated, valid, end in (
+        (False, True, ""),
+        (True, True, ", simulated GPUs"),
+        (True, False, ", simulated GPUs, NOT VALID"),
+    ):
+        made["target"]["simulated"], made["generator"]["valid"] = simulated, valid
+        report = analysed(load([saved(tmp_path / f"{simulated}{valid}", made)]), NO_SLO)
+        assert headline(report) == f"steady: {report.load}{end}"
 
 
 def test_chance_is_called_chance(tmp_path: Path) -> None:
