@@ -23,6 +23,7 @@ from loadtests.compare.targets import common_models, running_service, targets_of
 from loadtests.compare.weights import weights_of
 from loadtests.driver import folder, need_locust, run_once
 from loadtests.load.settings import Settings
+from loadtests.needs import make_folder
 from loadtests.options import given
 from loadtests.outcome.slo import NO_SLO, Slo, SloError, read_slo
 from loadtests.suites import SUITES, plan_of
@@ -43,7 +44,7 @@ def compared(asked: Asked, say: Callable[[str], None]) -> tuple[dict[str, Any], 
     settings, place = settled(asked, settings, targets, say)
     plan_of(settings)  # a trace that is none is told before anything is started
     out = folder(asked.suite, msgspec.structs.replace(settings, suite=f"compare-{settings.suite}"))
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
 
     def run(own: Settings, target: Target, where: Path) -> dict[str, Any]:
         return run_once(asked.suite, own, target, where)

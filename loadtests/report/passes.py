@@ -22,6 +22,7 @@ from loadtests.coldstart.admin import Admin
 from loadtests.coldstart.passes import first_token_s
 from loadtests.driver import NoRun, folder, need_locust, run_once, settle
 from loadtests.load.settings import Settings, SettingsError
+from loadtests.needs import make_folder
 from loadtests.outcome.document import RUN_FILE
 from loadtests.report.engine import direct_target, fresh
 from loadtests.stopping import whole
@@ -74,7 +75,7 @@ def run_pairs(options: argparse.Namespace, argv: list[str]) -> Path:
     if wanted < 1:
         raise SettingsError(f"--pairs must be at least 1, not {wanted}")
     out = folder(options, settings)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     (out / PAIRS_FILE).unlink(missing_ok=True)
     done, left_out = _passes(_Asked(options, settings, target, model, out), wanted)
     if not done:
