@@ -33,6 +33,12 @@ def test_a_suite_runs_against_a_target_with_options_of_its_own(tmp_path: Path) -
     assert (tmp_path / "out" / "run.json").exists()
 
 
+def test_its_help_has_the_suites_and_every_option(tmp_path: Path) -> None:
+    done = roundhouse(tmp_path, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"spike", "noisy-neighbour", "--json", "--home", "--direct", "--slo"} <= set(done.stdout.split())
+
+
 def test_the_state_folder_says_where_the_service_is(tmp_path: Path) -> None:
     with FakeService({"m": FakeModel(state="ready")}).running() as service:
         (tmp_path / "elsewhere").mkdir()
