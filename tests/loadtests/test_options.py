@@ -82,7 +82,7 @@ def test_every_setting_has_an_option_and_the_help_has_all_of_them(capsys: pytest
     assert set(SETTINGS) <= set(names)
     assert all(f"  {name} " in shown for name in names.values() if name != "-h")
     assert "  spike            From calm to --factor times" in shown
-    assert "--rate 1 --factor 20 --duration 40s" in shown
+    assert "--rate 2 --factor 20 --duration 40s" in shown
     assert "--dialects chat=2,completions=1,messages=1" in " ".join(shown.split())
     assert "--tiers disk,host,gpu --passes 3 --duration 10m" in shown
     assert "roundhouse loadtest report RUN" in shown

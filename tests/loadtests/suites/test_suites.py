@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -183,7 +183,10 @@ def test_any_load_is_inside_its_time_in_order_and_repeated_by_its_seed(
     name: str, seed: int, rate: float, duration_s: float
 ) -> None:
     made = SUITES[name].settings(seed=seed, rate_per_s=rate, duration_s=duration_s, **MODELS)
-    plan = plan_of(made)
+    try:
+        plan = plan_of(made)
+    except SettingsError:  # nobody arrives by chance, of so few
+        assume(False)
     times = [arrival.at_s for arrival in plan.arrivals]
     assert times == sorted(times)
     assert all(0 <= at_s < duration_s + 1e-6 for at_s in times)
