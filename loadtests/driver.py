@@ -23,7 +23,6 @@ from loadtests.load.settings import Settings, encode
 from loadtests.needs import LOOPBACK, make_folder, need_admin, need_ports
 from loadtests.options import given
 from loadtests.outcome.document import RUN_FILE, DocumentError, read
-from loadtests.scalable import most_scalable
 from loadtests.served import models_of
 from loadtests.suites import SUITES, plan_of
 from loadtests.suites.noisy_neighbour import NOISY
@@ -82,10 +81,7 @@ def settle(options: argparse.Namespace) -> tuple[Settings, Target]:
     asked = getattr(options, "target", "")
     settings = SUITES[options.suite].settings(**given(options))
     target = named_target(asked, os.environ, remote) if asked else find_target(os.environ, remote)
-    named = bool(settings.models)
     settings = models_of(target, settings)
-    if settings.suite == "spike" and not named:
-        settings = most_scalable(target, settings)
     settings = msgspec.structs.replace(
         settings,
         salt=settings.salt or secrets.token_hex(3),
@@ -124,7 +120,7 @@ def command(options: argparse.Namespace, settings: Settings, out: Path) -> list[
 def tenants(settings: Settings, target: Target) -> Iterator[dict[str, str]]:
     """A key of its own for the noisy neighbour, for as long as it is needed: ROUNDHOUSE_NOISY_KEY, else a new one.
 
-    A target without an admin API has one key for both: then the report says so (``tenants`` in the settings' marks).
+    A target without an admin API has one key for both: then the run has a mark that says so.
     """
     if settings.suite != "noisy-neighbour" or os.environ.get("ROUNDHOUSE_NOISY_KEY") or not target.admin_key:
         yield {}

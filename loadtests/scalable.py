@@ -9,6 +9,8 @@ from loadtests.load.settings import Settings
 from loadtests.target import Target
 from loadtests.wire import CallFailed, get_json
 
+OF_ONE_MODEL = frozenset({"spike"})  # suites that ask one model where none is named
+
 
 def most_scalable(target: Target, settings: Settings) -> Settings:
     """With the one of its chat models that may have the most replicas; the first of several. Unchanged where the target

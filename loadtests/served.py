@@ -9,6 +9,7 @@ import msgspec
 
 from loadtests.chat import CHAT_PATH, ChatRequest
 from loadtests.load.settings import Settings
+from loadtests.scalable import OF_ONE_MODEL, most_scalable
 from loadtests.target import Target, TargetError, WrongTarget
 from loadtests.wire import CallFailed, NotReachable, Refused, get_json, post_json
 
@@ -73,8 +74,8 @@ def can_chat(target: Target, model: str, entry: dict[str, Any]) -> bool:
 def models_of(target: Target, settings: Settings) -> Settings:
     """With the models that are there: those named, else all that can be asked what the settings ask.
 
-    Embedders come in where they are named, where ``embeddings`` is among the dialects, and in the suite ``smoke``.
-    Raises TargetError, CallFailed.
+    Embedders come in where they are named, where ``embeddings`` is among the dialects, and in the suite ``smoke``; a
+    suite of one model has the one that can scale most. Raises TargetError, CallFailed.
     """
     entries = {str(entry["id"]): entry for entry in served_models(target)}
     unknown = [model for model in settings.models if model not in entries]
@@ -92,7 +93,8 @@ def models_of(target: Target, settings: Settings) -> Settings:
         raise TargetError(_nobody(target, settings, wanted))
     told = {name: entries[name].get("max_model_len") for name in chatters + embedders}
     contexts = {name: length for name, length in told.items() if isinstance(length, int) and length > 0}
-    return msgspec.structs.replace(settings, models=chatters, embedders=embedders, contexts=contexts)
+    found = msgspec.structs.replace(settings, models=chatters, embedders=embedders, contexts=contexts)
+    return most_scalable(target, found) if settings.suite in OF_ONE_MODEL and not settings.models else found
 
 
 def _nobody(target: Target, settings: Settings, wanted: Sequence[str]) -> str:

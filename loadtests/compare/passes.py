@@ -95,11 +95,11 @@ def compare(
 
 
 def _valid(run: Run, settings: Settings, target: Target, where: Path, say: Say) -> dict[str, Any]:
-    """Once more where the generator was the bottleneck: that alone decides which run counts, not how fast it was."""
+    """Once more where a run is not valid: that alone decides which run counts, not how fast it was."""
     found = whole(functools.partial(run, settings, target, where))
     if found["generator"]["valid"]:
         return found
-    say("  not valid: the generator was the bottleneck; once more")
+    say(f"  not valid, once more: {'; '.join(found['generator']['reasons'])}")
     salted = msgspec.structs.replace(settings, salt=f"{settings.salt[:-1]}x")
     again = whole(functools.partial(run, salted, target, where.with_name(f"{where.name}-again")))
     return {**again, "again": True}

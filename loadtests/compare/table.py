@@ -89,7 +89,7 @@ def notes(made: Mapping[str, Any]) -> Iterator[str]:
         name = target["name"]
         if again := sum(each["again"] for each in target["passes"]):
             passes = len(target["passes"])
-            yield f"{name}: run again, since the generator was the bottleneck: {again} of {passes} passes"
+            yield f"{name}: run again, since it was not valid: {again} of {passes} passes"
         for error in target["figures"]["errors"]:
             yield f"{name}: {error['count']} x {error['code']}: {error['first']}"
         yield from (f"{name}: NOT VALID: {reason}" for reason in target["reasons"])

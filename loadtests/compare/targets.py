@@ -10,6 +10,7 @@ import msgspec
 
 from loadtests.compare.problems import CannotCompare
 from loadtests.load.settings import Settings
+from loadtests.scalable import OF_ONE_MODEL, most_scalable
 from loadtests.served import models_of
 from loadtests.target import Target, TargetError, find_target, named_target
 from loadtests.wire import CallFailed, NotReachable, Refused, get_json
@@ -88,9 +89,13 @@ def common_models(targets: Mapping[str, Target], settings: Settings) -> Settings
     # What a model is does not hang on what this suite wants of it: chat and embeddings are told apart below.
     asked = msgspec.structs.replace(settings, models=wanted, dialects={})
     told = [models_of(target, asked) for target in targets.values()]
-    return _merged(
+    found = _merged(
         settings, wanted, told, embedding=named or settings.suite == "smoke" or "embeddings" in settings.dialects
     )
+    if settings.suite in OF_ONE_MODEL and not named:
+        for target in targets.values():  # the first that tells decides for all
+            found = most_scalable(target, found)
+    return found
 
 
 def _merged(settings: Settings, wanted: Sequence[str], told: Sequence[Settings], embedding: bool) -> Settings:

@@ -19,7 +19,7 @@ def _parts(report: Report) -> Iterator[str]:
     yield f"### {safe(words.title(report))}"
     yield ""
     verdict = f"**{words.verdict(report)}**"
-    valid = "" if report.valid else " · **not valid: the generator was the bottleneck**"
+    valid = "" if report.valid else " · **not valid**"
     simulated = " · simulated GPUs" if report.simulated else ""
     yield f"{verdict}{valid}{simulated} · {safe(report.load)}"
     yield ""

@@ -47,7 +47,7 @@ def _about(report: Report) -> str:
 
 def _badges(report: Report) -> Iterator[str]:
     yield _badge(words.verdict(report), "good" if report.kept else "bad")
-    yield _badge("valid", "good") if report.valid else _badge("not valid: the generator was the bottleneck", "bad")
+    yield _badge("valid", "good") if report.valid else _badge("not valid", "bad")
     if report.simulated:
         yield _badge("simulated GPUs", "warn")
     if len(report.sides) > 1:
@@ -209,10 +209,8 @@ def _measured(value: float | None, metric: str) -> str:
 
 
 def _notes(report: Report) -> Iterator[str]:
-    reasons = [f"{side.name}: {reason}" for side in report.sides for reason in side.reasons]
-    notes = [*report.notes, *reasons]
-    if notes:
-        listed = "".join(f"<li>{plain(note)}</li>" for note in notes)
+    if report.notes:
+        listed = "".join(f"<li>{plain(note)}</li>" for note in report.notes)
         yield f'<section><h2>Read it with care</h2><ul class="notes">{listed}</ul></section>'
 
 

@@ -43,8 +43,8 @@ class PairsError(ValueError):
 
 
 class Pairs(msgspec.Struct, frozen=True):
-    """Runs of each side, pass by pass; relative to the file's own folder. ``left_out``: passes in which the generator
-    was the bottleneck on one side, and that were run again. ``argv``: repeats them."""
+    """Runs of each side, pass by pass; relative to the file's own folder. ``left_out``: passes that were not valid
+    on one side, and that were run again. ``argv``: repeats them."""
 
     direct: list[str]
     through: list[str]
@@ -104,14 +104,15 @@ def _passes(asked: _Asked, wanted: int) -> tuple[list[int], list[int]]:
         # The order is that of the passes that count: what is run again has the order of what it stands for.
         said = f"pass {len(done) + 1} of {wanted}"
         try:
-            runs = [_one(asked, number, side, said) for side in sides(len(done) + 1)]
+            runs = {side: _one(asked, number, side, said) for side in sides(len(done) + 1)}
         except KeyboardInterrupt:
             say(f"ended: {len(done)} of {wanted} passes are whole")
             break
-        if all(run["generator"]["valid"] for run in runs) or len(left_out) >= AGAIN:
+        reasons = [f"{side}: {reason}" for side, run in runs.items() for reason in run["generator"]["reasons"]]
+        if all(run["generator"]["valid"] for run in runs.values()) or len(left_out) >= AGAIN:
             done.append(number)
         else:
-            say("  not valid: the generator was the bottleneck; once more")
+            say(f"  not valid, once more: {'; '.join(reasons)}")
             left_out.append(number)
     return done, left_out
 

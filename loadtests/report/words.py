@@ -27,7 +27,7 @@ def notes(subject: Subject, lines: Sequence[Line], paired: bool) -> Iterator[str
     sides = subject.sides
     yield from (_validity(side) for side in sides if not side.valid)
     if subject.left_out:
-        yield f"Passes that do not count, since the generator was the bottleneck in them: {subject.left_out}."
+        yield f"Passes that were not valid, do not count, and were run again: {subject.left_out}."
     if subject.kind == COMPARISON:
         yield from _alike(sides[0], sides[1])
     if len(sides) > 1 and min(len(side.passes) for side in sides) == 1:
@@ -47,9 +47,10 @@ def notes(subject: Subject, lines: Sequence[Line], paired: bool) -> Iterator[str
 
 
 def _validity(side: Side) -> str:
-    bad = [number for number, one in enumerate(side.passes, 1) if not one.document["generator"]["valid"]]
-    where = f" (pass {', '.join(map(str, bad))})" if len(side.passes) > 1 else ""
-    return f"Not valid: the generator was the bottleneck in {side.name}{where}. Nothing is called significant."
+    told = [(number, one.document["generator"]["reasons"]) for number, one in enumerate(side.passes, 1)]
+    several = len(side.passes) > 1
+    why = "; ".join((f"pass {number}: " if several else "") + reason for number, reasons in told for reason in reasons)
+    return f"Not valid, {side.name}: {why}. Nothing is called significant."
 
 
 def _alike(one: Side, other: Side) -> Iterator[str]:

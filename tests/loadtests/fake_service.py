@@ -38,6 +38,7 @@ class FakeModel:
     capabilities: tuple[str, ...] = ()
     context: int | None = None
     usage: dict[str, int] | None = None  # told at the end of a stream
+    max_replicas: int = 1
     timing: str = ""  # the value of its Server-Timing header
 
 
@@ -128,7 +129,13 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/admin/v1/models":
             tiers = {None: "disk", "asleep": "host", "ready": "gpu"}
             shown = [
-                {"model_id": n, "tier": tiers.get(m.state, "disk"), "held": 0, "in_flight": 0}
+                {
+                    "model_id": n,
+                    "tier": tiers.get(m.state, "disk"),
+                    "max_replicas": m.max_replicas,
+                    "held": 0,
+                    "in_flight": 0,
+                }
                 for n, m in self.service.models.items()
             ]
             self.json(200, {"object": "list", "data": shown})

@@ -95,6 +95,13 @@ def test_models_that_are_named() -> None:
         found(MIXED, models=("gpt-9",))
 
 
+def test_a_spike_is_for_the_model_that_can_scale_most_unless_others_are_named() -> None:
+    served = {"llama": FakeModel(), "qwen": FakeModel(max_replicas=4), "minilm": MIXED["minilm"]}
+    assert found(served, suite="spike").models == ("qwen",)
+    assert found(served, suite="spike", models=("llama", "qwen")).models == ("llama", "qwen")
+    assert found(served, suite="ramp").models == ("llama", "qwen")
+
+
 def test_a_service_of_other_models_is_no_target() -> None:
     with pytest.raises(TargetError, match=r"painter: load tests ask for text and for embeddings"):
         found({"painter": MIXED["painter"]})

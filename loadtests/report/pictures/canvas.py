@@ -12,6 +12,7 @@ from loadtests.report.pictures.letters import SMALL, text_width, wrapped
 WIDE, NARROW = 860.0, 360.0
 ALONE_WIDE = 900.0
 LINE = 14.0  # from one line of a text to its next
+_BEFORE = {"start": 0.0, "middle": 0.5, "end": 1.0}  # of a text, by its anchor: how much lies left of it
 _UNSAFE = re.compile(r"[^\x09\x0a\x0d\x20-\U0010ffff]|[\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 Point = tuple[float, float]
@@ -116,14 +117,19 @@ class Canvas:
         bold: bool = False,
         halo: bool = False,
     ) -> None:
-        """``halo``: it is read over dots and lines."""
+        """``halo``: it is read over dots and lines. Beside an edge it moves inwards, as far as it takes."""
+        x = self._inside(at[0], text_width(text, size, bold), anchor)
         heavy = ' font-weight="600"' if bold else ""
         around = ";stroke:var(--page);stroke-width:3px;paint-order:stroke" if halo else ""
         turned = f' text-anchor="{anchor}"' if anchor != "start" else ""
         self._parts.append(
-            f'<text x="{_n(at[0])}" y="{_n(at[1])}" font-size="{size:g}"{turned}{heavy} '
+            f'<text x="{_n(x)}" y="{_n(at[1])}" font-size="{size:g}"{turned}{heavy} '
             f'style="fill:var(--{colour}){around}">{plain(text)}</text>'
         )
+
+    def _inside(self, x: float, wide: float, anchor: str) -> float:
+        before = wide * _BEFORE[anchor]
+        return max(before, min(x, self.width - wide + before))
 
     def ground(self) -> None:
         """The page's colour under everything."""

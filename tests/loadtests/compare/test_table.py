@@ -77,7 +77,7 @@ def test_what_few_requests_and_one_pass_cannot_tell_is_told() -> None:
 def test_what_was_run_again_is_told() -> None:
     both = [run([10]), {**run([11]), "again": True}]
     found = outcome({"vllm": both}, {}, 2, Slo())
-    assert "  vllm: run again, since the generator was the bottleneck: 1 of 2 passes" in list(text(found))
+    assert "  vllm: run again, since it was not valid: 1 of 2 passes" in list(text(found))
 
 
 def test_plans_that_differ_are_told_in_the_heading() -> None:

@@ -93,6 +93,17 @@ def test_models_that_all_have_are_asked_and_fit_the_shortest_context() -> None:
     assert settled.embedders == ()
 
 
+def test_a_spike_is_for_one_model_of_all_the_first_that_tells_decides() -> None:
+    with services(
+        theirs={"a": speaks(), "b": speaks()},
+        ours={"a": FakeModel(), "b": FakeModel(max_replicas=4)},
+        other={"a": FakeModel(max_replicas=8), "b": FakeModel()},
+    ) as found:
+        targets = {**found, "theirs": Target(found["theirs"].url, found["theirs"].api_key)}
+        assert common_models(targets, Settings(suite="spike")).models == ("b",)
+        assert common_models(targets, Settings(suite="spike", models=("a", "b"))).models == ("a", "b")
+
+
 @pytest.mark.parametrize(
     ("suite", "dialects", "asked"),
     [

@@ -92,10 +92,14 @@ class Stage:
         self.asked.append(out.name)
         if out.name == self.ends:
             os.kill(os.getpid(), signal.SIGINT)
-        return {"generator": {"valid": not out.name.startswith(self.bad)}, "summary": {"answered": 1, "errors": []}}
+        bad = out.name.startswith(self.bad)
+        health = {"valid": not bad, "reasons": ["a core was full"] * bad}
+        return {"generator": health, "summary": {"answered": 1, "errors": []}}
 
 
-def test_a_pass_that_is_not_valid_is_run_again_and_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_pass_that_is_not_valid_is_run_again_and_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In the order of the one that it stands for: else the engine would be the first in both passes that count."""
     stage = Stage(monkeypatch, bad="2-d")
     pairs, _ = read_pairs(run_pairs(options(pairs=2, out=tmp_path), ["steady"]))
@@ -103,6 +107,7 @@ def test_a_pass_that_is_not_valid_is_run_again_and_counted(monkeypatch: pytest.M
     assert pairs.through == ["1-through/run.json", "3-through/run.json"]
     assert pairs.left_out == [2]
     assert stage.warmed == 6 * passes.WARM_REQUESTS
+    assert "not valid, once more: direct: a core was full" in "".join(capsys.readouterr())
 
 
 def test_ctrl_c_ends_it_with_the_passes_that_are_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.load.plan import Phase
 from loadtests.outcome.rows import Row
+from loadtests.outcome.slo import NO_SLO
+from loadtests.report.analysis import analysed
 from loadtests.report.content import Waterfall
+from loadtests.report.gallery import gallery
 from loadtests.report.parts import falls
 from loadtests.report.pictures import phases, timeline, waterfall
 from loadtests.report.pictures.canvas import NARROW, WIDE, Canvas
@@ -26,8 +31,12 @@ some_words = st.lists(st.text("abcdefgh:;0123", min_size=1, max_size=12), min_si
 
 
 def texts(canvas: Canvas) -> list[tuple[str, Box]]:
+    return told(ET.fromstring(canvas.svg()))
+
+
+def told(picture: ET.Element) -> list[tuple[str, Box]]:
     found = []
-    for one in ET.fromstring(canvas.svg()).iter("text"):
+    for one in picture.iter("text"):
         said = one.text or ""
         spot = Spot(float(one.get("x", 0)), float(one.get("y", 0)), one.get("text-anchor", "start"))
         box = spot.box(said, float(one.get("font-size", 0)), one.get("font-weight") is not None)
@@ -36,8 +45,13 @@ def texts(canvas: Canvas) -> list[tuple[str, Box]]:
 
 
 def wrong(canvas: Canvas) -> list[str]:
-    said = texts(canvas)
-    edge = Box(-1.0, -1.0, canvas.width + 1.0, canvas.height + 1.0)
+    return amiss(ET.fromstring(canvas.svg()))
+
+
+def amiss(picture: ET.Element) -> list[str]:
+    said = told(picture)
+    _, _, width, height = map(float, picture.attrib["viewBox"].split())
+    edge = Box(-1.0, -1.0, width + 1.0, height + 1.0)
     found = [f"{one} is cut off" for one, box in said if not box.inside(edge)]
     for (one, here), (other, there) in combinations(said, 2):
         if min(here.bottom, there.bottom) - max(here.top, there.top) > 3 and here.meets(there):
@@ -132,6 +146,37 @@ def test_lines_hold_all_words_and_are_no_wider_than_they_may_be(text: str, width
 def test_wide_letters_and_bold_ones_take_more() -> None:
     assert text_width("illi") < text_width("abcd") < text_width("MWmw") < text_width("模型模型")
     assert text_width("+0.380 ms") < text_width("+0.380 ms", bold=True)
+
+
+@st.composite
+def loads(draw: st.DrawFn) -> list[Row]:
+    """Of one to six models, from microseconds to minutes, a few or hundreds, some failed, some that waited."""
+    names = draw(st.lists(st.text("abcm-.018", min_size=1, max_size=30), min_size=1, max_size=6, unique=True))
+    middle = draw(st.floats(-2, 5))  # of ten, in milliseconds
+    spread = draw(st.floats(0, 3))
+    apart_ms = draw(st.sampled_from([0.5, 20.0, 700.0]))
+    shares = draw(st.lists(st.floats(0, 1), min_size=3, max_size=60))
+    bad, slow = draw(st.sampled_from([0, 3, 7])), draw(st.sampled_from([0, 2, 11]))
+    rows = []
+    for k, share in enumerate(shares * draw(st.sampled_from([1, 4]))):
+        ttft_ms = min(10.0 ** (middle + spread * (share - 0.5)), 600_000.0)
+        woke = bool(slow) and k % slow == 1
+        made = woken(apart_ms * k, ttft_ms + 2.0) if woke else answered(apart_ms * k, ttft_ms, through=True)
+        made.model = names[k % len(names)]
+        made.error = "timeout" if bad and k % bad == 2 else ""
+        rows.append(made)
+    return rows
+
+
+@settings(max_examples=40)
+@given(loads())
+def test_whatever_was_measured_no_words_are_cut_off_or_on_others(rows: list[Row]) -> None:
+    with TemporaryDirectory() as folder:
+        subject = load([saved(Path(folder) / "any", run(rows))])
+        drawn = "".join(gallery(subject, analysed(subject, NO_SLO)))
+    pictures = [ET.fromstring(one) for one in re.findall(r"<svg.*?</svg>", drawn, re.DOTALL)]
+    assert len(pictures) >= 2
+    assert [problem for picture in pictures for problem in amiss(picture)] == []
 
 
 @given(st.lists(st.tuples(st.floats(0, 90), st.floats(0, 90)), max_size=20))
