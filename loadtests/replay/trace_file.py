@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import random
 import zlib
 from collections.abc import Iterable, Iterator
@@ -49,10 +50,10 @@ def arrivals(file: Path, settings: Settings) -> Plan:
     if not found:
         played = f"the first {settings.duration_s:g} s at {settings.speed:g}x"
         raise SettingsError(f"{file} has no request in {played}; give --rate or another --speed")
-    rate = len(found) / settings.duration_s
-    return Plan(
-        (Phase(file.name, 0.0, settings.duration_s, rate_per_s=round(rate, 3)),), settings.duration_s, tuple(found)
-    )
+    # A trace that is over sooner is not waited for: nobody asks any more.
+    end_s = min(settings.duration_s, math.floor(found[-1].at_s) + 1.0)
+    rate = len(found) / end_s
+    return Plan((Phase(file.name, 0.0, end_s, rate_per_s=round(rate, 3)),), end_s, tuple(found))
 
 
 def _as_traced(drawn: Wish, read: int, written: int, blocks: tuple[int, ...]) -> Wish:

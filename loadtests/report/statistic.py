@@ -60,7 +60,8 @@ class Values:
         columns = [place for place, _ in ranked]
         means = [place for place, share in enumerate(shares) if share is None]
         for row, weight in enumerate(weights):
-            reached = np.cumsum(weight[self.owner])
+            taken = weight[self.owner]
+            reached = np.cumsum(taken)
             total = reached[-1]
             if total <= 0:
                 continue
@@ -69,7 +70,7 @@ class Values:
                 rank = np.maximum(1, np.ceil(wanted * total - 1e-9))
                 found[row, columns] = self.sorted[np.searchsorted(reached, rank)]
             if means:
-                found[row, means] = np.dot(weight[self.owner], self.sorted) / total
+                found[row, means] = np.dot(taken, self.sorted) / total
         return found
 
 

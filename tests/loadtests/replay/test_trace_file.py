@@ -54,6 +54,16 @@ def test_a_rate_takes_the_place_of_the_speed(tmp_path: Path) -> None:
     assert plan.arrivals[-1].at_s == pytest.approx(101 / 50, rel=0.02)
 
 
+@pytest.mark.parametrize(("seconds", "end_s"), [(3, 3.0), (30, 10.0)])
+def test_a_trace_that_is_over_is_not_waited_for(tmp_path: Path, seconds: int, end_s: float) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_text("time,model\n" + "".join(f"{second},a\n" for second in range(seconds)))
+    plan = arrivals(file, settings(duration_s=10.0, speed=1.0))
+    assert (plan.end_s, plan.phases[-1].until_s) == (end_s, end_s)
+    assert plan.arrivals[-1].at_s < end_s
+    assert plan.phases[0].rate_per_s == pytest.approx(1.0)
+
+
 def test_what_the_service_recorded_is_played_too(tmp_path: Path) -> None:
     header = {"kind": "header", "format": 1, "roundhouse": "0", "at_unix_s": 100.0}
     told = [("a", 100.5, 2), ("b", 100.5, 1), ("a", 101.0, 3)]
