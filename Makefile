@@ -42,7 +42,7 @@ run: venv ## start the service on this machine: several real models on simulated
 	@$(BIN)/roundhouse up $(ARGS)
 
 test: venv ## run every test that needs no GPU (JOBS=0: in one process)
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-cluster: venv ## run the tests of several machines, as network namespaces, those that take minutes too (root)
 	@$(BIN)/python -m pytest -q -m "" tests/cluster $(ARGS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -20,14 +21,23 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def together(nodeid: str) -> str:
     """In several processes a file stays in one of them, and so do all tests that share the one running service, and
     those that each need three machines."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        shared = {"tests/e2e": "service", "tests/cluster": "cluster"}.get(file.rpartition("/")[0], file)
-        item.add_marker(pytest.mark.xdist_group(shared))
+    file = nodeid.partition("::")[0]
+    return {"tests/e2e": "service", "tests/cluster": "cluster"}.get(file.rpartition("/")[0], file)
+
+
+@pytest.hookimpl(optionalhook=True)  # where there is no xdist, there is one process
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """xdist's own ``loadgroup`` (3.8) writes a group into a test's id, where pytest 9.2 does not look any more."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = together
+    return scheduler
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

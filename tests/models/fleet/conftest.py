@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pytest
 from gateway.service import ray_head
 from gateway.service.parts import environment
 from models.catalog.gpus import SimulatedGpu
-from models.fleet.protocol import Fleet, FleetNode
+from models.fleet.protocol import Fleet, FleetNode, Superseded
 from models.fleet.virtual import VirtualClock, VirtualFleet
 from models.home import Home
 from packers.types import Gpu, GpuId, NodeId, ReplicaId
@@ -117,7 +117,9 @@ async def _ray_stage(home: Home) -> AsyncIterator[Stage]:
     finally:
         for fleet in opened:
             home.fence.unlink(missing_ok=True)  # an earlier controller's last word counts, too
-            await fleet.stop_all()
+            # What the next one has said and is still under way may be heard in between: then that one stops them all.
+            with suppress(Superseded) if fleet is not opened[-1] else nullcontext():
+                await fleet.stop_all()
             await fleet.close()
         home.fence.unlink(missing_ok=True)  # the next stage is nobody's successor
 
