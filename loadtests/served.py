@@ -42,16 +42,21 @@ def served_models(target: Target) -> list[dict[str, Any]]:
 
 def chat_models(target: Target, wanted: Sequence[str] = ()) -> list[str]:
     """The models asked for, else all that can chat. Raises TargetError when there is none, CallFailed."""
-    entries = {str(entry["id"]): entry for entry in served_models(target)}
+    entries = _entries(target, wanted)
     if wanted:
-        unknown = [model for model in wanted if model not in entries]
-        if unknown:
-            raise WrongTarget(f"--models: no model {', '.join(unknown)}; there are {', '.join(entries) or 'none'}")
         return list(wanted)
     found = [model for model, entry in entries.items() if can_chat(target, model, entry)]
     if not found:
         raise TargetError(f"none of the models at {target.url} can chat ({', '.join(entries) or 'there are none'})")
     return found
+
+
+def _entries(target: Target, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """All that it serves. Raises WrongTarget when one that is wanted is not among them."""
+    entries = {str(entry["id"]): entry for entry in served_models(target)}
+    if unknown := [model for model in wanted if model not in entries]:
+        raise WrongTarget(f"--models: no model {', '.join(unknown)}; there are {', '.join(entries) or 'none'}")
+    return entries
 
 
 def can_chat(target: Target, model: str, entry: dict[str, Any]) -> bool:
@@ -77,10 +82,7 @@ def models_of(target: Target, settings: Settings) -> Settings:
     Embedders come in where they are named, where ``embeddings`` is among the dialects, and in the suite ``smoke``; a
     suite of one model has the one that can scale most. Raises TargetError, CallFailed.
     """
-    entries = {str(entry["id"]): entry for entry in served_models(target)}
-    unknown = [model for model in settings.models if model not in entries]
-    if unknown:
-        raise WrongTarget(f"--models: no model {', '.join(unknown)}; there are {', '.join(entries) or 'none'}")
+    entries = _entries(target, settings.models)
     wanted = settings.models or tuple(entries)
     kinds = {name: kind_of(entries[name]) for name in wanted}
     embedding = bool(settings.models) or settings.suite == "smoke" or "embeddings" in settings.dialects
