@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.gateway.plane.protocol.house import House
 from tests.gateway.plane.protocol.wire import head
 
-EXAMPLES = 6  # of each operation
+EXAMPLES = 4  # of each operation
 # These wait for a controller, of which there is none here; or for news, as long as anybody listens.
 WAITING = (
     "/admin/v1/models/", "/admin/v1/gpus/", "/admin/v1/reload", "/admin/v1/snapshot", "/admin/v1/record",
