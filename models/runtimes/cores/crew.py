@@ -49,6 +49,18 @@ class Crew:
             now_s = self._clock()
             self._seat.say(self._want, now_s, now_s + STAYS_BUSY_S)
 
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """A part of a step, with all the threads that the step wants, whatever others do meanwhile."""
+        short = self.threads < self._want
+        if short:
+            self._set_threads(self._want)
+        try:
+            yield
+        finally:
+            if short:
+                self._set_threads(self.threads)
+
     def _begin(self, want: int) -> None:
         now_s = self._clock()
         want = min(want, self._cores)

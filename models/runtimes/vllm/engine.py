@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,11 @@ class VllmEngine:
         self._sleeper = _sleeper(order, llm) if self._on_gpu else None
         self._weights = _weights_of(llm)
         self._canary = Canary(llm, tasks, self._weights.expected, ON_CUDA if self._on_gpu else ON_CPU)
-        self._repacker = Repacker(self._weights, llm.engine_core.run, self._is_busy)
         self._host = HostWatch()
         self._weights_bytes = self._weights.weights_bytes or _weights_bytes(llm, Path(order.source))
-        if not self._on_gpu:
-            share_cores(llm.engine_core.core, self._weights_bytes)
+        crew = None if self._on_gpu else share_cores(llm.engine_core.core, self._weights_bytes)
+        whole = nullcontext if crew is None else crew.whole
+        self._repacker = Repacker(self._weights, llm.engine_core.run, self._is_busy, whole)
 
     async def verify(self) -> None:
         """Ask the canary; a layout that was made at this start is the others' from then on. Raises EngineError."""

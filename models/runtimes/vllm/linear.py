@@ -8,7 +8,7 @@ and is as fast for a few tokens at once. For many tokens oneDNN's is faster by u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 
 ROW_BLOCK = 16  # the kernels' tiles
 COLUMN_BLOCK = 32
+MOST_COMPILED = 128  # numbers of rows; oneDNN remembers 1,024 multiplications, and a model has about five kinds
 FEW_TOKENS = 4  # up to so many the shared form is as fast as oneDNN's, or faster
 
 Dispatch = Callable[[nn.Module, bool], None]  # layer, whether its weight may be dropped
@@ -52,6 +53,29 @@ class TwofoldLinear:
 
     def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         return (self.few if x.numel() <= self._most_numbers else self.many)(x, weight, bias)
+
+
+class CompiledLinear:
+    """A private form, for one matrix. oneDNN compiles it for a number of rows when it first meets them, and never uses
+    more threads for as many rows than there were then, however many there are later: the first time, ``whole`` is
+    entered, within which there are as many as are ever wanted."""
+
+    def __init__(self, multiply: Linear, columns: int, whole: Callable[[], AbstractContextManager[None]]) -> None:
+        self._multiply = multiply
+        self._columns = columns
+        self._whole = whole
+        self._compiled: set[int] = set()
+
+    def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        rows = x.numel() // self._columns
+        if rows in self._compiled:
+            return self._multiply(x, weight, bias)
+        if len(self._compiled) >= MOST_COMPILED:
+            self._compiled.clear()
+        with self._whole():
+            result = self._multiply(x, weight, bias)
+        self._compiled.add(rows)
+        return result
 
 
 def plain_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

@@ -20,7 +20,7 @@ from torch import nn
 from models.runtimes.cores.openmp import step_aside
 from models.runtimes.vllm import linear as vllm_linear
 from models.runtimes.vllm.footprint import available_bytes
-from models.runtimes.vllm.linear import SharedLinear, TwofoldLinear, plain_linear
+from models.runtimes.vllm.linear import CompiledLinear, SharedLinear, TwofoldLinear, plain_linear
 from models.runtimes.vllm.weights import LoadedWeights
 
 BEGIN_AFTER_S = 1.0  # the first answer is usually given by then
@@ -33,15 +33,22 @@ log = logging.getLogger("roundhouse.engine")
 
 
 class Repacker:
-    """Of one engine. ``busy`` tells whether it computes just now."""
+    """Of one engine. ``busy`` tells whether it computes just now; ``whole``: see ``CompiledLinear``."""
 
-    def __init__(self, weights: LoadedWeights, run: Run, busy: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        weights: LoadedWeights,
+        run: Run,
+        busy: Callable[[], bool],
+        whole: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         self.state: State = "idle"
         self.private_bytes = 0
         self.took_s = 0.0
         self._weights = weights
         self._run = run
         self._busy = busy
+        self._whole = whole
         self._task: asyncio.Task[None] | None = None
         self._stop = threading.Event()
 
@@ -113,6 +120,7 @@ class Repacker:
         private = vllm_linear.private_linear(matrix, bias, vllm_linear.own_dispatch())
         if private is None:
             return
+        private = CompiledLinear(private, matrix.shape[1], self._whole)
         linear = private if shared is None else TwofoldLinear(shared, private, matrix.shape[1])
         size_bytes = matrix.nbytes
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.runtimes.cores.crew import own_crew
+from models.runtimes.cores.crew import Crew, own_crew
 from models.runtimes.cores.policy import wanted
 
 
-def share_cores(core: Any, weights_bytes: int) -> None:
-    """Have the EngineCore take its share of the cores for each step, unless the operator has set a number."""
+def share_cores(core: Any, weights_bytes: int) -> Crew | None:
+    """Have the EngineCore take its share of the cores for each step. None where the operator has set a number."""
     crew = own_crew()
     if crew is None:
-        return
+        return None
     execute = core.model_executor.execute_model
 
     def execute_model(scheduler_output: Any, *arguments: Any, **named: Any) -> Any:
@@ -20,3 +20,4 @@ def share_cores(core: Any, weights_bytes: int) -> None:
             return execute(scheduler_output, *arguments, **named)
 
     core.model_executor.execute_model = execute_model
+    return crew

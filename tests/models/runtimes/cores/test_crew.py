@@ -92,6 +92,23 @@ def test_it_looks_at_the_others_now_and_then_and_whenever_it_wants_something_els
     assert changes == [4, 2, 1]
 
 
+def test_a_part_of_a_step_can_have_all_that_the_step_wants(machine):
+    (first, changes), (second, _) = machine.engine(), machine.engine()
+    machine.step(second, 4)
+    with first.step(9):
+        with first.whole():
+            assert changes == [2, 4]
+        assert changes == [2, 4, 2]
+        with pytest.raises(ValueError, match="broken"), first.whole():
+            raise ValueError("broken")
+        assert changes[-1] == first.threads == 2
+    machine.now_s += 2 * STAYS_BUSY_S
+    del changes[:]
+    with first.step(3), first.whole():
+        pass
+    assert changes == [3], "it has what it wants"
+
+
 def test_a_step_that_raises_is_over(machine):
     (first, _), (second, _) = machine.engine(), machine.engine()
     with pytest.raises(ValueError, match="broken"), first.step(4):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,8 @@ from torch import nn
 from models.runtimes.vllm import linear as vllm_linear
 from models.runtimes.vllm.linear import (
     FEW_TOKENS,
+    MOST_COMPILED,
+    CompiledLinear,
     SharedLinear,
     TwofoldLinear,
     can_be_packed,
@@ -85,6 +89,48 @@ def test_few_tokens_take_the_shared_form_and_many_the_private_one():
     for tokens in range(1, 9):
         expected = "f" if tokens <= FEW_TOKENS else "m"
         assert chr(int(linear(matrix(tokens, 32), torch.empty(0), None)[0])) == expected
+
+
+def test_what_is_compiled_is_compiled_for_all_threads_and_once():
+    within, asked = [], []
+
+    @contextmanager
+    def whole():
+        within.append(True)
+        yield
+        within.pop()
+
+    def multiply(x, weight, bias):
+        asked.append((x.shape[0], bool(within)))
+        return x
+
+    linear = CompiledLinear(multiply, 32, whole)
+    for tokens in (5, 5, 7, 5, 7):
+        assert linear(matrix(tokens, 32), torch.empty(0), None).shape == (tokens, 32)
+    assert asked == [(5, True), (5, False), (7, True), (5, False), (7, False)]
+    linear(matrix(14, 32).reshape(2, 7, 32), torch.empty(0), None)
+    assert asked[-1] == (2, True), "fourteen rows are others than seven"
+    for tokens in range(8, 9 + MOST_COMPILED):
+        linear(matrix(tokens, 32), torch.empty(0), None)
+    linear(matrix(5, 32), torch.empty(0), None)
+    assert asked[-1] == (5, True), "it may have been forgotten meanwhile"
+
+
+def test_one_that_could_not_be_multiplied_is_not_compiled():
+    def multiply(x, weight, bias):
+        raise RuntimeError("no memory")
+
+    entered = []
+
+    def whole():
+        entered.append(1)
+        return nullcontext()
+
+    linear = CompiledLinear(multiply, 32, whole)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no memory"):
+            linear(matrix(5, 32), torch.empty(0), None)
+    assert len(entered) == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import mmap
 import os
 import time
@@ -66,6 +67,23 @@ async def test_an_engine_takes_the_cores_that_others_leave(running):
         again = await computing(one, 12)
     assert crowded == 1
     assert min(alone, again) >= min(2, usable_cores())
+
+
+async def test_what_is_first_computed_in_a_crowd_is_no_slower_for_it_later(running, tmp_path):
+    """oneDNN compiles a multiplication for the threads that there are when it first meets it."""
+    async with engine(running, demo_model(running, "tiny-llama"), layout_dir=tmp_path, repack=True) as one:
+        async with asyncio.timeout(60):
+            while (await one.connection.call("status")).detail["weights"] != "packed":
+                await asyncio.sleep(0.05)
+        others = [Seat(board_of(running)) for _ in range(usable_cores())]
+        now_s = time.monotonic()
+        assert all(other.say(MOST_WANTED, now_s, now_s + LONGEST_S) for other in others)
+        await computing(one, 9)
+        crowded = await computing(one, 10)
+        assert all(other.say(1, time.monotonic(), 0.0) for other in others)
+        alone = max([await computing(one, token) for token in (11, 12)])
+    assert crowded == 1
+    assert alone >= min(2, usable_cores())
 
 
 async def test_engines_of_one_launcher_are_on_its_board(running):
