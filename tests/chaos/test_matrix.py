@@ -32,7 +32,7 @@ CELLS = (
 )
 
 
-LONG = {"gcs-9"}  # 40 s; tests/cluster kills it as well
+LONG = {"gcs-9", "raylet-9"}  # a minute together; tests/cluster kills them as well
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ def test_an_engine_outlives_the_restart_of_any_unit(installation: Installation, 
     assert installation.engine() == engine
 
 
+@pytest.mark.long  # 20 s
 def test_stopped_in_order_engines_are_left_to_the_sweep(installation: Installation) -> None:
     installation.chat()
     engine = installation.engine()

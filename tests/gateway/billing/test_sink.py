@@ -25,7 +25,7 @@ from models.store.errors import StoreSettingError
 from models.store.keys import Keys
 from models.store.usage import Run, SettledEvent
 from tests.gateway.billing.postgres_server import PostgresServer
-from tests.gateway.world import until_async
+from tests.gateway.world import until, until_async
 
 pytestmark = pytest.mark.anyio
 PERSEVERING_S = 0.05
@@ -187,11 +187,11 @@ async def test_an_outage_is_waited_out_and_nothing_is_missing(
         down = await status(redis, keys, lambda found: bool(found.problem))
         assert "onnect" in down.problem
         assert "a-secret" not in down.problem
-        assert sink.kept() == sinks.KEPT_WHILE_DOWN
+        await until(lambda: sink.kept() == sinks.KEPT_WHILE_DOWN)
         postgres.start()
         await until_async(lambda: has(postgres, 25))
         well = await status(redis, keys, lambda found: not found.problem)
-        assert sink.kept() == SETTLED_MAX
+        await until(lambda: sink.kept() == SETTLED_MAX)
         assert (well.behind_s, well.gaps) == (0, 0)
     finally:
         await ended(running)

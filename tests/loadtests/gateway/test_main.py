@@ -66,6 +66,7 @@ def run(folder: Path, *argv: str) -> tuple[int, dict[str, Any]]:
     return status, json.loads((folder / "gateway.json").read_text())
 
 
+@pytest.mark.long  # 12 s
 def test_a_short_run_from_end_to_end(
     programs: Programs | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

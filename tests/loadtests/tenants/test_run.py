@@ -10,6 +10,7 @@ import pytest
 from loadtests.tenants.__main__ import main
 
 
+@pytest.mark.long  # 11 s
 def test_it_prints_a_line_for_each_way_and_writes_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--passes", "1", "--seconds", "0.5", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -196,7 +196,8 @@ def test_after_all_peers_the_source_itself_goes_on_where_they_stopped(
     record = bring(store, url, [peer], download=True)
     assert record.version == there.version
     assert (Path(record.folder) / "model.safetensors").read_bytes() == files["model.safetensors"]
-    assert 0 < hub.sent["model.safetensors"] < 4 * MiB
+    # A connection that breaks may take along what had arrived and was not read yet.
+    assert 0 < hub.sent["model.safetensors"] < len(files["model.safetensors"])
 
 
 def test_where_downloads_are_off_nobody_goes_to_the_hub(mine: WeightStore, hub: Hub, closed_port: int) -> None:
