@@ -85,9 +85,9 @@ class City:
         return self
 
     async def close(self) -> None:
-        if self._office is not None:
-            self._office.cancel()
-            await asyncio.wait((self._office,))
+        while self._office is not None and not self._office.done():
+            self._office.cancel()  # which a call to Redis may answer with an error of its own, and that is passed over
+            await asyncio.wait((self._office,), timeout=1.0)
         if self.gateway is not None:
             self.gateway.terminate()  # killed, a master could not end its workers as fast
             try:
