@@ -67,6 +67,7 @@ class PeersRemote:
         self._wanted: SharedFolder | None = None
         self._busy: dict[str, int] = {peer.node: 0 for peer in peers}
         self._strikes: dict[str, int] = {peer.node: 0 for peer in peers}
+        self._failures: dict[str, int] = {peer.node: 0 for peer in peers}  # in all; strikes are those in a row
         self._said: dict[str, str] = {}  # node -> why it is asked no more
 
     def listing(self) -> Listing:
@@ -83,13 +84,14 @@ class PeersRemote:
 
     def read(self, file: RemoteFile, offset: int) -> tuple[int, Iterator[bytes]]:
         peer = self._choose()
+        before = self._failures[peer.node]
         try:
             began, chunks = self._open(peer, file, offset)
         except (TransferFailed, SourceRefused) as problem:
             self._release(peer)
-            self._strike(peer, problem)
+            self._strike(peer, problem, before)
             raise TransferFailed(problem.message, problem.cure) from problem
-        return began, self._counted(peer, file, file.size_bytes - began, chunks)
+        return began, self._counted(peer, file, file.size_bytes - began, chunks, before)
 
     # -- whom to ask ----------------------------------------------------------------------------------------------
 
@@ -118,7 +120,9 @@ class PeersRemote:
                 self._give_up(peer, f"{peer.node} has another version")
         return self._listed[peer.node]
 
-    def _counted(self, peer: Peer, file: RemoteFile, left_bytes: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _counted(
+        self, peer: Peer, file: RemoteFile, left_bytes: int, chunks: Iterator[bytes], before: int
+    ) -> Iterator[bytes]:
         try:
             for chunk in chunks:
                 left_bytes -= len(chunk)
@@ -127,7 +131,7 @@ class PeersRemote:
                 raise TransferFailed(f"{peer.node} broke off within {file.name}", "try again: it goes on from there")
             self._strikes[peer.node] = 0
         except TransferFailed as problem:
-            self._strike(peer, problem)
+            self._strike(peer, problem, before)
             raise
         finally:
             self._release(peer)
@@ -136,8 +140,12 @@ class PeersRemote:
         with self._lock:
             self._busy[peer.node] -= 1
 
-    def _strike(self, peer: Peer, problem: TransferFailed | SourceRefused) -> None:
-        self._strikes[peer.node] += 1
+    def _strike(self, peer: Peer, problem: TransferFailed | SourceRefused, before: int) -> None:
+        """``before``: the node's failures when this was asked for. What one trouble breaks off at once counts once."""
+        with self._lock:
+            if before == self._failures[peer.node]:
+                self._failures[peer.node] += 1
+                self._strikes[peer.node] += 1
         if self._strikes[peer.node] >= STRIKES or isinstance(problem, SourceRefused):
             self._give_up(peer, problem.message)
 

@@ -17,7 +17,7 @@ import pytest
 from models.weights.errors import Damaged, NoRoom, SourceRefused, TransferFailed
 from models.weights.peers import proof, server
 from models.weights.peers.likeness import Likenesses
-from models.weights.peers.remote import Peer, PeersGone
+from models.weights.peers.remote import STRIKES, Peer, PeersGone, PeersRemote
 from models.weights.peers.serve import _Key
 from models.weights.peers.shares import SharedFolder
 from models.weights.peers.supply import supply
@@ -111,6 +111,18 @@ def test_a_node_that_breaks_off_now_and_then_is_asked_again(first: Neighbour, mi
     store = WeightStore(mine.paths.root, env={}, sleep=mend)
     bring(store, FolderUrl(far), [first.offer(far, "x")])
     assert first.given_bytes < 8 * MiB
+
+
+def test_what_one_trouble_breaks_off_at_once_counts_once(first: Neighbour, far: Path) -> None:
+    remote = PeersRemote(FolderUrl(far), [first.offer(far, "x")], key=KEY, me="mine")
+    (big,) = [file for file in remote.listing().files if file.name == "model.safetensors"]
+    first.turns.break_at = 0
+    for _ in range(STRIKES):
+        for _, chunks in [remote.read(big, 0) for _ in range(2 * STRIKES)]:
+            with pytest.raises(TransferFailed, match="broke off"):
+                list(chunks)
+    with pytest.raises(PeersGone, match="first broke off"):
+        remote.read(big, 0)
 
 
 def test_a_node_that_is_gone_for_good_is_named_and_what_came_is_kept(
