@@ -137,11 +137,6 @@ def goals(slo: Slo, figures: dict[str, Any], found: Sequence[Line]) -> list[Goal
 
 def _facts(side: Side, slo: Slo) -> SideFacts:
     whole = pooled(side, slo)
-    reasons = [
-        (f"pass {number}: " if len(side.passes) > 1 else "") + reason
-        for number, one in enumerate(side.passes, 1)
-        for reason in one.document["generator"]["reasons"]
-    ]
     return SideFacts(
         name=side.name,
         target=side.first["target"],
@@ -149,7 +144,7 @@ def _facts(side: Side, slo: Slo) -> SideFacts:
         requests=whole["requests"],
         failed=whole["failed"],
         valid=side.valid,
-        reasons=reasons,
+        reasons=side.reasons,
         errors=whole["errors"],
         started_unix_s=[one.document["started_unix_s"] for one in side.passes],
         digest=side.digest,

@@ -93,6 +93,13 @@ class Side:
     def valid(self) -> bool:
         return all(one.document["generator"]["valid"] for one in self.passes)
 
+    @property
+    def reasons(self) -> list[str]:
+        """Why it is not valid."""
+        several = len(self.passes) > 1
+        told = [(number, one.document["generator"]["reasons"]) for number, one in enumerate(self.passes, 1)]
+        return [f"pass {number}: {reason}" if several else reason for number, reasons in told for reason in reasons]
+
 
 @dataclass(frozen=True)
 class Subject:

@@ -25,7 +25,9 @@ MINUS = "\N{MINUS SIGN}"
 def notes(subject: Subject, lines: Sequence[Line], paired: bool) -> Iterator[str]:
     """What a reader must know to believe the figures as far as they go, and no further."""
     sides = subject.sides
-    yield from (_validity(side) for side in sides if not side.valid)
+    for side in sides:
+        if not side.valid:
+            yield f"Not valid, {side.name}: {'; '.join(side.reasons)}. Nothing is called significant."
     if subject.left_out:
         yield f"Passes that were not valid, do not count, and were run again: {subject.left_out}."
     if subject.kind == COMPARISON:
@@ -44,13 +46,6 @@ def notes(subject: Subject, lines: Sequence[Line], paired: bool) -> Iterator[str
     yield from _left_out(subject, lines)
     if any(bool(side.first["target"].get("simulated")) for side in sides):
         yield "The GPUs were simulated: real models, computed on the CPU. Waits and the gateway's own work are real."
-
-
-def _validity(side: Side) -> str:
-    told = [(number, one.document["generator"]["reasons"]) for number, one in enumerate(side.passes, 1)]
-    several = len(side.passes) > 1
-    why = "; ".join((f"pass {number}: " if several else "") + reason for number, reasons in told for reason in reasons)
-    return f"Not valid, {side.name}: {why}. Nothing is called significant."
 
 
 def _alike(one: Side, other: Side) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A short way through the chaos matrix: each fault once, on real engines, Redis and Ray. ``make chaos`` plays it all.
+"""A short way through the chaos matrix: each fault once, on real engines, Redis and Ray; ``make chaos`` plays it all.
 
 What a cell has to keep to is in ``loadtests.chaos.verdict``, with the figures of the promises.
 """
